@@ -1,0 +1,1 @@
+"""Layer 1: pure transformations of message content, bytes in and bytes out."""

@@ -1,0 +1,79 @@
+"""What the engine asks of the outside, as protocols. Nothing else of it is known here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from postfix_trouble.model.relay import Destination, Relay
+from postfix_trouble.model.steps import Answer, Step
+from postfix_trouble.model.tls import TlsPolicy
+from postfix_trouble.model.verdict import DSN, ServerRecord
+
+
+class Wire(Protocol):
+    """A connection to one server, on which a session's steps are played."""
+
+    def play(self, step: Step) -> Answer:
+        """Carry out one step. Never raises for what the peer or the network does."""
+        ...
+
+    def close(self) -> None:
+        """Hang up, whatever state the connection is in."""
+        ...
+
+    def record(self) -> ServerRecord:
+        """What was said so far."""
+        ...
+
+
+class Route(Protocol):
+    """The servers of one destination, in the order in which they are to be tried.
+
+    Looking ahead may cost name service queries, so it is done only when asked for:
+    whether a server is the last one matters only once it has failed.
+    """
+
+    def next(self) -> Relay | None:
+        """The next server, None after the last one."""
+        ...
+
+    def more(self) -> bool:
+        """Whether next() will find another one."""
+        ...
+
+    @property
+    def failure(self) -> DSN:
+        """Why there is no server at all; empty if there is one."""
+        ...
+
+    @property
+    def last_resort(self) -> bool:
+        """No later destination may be tried: we are a mail exchanger for this one."""
+        ...
+
+
+class Surroundings(Protocol):
+    """The outside, as one delivery request sees it."""
+
+    clock: Callable[[], float]
+
+    def route(self, destination: Destination) -> Route:
+        """Find the servers of a destination."""
+        ...
+
+    def tls_policy(self, destination: Destination, relay: Relay) -> TlsPolicy | DSN:
+        """The TLS policy for a server, or why it must be passed over."""
+        ...
+
+    def connect(self, relay: Relay, tls: TlsPolicy) -> Wire | DSN:
+        """Open a connection, or say why not. Reads nothing yet."""
+        ...
+
+    def credentials(self, destination: Destination, relay: Relay) -> bool:
+        """Whether a user name and password are known for this server."""
+        ...
+
+    def note(self, text: str) -> None:
+        """Log something about this request."""
+        ...

@@ -1,0 +1,50 @@
+"""Where mail goes: destinations, and the servers found for them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Destination(NamedTuple):
+    """One element of a nexthop, taken apart (Postfix smtp_parse_destination).
+
+    `text` is the element as given: TLS policies and passwords are searched by it.
+    """
+
+    text: str
+    host: str
+    # 0 for a UNIX-domain socket.
+    port: int
+    # Brackets, LMTP or a socket: the host is not looked up as a mail domain.
+    no_mx: bool = False
+    # Path of a UNIX-domain socket, else empty.
+    socket: str = ""
+    # The service name where the port was given as one, or by default ("smtp").
+    service: str = ""
+    # Came from smtp_fallback_relay.
+    fallback: bool = False
+
+
+class Relay(NamedTuple):
+    """One server at one address."""
+
+    host: str
+    # Address literal without brackets; path of a UNIX-domain socket.
+    address: str
+    # 0 for a UNIX-domain socket.
+    port: int
+    preference: int = 0
+    # No host of this destination is better: "best MX", or found by address look-up.
+    best: bool = True
+    # The answer that named the address, or its MX, was validated by DNSSEC.
+    authentic: bool = False
+
+    @property
+    def namaddr(self) -> str:
+        """`host[address]`, as reasons name a server."""
+        return f"{self.host}[{self.address}]"
+
+    @property
+    def namaddrport(self) -> str:
+        """`host[address]:port`, as `relay=` names a server."""
+        return f"{self.namaddr}:{self.port}" if self.port else self.namaddr

@@ -1,0 +1,109 @@
+"""What the policy decides, and what becomes of a recipient."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import NamedTuple
+
+from postfix_trouble.model.envelope import DeliveryRequest, Recipient
+from postfix_trouble.model.relay import Relay
+from postfix_trouble.model.status import EnhancedStatus
+from postfix_trouble.model.tls import TlsFacts
+
+
+class DSN(NamedTuple):
+    """Why a recipient ends as it does (Postfix DSN_BUF, `why`)."""
+
+    status: EnhancedStatus = EnhancedStatus("")
+    reason: str = ""
+    # Host name of the server that decided, empty if we did.
+    remote_mta: str = ""
+    # "smtp", "lmtp" or "x-sasl"; empty together with the diagnostic.
+    diagnostic_type: str = ""
+    diagnostic: str = ""
+
+
+class Action(Enum):
+    """What is done about a recipient now."""
+
+    KEEP = "keep"  # may be tried at a later host
+    DEFER = "defer"  # finished for this request, to be tried again later
+    BOUNCE = "bounce"  # finished for ever
+
+
+class Verdict(NamedTuple):
+    """A decision of the policy. It says what happens now; an Outcome says how it ended."""
+
+    action: Action
+    dsn: DSN
+    # The destination as a whole is in trouble, if this leads to a deferral.
+    throttle: bool = False
+    # The session may be used for another message.
+    reusable: bool = True
+    # The server broke the protocol: the postmaster may want a transcript.
+    protocol_error: bool = False
+    # Same address again at once, without TLS.
+    retry_plaintext: bool = False
+
+
+class Disposition(Enum):
+    """The word after `status=` in the log."""
+
+    SENT = "sent"
+    DEFERRED = "deferred"
+    BOUNCED = "bounced"
+
+
+class Delays(NamedTuple):
+    """Seconds: before the queue manager, in it, connection set-up, transmission."""
+
+    before_queue_manager: float = 0.0
+    in_queue_manager: float = 0.0
+    connection_setup: float = 0.0
+    transmission: float = 0.0
+
+    @property
+    def total(self) -> float:
+        """Seconds from arrival to the end of this delivery attempt."""
+        return sum(self)
+
+
+class Outcome(NamedTuple):
+    """How one recipient ended. Final: there is exactly one for each."""
+
+    recipient: Recipient
+    disposition: Disposition
+    dsn: DSN
+    # `host[address]:port`, or "none" where no session existed.
+    relay: str = "none"
+    delays: Delays = Delays()
+    # relayed, delivered, delayed or failed (RFC 3464 Action).
+    action: str = ""
+    # Deferred only because soft_bounce turned a bounce into that.
+    soft_bounce: bool = False
+    # Deliveries over this connection, this one included.
+    connection_use: int = 1
+
+
+class ServerRecord(NamedTuple):
+    """One session: with whom, and what was said."""
+
+    relay: Relay
+    tls: TlsFacts | None = None
+    reused: bool = False
+    # Pairs of direction ("In: ", "Out:", "Replaced-by:") and line, secrets masked.
+    transcript: tuple[tuple[str, str], ...] = ()
+    # Classes of errors that the postmaster may want to hear of: "protocol", "data".
+    errors: tuple[str, ...] = ()
+
+
+class Report(NamedTuple):
+    """All that came of a delivery request."""
+
+    request: DeliveryRequest
+    outcomes: tuple[Outcome, ...]
+    # Why hosts or recipients were passed over in favour of another host, in order.
+    skipped: tuple[str, ...] = ()
+    # Why the destination is to be left alone for a while (Postfix: hop status).
+    throttled: DSN | None = None
+    servers: tuple[ServerRecord, ...] = ()

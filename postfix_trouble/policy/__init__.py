@@ -1,0 +1,1 @@
+"""Layer 1: pure decisions. No I/O, no clock, no state."""
