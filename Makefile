@@ -1,0 +1,105 @@
+# postfix-trouble: `make help` lists what can be made.
+
+PREFIX = /usr/local
+DESTDIR =
+VENV = .venv
+BIN = $(VENV)/bin
+PIP = $(BIN)/python3 -m pip -qq --disable-pip-version-check
+PYTEST = $(BIN)/python3 -m pytest
+# Options for pytest, say PYTEST_ARGS="-k launcher".
+PYTEST_ARGS =
+
+# pipe(8) runs the program as an account that can't look into closed directories, so
+# the system's interpreter is better than one in somebody's home.
+PYTHON := $(shell for p in /usr/bin/python3 python3; do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	&& { echo "$$p"; break; }; done)
+PACKAGE := setup.cfg pyproject.toml bin/postfix-trouble master.cf.example \
+	$(wildcard README.md LICENSE man/*) $(shell find postfix_trouble -name '*.py')
+LIBRARY = $(PREFIX)/lib/postfix-trouble
+
+.PHONY: help tools venv dev demo test test-all lint type check cover bench clean \
+	install uninstall
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' Makefile
+
+tools:
+	@missing=; \
+	if [ -z "$(PYTHON)" ]; then missing="python3 (3.11 or newer)"; \
+	elif ! $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null; then missing=python3-venv; \
+	fi; \
+	if [ -n "$$missing" ]; then \
+		echo "missing: $$missing; on Debian: apt-get install python3 python3-venv" >&2; \
+		exit 1; \
+	fi
+
+venv: $(VENV)/.installed ## make the environment .venv with the program in it
+
+# A normal installation: what runs is what a user gets, .pyc files included.
+$(VENV)/.installed: $(PACKAGE) | tools
+	@test -x $(BIN)/python3 || echo "making $(VENV) with $(PYTHON)"
+	@test -x $(BIN)/python3 || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python3 -c 'import setuptools' 2>/dev/null || $(PIP) install setuptools
+	@$(BIN)/python3 -c 'import wheel' 2>/dev/null || $(PIP) install wheel
+	@rm -rf build
+	@$(PIP) install --no-build-isolation '.[test]'
+	@rm -rf build *.egg-info
+	@touch $@
+	@$(PYTHON) .ci/readable $(BIN)/python3 || true
+
+dev: $(VENV)/.installed
+	@$(BIN)/python3 -c 'import mypy, ruff' 2>/dev/null \
+		|| $(PIP) install --no-build-isolation '.[dev]'
+
+demo: venv ## deliver a message to servers that take it and that refuse it
+	@$(BIN)/python3 -m postfix_trouble.frontends.demo $(BIN)/postfix-trouble
+
+test: venv ## tests, with a real Postfix if there is one; under two minutes
+	@$(PYTEST) -n 2 --dist loadgroup -m 'not long' $(PYTEST_ARGS)
+
+test-all: venv ## all tests, the long ones too; under 15 minutes
+	@$(PYTEST) -n 2 --dist loadgroup $(PYTEST_ARGS)
+
+lint: dev ## ruff
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+type: dev ## mypy --strict
+	@$(BIN)/mypy
+
+check: lint type test ## what has to be clean before a change goes in
+
+cover: venv ## test coverage, branches too
+	@$(BIN)/python3 -m coverage erase
+	@$(BIN)/python3 -m coverage run -m pytest -m 'not long' $(PYTEST_ARGS)
+	@$(BIN)/python3 -m coverage combine --quiet
+	@$(BIN)/python3 -m coverage report
+
+bench: venv ## time, CPU and memory of a delivery, beside other programs
+	@$(BIN)/python3 bench/side_by_side.py $(BIN)/postfix-trouble
+
+install: tools ## install below PREFIX (/usr/local)
+	$(PYTHON) -m venv $(DESTDIR)$(LIBRARY)
+	$(DESTDIR)$(LIBRARY)/bin/python3 -m pip -qq install .
+	mkdir -p $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/doc/postfix-trouble
+	ln -sf ../lib/postfix-trouble/bin/postfix-trouble $(DESTDIR)$(PREFIX)/bin/
+	cp master.cf.example $(DESTDIR)$(PREFIX)/share/doc/postfix-trouble/
+	for page in $(wildcard man/*.[1-8]); do \
+		section=$(DESTDIR)$(PREFIX)/share/man/man$${page##*.}; \
+		mkdir -p "$$section" && cp "$$page" "$$section/"; \
+	done
+	chmod -R a+rX $(DESTDIR)$(LIBRARY)
+	rm -rf build *.egg-info
+
+uninstall: ## take away what install made
+	rm -rf $(DESTDIR)$(LIBRARY) $(DESTDIR)$(PREFIX)/share/doc/postfix-trouble
+	rm -f $(DESTDIR)$(PREFIX)/bin/postfix-trouble
+	for page in $(wildcard man/*.[1-8]); do \
+		rm -f $(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page#man/}; \
+	done
+
+clean: ## remove the environment and all that was made
+	rm -rf $(VENV) build dist *.egg-info .coverage .coverage.* \
+		.mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
