@@ -1,0 +1,276 @@
+"""The TLS policy for one server: level, and what goes with it.
+
+After Postfix smtp_tls_policy(3). A policy that can't be found out, or can't be
+understood, passes the server over: it is never replaced by a weaker one.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from postfix_trouble.model.status import EnhancedStatus
+from postfix_trouble.model.tls import TlsLevel, TlsPolicy
+from postfix_trouble.model.verdict import DSN
+from postfix_trouble.policy.hostnames import hostname_problem, idn_to_ascii
+from postfix_trouble.policy.tls_entry import Entry, parse_entry
+from postfix_trouble.policy.tls_level import security_level
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from postfix_trouble.model.relay import Destination, Relay
+    from postfix_trouble.policy.tls_level import Settings
+
+    # Parameter that names the tables, key, whether to fold its case.
+    Find = Callable[[str, str, bool], str | None]
+
+_CONFIGURATION = DSN(EnhancedStatus("4.7.5"), "client TLS configuration problem")
+# No trace in the report: what an earlier server left there stands.
+_PASSED_OVER = DSN()
+
+
+def policy(
+    settings: Settings,
+    destination: Destination,
+    relay: Relay,
+    find: Find,
+    *,
+    table_error: type[Exception],
+    note: Callable[[str], None] = lambda text: None,
+    prefix: str = "smtp",
+) -> TlsPolicy | DSN:
+    """The policy for a server, or why the server is passed over before connecting.
+
+    A DSN without a status leaves no trace in the report: what an earlier server left
+    there stands. `find` looks a key up in the tables of a parameter, and raises
+    `table_error` if that can't be done. `note` takes warnings for the log, `prefix`
+    (smtp or lmtp) names the parameters in them.
+    """
+    found = _Search(settings, destination, relay, find, table_error, note, prefix)()
+    if isinstance(found, DSN) and found.status:
+        note(f"TLS policy lookup for {destination.text}/{relay.host}: {found.reason}")
+    return found
+
+
+class _Search:
+    """policy_create, with its surroundings."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        destination: Destination,
+        relay: Relay,
+        find: Find,
+        table_error: type[Exception],
+        note: Callable[[str], None],
+        prefix: str,
+    ) -> None:
+        self.settings = settings
+        self.destination = destination
+        self.relay = relay
+        self.find = find
+        self.table_error = table_error
+        self.note = note
+        self.prefix = prefix
+
+    def __call__(self) -> TlsPolicy | DSN:
+        """Level first, then what goes with it."""
+        common = security_level(self.settings)
+        if common is None:
+            word = self.settings.text("smtp_tls_security_level")
+            self.note(f'invalid tls security level: "{word}"')
+            return _CONFIGURATION
+        entry = self._entry(common)
+        if isinstance(entry, DSN):
+            return entry
+        level = entry.level
+        if level in (TlsLevel.DANE, TlsLevel.DANE_ONLY):
+            text = f'TLS security level "{level.word}" is not supported yet'
+            return _CONFIGURATION._replace(reason=text)
+        if level is TlsLevel.MAY and self.destination.socket:
+            self.note(
+                "opportunistic TLS encryption is not appropriate "
+                "for unix-domain destinations."
+            )
+            level = TlsLevel.NONE
+        wrapped = self.settings.flag("smtp_tls_wrappermode")
+        if wrapped and level < TlsLevel.ENCRYPT:
+            self.note(
+                f'{self.prefix}_tls_wrappermode requires "{self.prefix}'
+                '_tls_security_level = encrypt" (or stronger)'
+            )
+            return _PASSED_OVER
+        if level is TlsLevel.NONE:
+            return TlsPolicy()
+        return self._session(entry, wrapped)
+
+    # --- tables
+
+    def _entry(self, common: TlsLevel) -> Entry | DSN:
+        """What the tables say, else the common level."""
+        if self.settings.text("smtp_tls_policy_maps"):
+            return self._by_policy() or Entry(common)
+        if self.settings.text("smtp_tls_per_site"):
+            return self._by_site(common)
+        return Entry(common)
+
+    def _by_policy(self) -> Entry | DSN | None:
+        """tls_policy_lookup: parent domains only for what is a plain domain."""
+        key = self.destination.text
+        where = f'{self.prefix}_tls_policy_maps, next-hop destination "{key}"'
+        ascii_only = not self.settings.flag("smtputf8_enable")
+        plain = key if ascii_only else idn_to_ascii(key) or key
+        parents = not self.destination.socket and not hostname_problem(plain)
+        while key:
+            try:
+                value = self.find("smtp_tls_policy_maps", key, True)
+            except self.table_error:
+                self.note(f"{where}: policy table lookup error")
+                return _CONFIGURATION
+            if value is not None:
+                return self._parsed(value, where)
+            dot = key.find(".", 1) if parents else -1
+            key = key[dot:] if dot > 0 else ""
+        return None
+
+    def _parsed(self, value: str, where: str) -> Entry | DSN:
+        entry = parse_entry(value)
+        if isinstance(entry, str):
+            self.note(f"{where}: {entry}")
+            return _CONFIGURATION
+        for token in entry.ignored:
+            self.note(f'{where}: ignoring attribute "{token}" with TLS disabled')
+        return entry
+
+    def _by_site(self, common: TlsLevel) -> Entry | DSN:
+        """tls_site_lookup: destination, then host.
+
+        MUST beats MUST_NOPEERMATCH beats NONE beats MAY; a MAY of the table yields
+        to a stronger common level.
+        """
+        order = ("may", "none", "must_nopeermatch", "must")
+        best = -1
+        keys = [("next-hop destination", self.destination.text)]
+        if self.relay.host.lower() != self.destination.text.lower():
+            keys.append(("server hostname", self.relay.host))
+        for klass, key in keys:
+            title = f"{self.prefix}_tls_per_site"
+            try:
+                value = self.find("smtp_tls_per_site", key, True)
+            except self.table_error:
+                self.note(f'{title}: {klass} "{key}": per-site table lookup error')
+                return DSN(EnhancedStatus("4.3.0"), "Temporary lookup error")
+            if value is not None and value.lower() not in order:
+                self.note(f"{title}: unknown TLS policy '{value}' for {klass} {key}")
+                return _CONFIGURATION
+            if value is not None:
+                best = max(best, order.index(value.lower()))
+        if best < 1:
+            return Entry(max(TlsLevel.MAY, common) if best == 0 else common)
+        return Entry((TlsLevel.NONE, TlsLevel.ENCRYPT, TlsLevel.VERIFY)[best - 1])
+
+    # --- what goes with the level -----------------------------------------------
+
+    def _session(self, entry: Entry, wrapped: bool) -> TlsPolicy | DSN:
+        settings, level = self.settings, entry.level
+        mandatory = "" if level is TlsLevel.MAY else "mandatory_"
+        servername = entry.one("servername")
+        if servername is None:
+            servername = settings.text("smtp_tls_servername")
+            if servername and hostname_problem(servername):
+                self.note(
+                    f'"{self.prefix}_tls_servername = {servername}" '
+                    "specifies an invalid hostname"
+                )
+                return _CONFIGURATION
+        match = self._match(entry)
+        if isinstance(match, DSN):
+            return match
+        anchors = entry.all("tafile")
+        if not anchors and level >= TlsLevel.VERIFY:
+            anchors = settings.words("smtp_tls_trust_anchor_file")
+        protocols = entry.one("protocols")
+        if protocols is None:
+            protocols = settings.text(f"smtp_tls_{mandatory}protocols")
+        return TlsPolicy(
+            level,
+            match,
+            protocols,
+            entry.one("ciphers") or settings.text(f"smtp_tls_{mandatory}ciphers"),
+            self._exclusions(entry),
+            servername,
+            anchors,
+            wrapped,
+        )
+
+    def _exclusions(self, entry: Entry) -> str:
+        """set_cipher_grade: mandatory TLS encrypts, authenticated TLS authenticates."""
+        level, settings = entry.level, self.settings
+        excluded = entry.one("exclude")
+        parts = [excluded or ""]
+        if excluded is None:
+            parts = [settings.text("smtp_tls_exclude_ciphers")]
+            if level > TlsLevel.MAY:
+                parts.append(settings.text("smtp_tls_mandatory_exclude_ciphers"))
+        if level > TlsLevel.MAY:
+            parts.append("eNULL" if level is TlsLevel.ENCRYPT else "aNULL")
+        return " ".join(filter(None, parts))
+
+    def _match(self, entry: Entry) -> tuple[str, ...] | DSN:
+        """Fingerprints or match strategies. Only well-formed fingerprints are left."""
+        level = entry.level
+        if level <= TlsLevel.ENCRYPT:
+            return ()
+        if level is TlsLevel.FINGERPRINT:
+            words = entry.match or self.settings.words(
+                "smtp_tls_fingerprint_cert_match"
+            )
+            digests = tuple(filter(None, map(_digest, words)))
+            if not digests:
+                self.note(
+                    f"nexthop domain {self.destination.text}: configured at "
+                    "fingerprint security level, but with no fingerprints to match."
+                )
+                return _CONFIGURATION
+            return digests
+        if entry.all("mx_host_pattern") and self.settings.flag(
+            "smtp_tls_enforce_sts_mx_patterns"
+        ):
+            return self._sts(entry)
+        if entry.match:
+            return entry.match
+        word = "verify" if level is TlsLevel.VERIFY else "secure"
+        listed = self.settings.text(f"smtp_tls_{word}_cert_match")
+        return tuple(re.sub(r"[,:\s]+", " ", listed).split())
+
+    def _sts(self, entry: Entry) -> tuple[str, ...] | DSN:
+        """RFC 8461 section 4.1: the host must be one that the policy names.
+
+        The policy was fetched by somebody else; that it was, is all we know of it.
+        """
+        patterns = entry.all("mx_host_pattern")
+        if (entry.one("policy_type") or "").lower() == "sts":
+            host = self.relay.host
+            if not any(_sts_matches(host, pattern) for pattern in patterns):
+                domain = entry.one("policy_domain") or self.destination.host
+                self.note(
+                    f"MX name '{host}' does not match STS MX pattern for '{domain}'"
+                )
+                return _PASSED_OVER
+        if entry.match:
+            return ("hostname",)
+        return self._match(Entry(entry.level))
+
+
+def _digest(word: str) -> str:
+    """A fingerprint as plain lower-case hex, empty if it is none."""
+    found = re.fullmatch(r"[0-9A-Fa-f]{2}(?::?[0-9A-Fa-f]{2})*", word)
+    return word.replace(":", "").lower() if found else ""
+
+
+def _sts_matches(host: str, pattern: str) -> bool:
+    host, pattern = host.lower().rstrip("."), pattern.lower()
+    if pattern.startswith("*."):
+        return host.partition(".")[1:] == (".", pattern[2:])
+    return host == pattern
