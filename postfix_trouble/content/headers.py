@@ -1,0 +1,124 @@
+"""headers: what the header of a message tells, in bounded memory.
+
+What is a header line and where the header ends is decided as by Postfix is_header(3)
+and mime_state(3): a name of printable ASCII, perhaps blanks, a colon. The first line
+that is neither that nor the continuation of one ends the header.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from postfix_trouble.content.records import records
+
+# header_size_limit: text of one header that is kept, more or less.
+LIMIT = 102400
+
+_NAME = re.compile(rb"([!-9;-~]+)[ \t]*:")
+# RFC 5322 3.3, with a numeric zone or one of the two obsolete names in use.
+_DATE = re.compile(
+    r"\s*(?:[A-Za-z]{3},)?\s*(\d{1,2})\s+([A-Za-z]{3})\s+(\d{4})"
+    r"\s+(\d\d):(\d\d)(?::(\d\d))?\s+(?:([+-])(\d\d)(\d\d)|GMT|UT)"
+)
+_MONTHS = "jan feb mar apr may jun jul aug sep oct nov dec"
+
+
+class Facts(NamedTuple):
+    """What the rest of the program wants to know of the message header."""
+
+    # "8bit" if Content-Transfer-Encoding says 8bit or binary, else empty.
+    encoding: str = ""
+    # Non-ASCII bytes in the message header (not in those of its parts).
+    utf8: bool = False
+    # The topmost Received: header, without its name.
+    trace: bytes = b""
+
+    def received(self) -> float | None:
+        """Seconds since 1970 at which the topmost Received: header was written."""
+        return date(self.trace.decode("ascii", "replace").rpartition(";")[2])
+
+
+def name_length(line: bytes) -> int:
+    """Length of the header name that a line begins with, 0 if with none."""
+    found = _NAME.match(line)
+    return found.end(1) if found else 0
+
+
+def headers(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """The headers of a message one by one, with the newlines where they are folded."""
+    header = b""
+    continued = False
+    for text, complete in records(chunks):
+        if continued or (header and text[:1] in (b" ", b"\t")):
+            if len(header) < LIMIT:
+                header += text if continued else b"\n" + text
+        else:
+            if header:
+                yield header
+            header = text
+            if not name_length(text):
+                return
+        continued = not complete
+    if header:
+        yield header
+
+
+def facts(chunks: Iterable[bytes]) -> Facts:
+    """Read the header of a message; no more than that is taken from the chunks."""
+    encoding = trace = b""
+    utf8 = False
+    for header in headers(chunks):
+        utf8 = utf8 or not header.isascii()
+        name, _, value = header.partition(b":")
+        match name.rstrip(b" \t").lower():
+            case b"content-transfer-encoding" if value.lstrip().lower() in (
+                b"8bit",
+                b"binary",
+            ):
+                # Any of several counts, and "binary" too (Postfix cleanup_message.c,
+                # detect_8bit_encoding_header); a comment or a blank spoils it there.
+                encoding = b"8bit"
+            case b"received" if not trace:
+                trace = value
+    return Facts(encoding.decode(), utf8, trace)
+
+
+def date(text: str) -> float | None:
+    """Seconds since 1970 of a date and time after RFC 5322, None if it is none."""
+    found = _DATE.match(text)
+    place = _MONTHS.find(found[2].lower()) if found else -1
+    if not found or place % 4:
+        return _unusual_date(text)
+    year, month = int(found[3]), place // 4 + 1
+    zone = int(found[8] or 0) * 3600 + int(found[9] or 0) * 60
+    seconds = int(found[4]) * 3600 + int(found[5]) * 60 + int(found[6] or 0)
+    days = _days(year, month, int(found[1]))
+    return float(days * 86400 + seconds - (-zone if found[7] == "-" else zone))
+
+
+def _days(year: int, month: int, day: int) -> int:
+    """Days since 1970. The year is counted from March, so that leap days come last."""
+    if month < 3:
+        year, month = year - 1, month + 12
+    return (
+        365 * year
+        + year // 4
+        - year // 100
+        + year // 400
+        + (153 * (month - 3) + 2) // 5
+        + day
+        - 719469
+    )
+
+
+def _unusual_date(text: str) -> float | None:
+    # Costs ten milliseconds, so it is left to the dates that need it.
+    from email.utils import mktime_tz, parsedate_tz
+
+    parsed = parsedate_tz(text)
+    try:
+        return float(mktime_tz(parsed)) if parsed else None
+    except (ValueError, OverflowError):
+        return None

@@ -1,0 +1,117 @@
+"""lines: from text lines to what goes over the wire after DATA.
+
+Every line ends in CRLF, a dot at the start of a line is doubled, a line over the
+limit is broken with CRLF SPACE, and a missing last newline is supplied (RFC 5321
+4.5.2 and 2.3.8, Postfix smtp_text_out). The lone dot that ends the message is not
+part of it. NUL and all other bytes pass.
+
+A stray CR, one that is no part of a line end, passes too, as it does from Postfix's
+own client: its cleanup(8) has replaced them all unless the postmaster said not to
+(cleanup_replace_stray_cr_lf). To let no server that takes CR alone for a line end
+see the end of the message where there is none, a CR before a dot becomes a space
+(and before a NUL, which some servers drop). No bare LF is ever sent.
+
+Time is linear in the size of the text, however it is cut into lines and chunks, and
+memory is a few chunks. Where nothing has to be broken it is all done by
+bytes.replace and bytes.rfind, a chunk at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+
+def nobody(_text: str) -> None:
+    """Where notes go that nobody wants."""
+
+
+def outgoing(
+    chunks: Iterable[bytes],
+    limit: int = 998,
+    *,
+    note: Callable[[str], object] = nobody,
+    crlf: bool = False,
+) -> Iterator[bytes]:
+    """Make the wire form of a text, without the final dot.
+
+    limit: bytes of a line, line end not counted; 0 for no limit. The break heeds
+    neither characters nor header syntax (smtp_line_length_limit).
+    note: told once if a line was broken.
+    crlf: the text is not from pipe(8), and its lines may end in CRLF; a stray CR
+    is then replaced by a space.
+
+    Postfix sends one more line with nothing but a space where a line of exactly
+    n * 2048 bytes also ends exactly at a break; that trace of its queue file
+    records is not copied.
+    """
+    limit = max(limit, 2) if limit else 0
+    column = 0  # of the output line that the next byte comes to
+    noted = False
+    for text in _settled(chunks, crlf):
+        at_start = not column
+        if limit:
+            folded, column = _fold(text, column, limit)
+            if not noted and folded is not text:
+                noted = True
+                note(f"breaking line > {limit} bytes with <CR><LF>SPACE")
+        else:
+            # All that counts without a limit is whether a line is open.
+            folded, column = text, int(not text.endswith(b"\n"))
+        stuffed = folded.replace(b"\n.", b"\n..").replace(b"\n", b"\r\n")
+        yield b"." + stuffed if at_start and folded[0] == 46 else stuffed
+    if column:
+        yield b"\r\n"
+
+
+def _settled(chunks: Iterable[bytes], crlf: bool) -> Iterator[bytes]:
+    """Decide about each CR. Yields no empty chunk, and none that ends in a CR."""
+    held = b""
+    for chunk in chunks:
+        text = held + chunk if held else chunk
+        held = b""
+        if b"\r" in text:
+            # What becomes of a CR depends on the byte after it.
+            if text.endswith(b"\r"):
+                text, held = text[:-1], b"\r"
+            text = _strays_replaced(text) if crlf else _strays_defused(text)
+        if text:
+            yield text
+    if held:
+        yield b" " if crlf else held
+
+
+def _strays_replaced(text: bytes) -> bytes:
+    return text.replace(b"\r\n", b"\n").replace(b"\r", b" ")
+
+
+def _strays_defused(text: bytes) -> bytes:
+    return text.replace(b"\r.", b" .").replace(b"\r\0", b" \0")
+
+
+def _fold(text: bytes, column: int, limit: int) -> tuple[bytes, int]:
+    """Break long lines with LF SPACE. Returns the text and the column at its end.
+
+    A line is broken when the first byte too many is seen, not before: the next
+    chunk may begin with the line's end. Text without long lines comes back as the
+    very same object.
+    """
+    pieces = []
+    copied = at = 0
+    while at < len(text):
+        # The last line end that can be reached within the limit: whole short lines
+        # are passed over together.
+        window = limit - column + 1
+        newline = text.rfind(b"\n", at, at + window)
+        if newline >= 0:
+            at, column = newline + 1, 0
+        elif len(text) - at < window:
+            column += len(text) - at
+            break
+        else:
+            at += window - 1
+            pieces += [text[copied:at], b"\n "]
+            copied, column = at, 1
+    if not pieces:
+        return text, column
+    pieces.append(text[copied:])
+    return b"".join(pieces), column
