@@ -1,1 +1,1 @@
-"""Layer 2: parameters and main.cf syntax."""
+"""Layer 1: parameters, their values, and the syntax of main.cf."""

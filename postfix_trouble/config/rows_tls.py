@@ -1,0 +1,162 @@
+"""Parameters of the table: TLS."""
+
+from __future__ import annotations
+
+from postfix_trouble.config.kinds import Parameter as P
+
+_LEVELS = (
+    "",
+    "none",
+    "may",
+    "encrypt",
+    "fingerprint",
+    "dane",
+    "dane-only",
+    "verify",
+    "secure",
+)
+_GRADES = ("export", "low", "medium", "high", "null")
+_CHAIN_FILES = "smtp_tls_chain_files takes keys of any kind"
+_OPENSSL = "Python's ssl module can't set it"
+
+TLS = {
+    "smtp_tls_security_level": P(
+        "E", "", "TLS level; empty: by smtp_use_tls, smtp_enforce_tls", words=_LEVELS
+    ),
+    "smtp_tls_policy_maps": P("M", "", "TLS level and more by destination"),
+    "smtp_use_tls": P("B", "no", "old form of the level may"),
+    "smtp_enforce_tls": P("B", "no", "old form of the levels encrypt, verify"),
+    "smtp_tls_enforce_peername": P("B", "yes", "verify, not encrypt"),
+    "smtp_tls_per_site": P(
+        "M",
+        "",
+        "old form of smtp_tls_policy_maps",
+        unsupported="smtp_tls_policy_maps replaced it in Postfix 2.3",
+        vital=True,
+    ),
+    "smtp_tls_wrappermode": P("B", "no", "TLS before the greeting"),
+    "smtp_tls_CAfile": P("S", "", "file of trusted authorities"),
+    "smtp_tls_CApath": P("S", "", "directory of trusted authorities"),
+    "tls_append_default_CA": P("B", "no", "trust the system's authorities too"),
+    "smtp_tls_cert_file": P("S", "", "client certificate"),
+    "smtp_tls_key_file": P("S", "$smtp_tls_cert_file", "its key"),
+    "smtp_tls_chain_files": P("L", "", "files with key and certificates"),
+    "smtp_tls_dcert_file": P(
+        "S", "", "DSA certificate", unsupported=_CHAIN_FILES, vital=True
+    ),
+    "smtp_tls_dkey_file": P(
+        "S", "$smtp_tls_dcert_file", "its key", unsupported=_CHAIN_FILES, vital=True
+    ),
+    "smtp_tls_eccert_file": P(
+        "S", "", "ECDSA certificate", unsupported=_CHAIN_FILES, vital=True
+    ),
+    "smtp_tls_eckey_file": P(
+        "S", "$smtp_tls_eccert_file", "its key", unsupported=_CHAIN_FILES, vital=True
+    ),
+    "smtp_tls_protocols": P("L", ">=TLSv1", "protocols at level may"),
+    "smtp_tls_mandatory_protocols": P("L", ">=TLSv1", "protocols from encrypt up"),
+    "smtp_tls_ciphers": P("E", "medium", "ciphers at level may", words=_GRADES),
+    "smtp_tls_mandatory_ciphers": P(
+        "E", "medium", "ciphers from encrypt up", words=_GRADES
+    ),
+    "smtp_tls_exclude_ciphers": P("L", "", "ciphers never used"),
+    "smtp_tls_mandatory_exclude_ciphers": P(
+        "L", "", "ciphers not used from encrypt up"
+    ),
+    "smtp_tls_secure_cert_match": P(
+        "L", "nexthop, dot-nexthop", "names to match at level secure", 1
+    ),
+    "smtp_tls_verify_cert_match": P(
+        "L", "hostname", "names to match at level verify", 1
+    ),
+    "smtp_tls_fingerprint_cert_match": P("L", "", "fingerprints to match"),
+    "smtp_tls_fingerprint_digest": P(
+        "S",
+        "${{$compatibility_level} <level {3.6} ? {md5} : {sha256}}",
+        "digest of fingerprints",
+        1,
+    ),
+    "smtp_tls_trust_anchor_file": P("L", "", "authorities in place of CAfile"),
+    "smtp_tls_servername": P("S", "", "name for SNI; hostname and nexthop: that"),
+    "smtp_tls_scert_verifydepth": P("I", "9", "longest chain of certificates"),
+    "smtp_tls_loglevel": P("S", "0", "how much TLS logs"),
+    "smtp_tls_note_starttls_offer": P("B", "no", "log servers that offer STARTTLS"),
+    "smtp_tls_block_early_mail_reply": P(
+        "B", "no", "find replies that were sent before the handshake"
+    ),
+    "smtp_tls_force_insecure_host_tlsa_lookup": P(
+        "B", "no", "TLSA look-up for hosts without DNSSEC"
+    ),
+    "smtp_tls_dane_insecure_mx_policy": P(
+        "E",
+        "${{$smtp_tls_security_level} == {dane} ? {dane} : {may}}",
+        "level when the MX answer is not secure",
+        words=("none", "may", "encrypt", "dane"),
+    ),
+    "smtp_tls_enforce_sts_mx_patterns": P(
+        "B", "yes", "pass over hosts that an MTA-STS policy does not name", since="3.10"
+    ),
+    "smtp_tls_enable_rpk": P(
+        "B", "no", "raw public keys", since="3.9", unsupported=_OPENSSL
+    ),
+    "smtp_tlsrpt_enable": P(
+        "B",
+        "no",
+        "report TLS failures",
+        since="3.10",
+        unsupported="reports are made by a library of Postfix 3.10",
+    ),
+    "smtp_tls_loglevel_maps": P(
+        "M",
+        "",
+        "TLS logging by destination",
+        since="3.12",
+        unsupported="the behaviour of Postfix 3.7 is followed",
+    ),
+    "smtp_tls_trace_size_limit": P(
+        "I",
+        "102400",
+        "bytes of a TLS trace",
+        since="3.12",
+        unsupported="the behaviour of Postfix 3.7 is followed",
+    ),
+    "smtp_tls_session_cache_database": P(
+        "S",
+        "",
+        "TLS sessions to resume",
+        unsupported="no TLS session outlives its run; each handshake is a full one",
+    ),
+    "smtp_tls_session_cache_timeout": P(
+        "T", "3600s", "for how long", 0, 8640000, unsupported="there is no such cache"
+    ),
+    "tls_high_cipherlist": P("S", "aNULL:-aNULL:HIGH:@STRENGTH", "grade high", 1),
+    "tls_medium_cipherlist": P(
+        "S", "aNULL:-aNULL:HIGH:MEDIUM:+RC4:@STRENGTH", "grade medium", 1
+    ),
+    "tls_low_cipherlist": P(
+        "S", "aNULL:-aNULL:HIGH:MEDIUM:LOW:+RC4:@STRENGTH", "grade low", 1
+    ),
+    "tls_export_cipherlist": P(
+        "S", "aNULL:-aNULL:HIGH:MEDIUM:LOW:EXPORT:+RC4:@STRENGTH", "grade export", 1
+    ),
+    "tls_null_cipherlist": P("S", "eNULL:!aNULL", "grade null", 1),
+    "tls_wildcard_matches_multiple_labels": P(
+        "B", "yes", "*.example.com matches a.b.example.com"
+    ),
+    "tls_dane_digests": P("L", "sha512 sha256", "digests, best first, for DANE", 1),
+    "tls_disable_workarounds": P("L", "", "bug workarounds", unsupported=_OPENSSL),
+    "tls_ssl_options": P("L", "", "OpenSSL options", unsupported=_OPENSSL),
+    "tls_eecdh_auto_curves": P(
+        "L",
+        "X25519 X448 prime256v1 secp521r1 secp384r1",
+        "key exchange groups",
+        unsupported=_OPENSSL,
+    ),
+    "tls_fast_shutdown_enable": P(
+        "B", "yes", "don't wait for the peer's farewell", unsupported=_OPENSSL
+    ),
+    "tls_config_file": P(
+        "S", "default", "OpenSSL's own settings", unsupported=_OPENSSL
+    ),
+    "tls_config_name": P("S", "", "section of that file", unsupported=_OPENSSL),
+}

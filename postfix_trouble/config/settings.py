@@ -1,0 +1,187 @@
+"""The values of parameters: what was set, what that means, or the default."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+from postfix_trouble.config.expansion import ExpansionError, expand
+from postfix_trouble.config.kinds import (
+    ConfigError,
+    Parameter,
+    to_flag,
+    to_integer,
+    to_seconds,
+    to_text,
+    to_word,
+    to_words,
+)
+from postfix_trouble.config.parameters import TABLE, lmtp_name
+
+__all__ = ["ConfigError", "Settings"]
+
+_T = TypeVar("_T")
+
+
+class Settings:
+    """Parameters by their main.cf names, expanded and converted when asked for.
+
+    `values` come from a main.cf: names that are not in the table may be referred to and
+    are otherwise passed over, and a wrong value is an error only when it is used.
+    `overrides` come from the command line and are checked at once: ConfigError.
+    With `lmtp`, callers keep to the smtp_ names and get the lmtp_ values.
+    """
+
+    def __init__(
+        self,
+        values: Mapping[str, str] = {},
+        *,
+        overrides: Mapping[str, str] = {},
+        lmtp: bool = False,
+        system_hostname: str = "",
+    ) -> None:
+        self._given = {**values, **overrides}
+        self._lmtp = lmtp
+        self._system_hostname = system_hostname or "localhost"
+        self._known: dict[tuple[str, Callable[..., object]], object] = {}
+        for name, value in overrides.items():
+            if name not in TABLE:
+                raise ConfigError(name, f"unknown parameter: {name} = {value}")
+            self._check(name)
+
+    def text(self, name: str) -> str:
+        """The value; of a parameter with a vocabulary in lower case."""
+        return self._value(name, _as_text)
+
+    def flag(self, name: str) -> bool:
+        """Yes or no."""
+        return self._value(name, _as_flag)
+
+    def integer(self, name: str) -> int:
+        """The number."""
+        return self._value(name, _as_integer)
+
+    def seconds(self, name: str) -> float:
+        """The time. The empty trouble_give_up_age is worked out from the others."""
+        return self._value(name, _as_seconds)
+
+    def words(self, name: str) -> tuple[str, ...]:
+        """The words of a list, split at blanks and commas outside of braces."""
+        return self._value(name, _as_words)
+
+    def given(self, name: str) -> bool:
+        """Whether the administrator has set it, in the file or on the command line."""
+        return self._name(name) in self._given
+
+    def give_up_age(self, null_sender: bool = False) -> float:
+        """Seconds after which we return what is left, before the queue manager does."""
+        if self.text("trouble_give_up_age"):
+            return self.seconds("trouble_give_up_age")
+        life = "bounce_queue_lifetime" if null_sender else "maximal_queue_lifetime"
+        return max(0.0, self.seconds(life) - self.seconds("maximal_backoff_time"))
+
+    def refuse_unsupported(self) -> None:
+        """Raise ConfigError for a setting that is not honoured and must not be lost."""
+        for name, parameter in TABLE.items():
+            if parameter.vital and name in self._given and self._is_ours(name):
+                value = self._expanded(name)
+                if value and value != expand(parameter.default, self._raw):
+                    reason = f"not supported, because {parameter.unsupported}"
+                    raise ConfigError(name, f"{name} = {value}: {reason}")
+
+    def _is_ours(self, name: str) -> bool:
+        other = "smtp_" if self._lmtp else "lmtp_"
+        return not name.startswith(other)
+
+    def _name(self, name: str) -> str:
+        return lmtp_name(name) if self._lmtp else name
+
+    def _value(self, name: str, convert: Callable[[str, str, Parameter], _T]) -> _T:
+        name = self._name(name)
+        key = (name, convert)
+        if key not in self._known:
+            self._known[key] = convert(name, self._expanded(name), TABLE[name])
+        return self._known[key]  # type: ignore[return-value]
+
+    def _check(self, name: str) -> None:
+        parameter = TABLE[name]
+        convert = _CONVERSIONS[parameter.kind]
+        convert(name, self._expanded(name), parameter)
+
+    def _expanded(self, name: str) -> str:
+        raw = self._raw(name)
+        assert raw is not None, f"{name} is not in the table"
+        try:
+            return expand(raw, self._raw)
+        except ExpansionError as error:
+            raise ConfigError(name, f"parameter {name}: {error}") from None
+
+    def _raw(self, name: str) -> str | None:
+        """The value as it was written: what an expansion refers to."""
+        if (value := self._given.get(name)) is not None:
+            return value
+        if name == "myhostname":
+            return self._default_hostname()
+        if name == "mydomain":
+            return self._default_domain()
+        parameter = TABLE.get(name)
+        return parameter.default if parameter else None
+
+    def _default_hostname(self) -> str:
+        """As Postfix's get_hostname(3): never a look-up in the DNS."""
+        name = self._system_hostname
+        return (
+            name
+            if "." in name
+            else f"{name}.{self._given.get('mydomain') or 'localdomain'}"
+        )
+
+    def _default_domain(self) -> str:
+        hostname = self._given.get("myhostname")
+        if hostname is None:
+            hostname = self._default_hostname()
+        elif "mydomain" in hostname:
+            # Each would be made from the other.
+            return "localdomain"
+        elif "$" in hostname:
+            hostname = expand(hostname, self._raw)
+        return hostname.partition(".")[2] or "localdomain"
+
+
+def _as_text(name: str, value: str, parameter: Parameter) -> str:
+    if parameter.kind == "E":
+        return to_word(name, value, parameter.words)
+    if parameter.kind in "IT":
+        return value
+    return to_text(name, value, parameter.minimum, parameter.maximum)
+
+
+def _as_flag(name: str, value: str, _parameter: Parameter) -> bool:
+    return to_flag(name, value)
+
+
+def _as_integer(name: str, value: str, parameter: Parameter) -> int:
+    return to_integer(name, value, parameter.minimum, parameter.maximum)
+
+
+def _as_seconds(name: str, value: str, parameter: Parameter) -> float:
+    if not value and not parameter.default:
+        return 0.0
+    unit = parameter.default[-1:] or "s"
+    return float(to_seconds(name, value, unit, parameter.minimum, parameter.maximum))
+
+
+def _as_words(name: str, value: str, parameter: Parameter) -> tuple[str, ...]:
+    to_text(name, value, parameter.minimum)
+    return to_words(name, value, parameter.words)
+
+
+_CONVERSIONS: dict[str, Callable[[str, str, Parameter], object]] = {
+    "B": _as_flag,
+    "E": _as_text,
+    "I": _as_integer,
+    "L": _as_words,
+    "M": _as_words,
+    "S": _as_text,
+    "T": _as_seconds,
+}
