@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 
 # The value of a name before expansion, None when it is not defined.
@@ -10,11 +9,14 @@ Lookup = Callable[[str], str | None]
 
 NESTING_LIMIT = 100
 
-_NAME = re.compile(r"[A-Za-z0-9_]+")
-_PIECE = re.compile(r"[^$]+|\$\$")
-_BLANKS = " \t\r\n"
-_OPERATOR = re.compile(r"[<>!=?+\-*/~&|%]*[A-Za-z0-9]*")
-_LEVEL = re.compile(r"\s*\+?(\d{1,9})(?:\.(\d{1,9}))?(?:\.(\d{1,9}))?", re.ASCII)
+# Sets and loops, not regular expressions: even the default of smtp_helo_name needs
+# an expansion, and to compile them would cost each run more than all its expansions.
+_ALPHANUMERIC = frozenset(
+    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+)
+_NAME = _ALPHANUMERIC | {"_"}
+_OPERATOR = frozenset("<>!=?+-*/~&|%")
+_BLANKS = frozenset(" \t\r\n")
 _CLOSING = {"{": "}", "(": ")"}
 _LARGEST_NUMBER = 2**63 - 1
 
@@ -51,9 +53,14 @@ def _expand(text: str, lookup: Lookup, depth: int) -> str:
     result: list[str] = []
     at = 0
     while at < len(text):
-        if piece := _PIECE.match(text, at):
-            result.append("$" if piece[0] == "$$" else piece[0])
-            at = piece.end()
+        if text[at] != "$":
+            end = text.find("$", at)
+            result.append(text[at:end] if end >= 0 else text[at:])
+            at = end if end >= 0 else len(text)
+            continue
+        if text.startswith("$", at + 1):
+            result.append("$")
+            at += 2
             continue
         expression, at = _reference(text, at + 1)
         if not expression:
@@ -68,8 +75,8 @@ def _reference(text: str, at: int) -> tuple[str, int]:
     """What stands between the brackets, or the bare name; and where it ends."""
     opening = text[at : at + 1]
     if opening not in _CLOSING:
-        name = _NAME.match(text, at)
-        return (name[0], name.end()) if name else ("", at)
+        end = _skip(text, at, _NAME)
+        return text[at:end], end
     end = _closing(text, at, opening)
     if end < 0:
         raise ExpansionError(f'truncated macro reference: "{text}"')
@@ -98,15 +105,15 @@ def _evaluate(expression: str, lookup: Lookup, depth: int) -> str:
     if expression.startswith("{", at):
         value, at = _comparison(expression, at, lookup, depth)
     else:
-        name = _NAME.match(expression, at)
-        end = name.end() if name else at
+        end = _skip(expression, at, _NAME)
+        name = expression[at:end]
         at = _skip(expression, end)
         if at < len(expression) and expression[at] not in "?:":
             raise ExpansionError(
                 "attribute name syntax error at: "
                 f'"...{expression[:end]}>>>{expression[end : end + 20]}"'
             )
-        value = lookup(name[0] if name else "") or ""
+        value = lookup(name) or ""
     if at == len(expression):
         return _expand(value, lookup, depth) if value else ""
     if expression[at] not in "?:":
@@ -150,8 +157,8 @@ def _braced(expression: str, at: int) -> tuple[str, int]:
     return expression[at + 1 : end], _skip(expression, end + 1)
 
 
-def _skip(text: str, at: int) -> int:
-    while at < len(text) and text[at] in _BLANKS:
+def _skip(text: str, at: int, letters: frozenset[str] = _BLANKS) -> int:
+    while at < len(text) and text[at] in letters:
         at += 1
     return at
 
@@ -161,8 +168,8 @@ def _comparison(
 ) -> tuple[str, int]:
     """The value of `{left} operator {right}`: "true" or nothing."""
     left, at = _braced(expression, at)
-    match = _OPERATOR.match(expression, at)
-    operator = match[0] if match else ""
+    end = _skip(expression, _skip(expression, at, _OPERATOR), _ALPHANUMERIC)
+    operator = expression[at:end]
     relation = _RELATIONS.get(operator.removesuffix("level"))
     if relation is None:
         raise ExpansionError(
@@ -207,9 +214,9 @@ def _compare_levels(left: str, right: str) -> int:
     return (one > other) - (one < other)
 
 
-def _level(text: str) -> tuple[int, int, int]:
-    match = _LEVEL.fullmatch(text)
-    if match is None or text != text.rstrip():
+def _level(text: str) -> tuple[int, ...]:
+    """Major, minor and patch number; the latter two may be left out."""
+    parts = text.removeprefix("+").split(".")
+    if len(parts) > 3 or not all(map(_is_digits, parts)):
         raise ExpansionError(f'malformed compatibility level syntax: "{text}"')
-    major, minor, patch = (int(part or 0) for part in match.groups())
-    return major, minor, patch
+    return tuple(_number(part) for part in [*parts, "0", "0"][:3])

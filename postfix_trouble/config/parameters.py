@@ -10,7 +10,6 @@ a mail twice.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from postfix_trouble.config.kinds import Parameter
 from postfix_trouble.config.rows_client import DIALOGUE, REUSE, SASL, TIMEOUTS
@@ -82,22 +81,12 @@ def _table() -> dict[str, Parameter]:
 TABLE: dict[str, Parameter] = _table()
 
 
-class Support(NamedTuple):
-    """One line of the manual's list."""
+def supported() -> Iterator[tuple[str, str, str, Parameter]]:
+    """All parameters in the order of the manual: section, name, lmtp_ form or "", row.
 
-    section: str
-    name: str
-    # Of the lmtp_ form; empty if there is none.
-    lmtp_name: str
-    parameter: Parameter
-
-
-def supported() -> Iterator[Support]:
-    """All parameters in the order of the manual, the lmtp_ forms beside the smtp_ ones.
-
-    Those with `parameter.unsupported` are known, but not honoured.
+    Those whose row has a text in `unsupported` are known, but not honoured.
     """
     for section, rows in SECTIONS.items():
         for name, parameter in rows.items():
             other = lmtp_name(name)
-            yield Support(section, name, other if other != name else "", parameter)
+            yield section, name, other if other != name else "", parameter
