@@ -1,0 +1,198 @@
+"""One answer for a request with several recipients.
+
+pipe(8) takes one result for all recipients of a request. What follows is how
+different outcomes are told to it without a recipient lost, served twice, or wrongly
+reported as undeliverable:
+
+- While any recipient is deferred, the request is deferred, with the text of the
+  first of those. The finished ones are remembered and not tried again.
+- When all are sent, or all are bounced for one and the same reason, that is the
+  answer, and Postfix does the rest.
+- Else we report the bounced ones to the sender ourselves, and then say "sent". If
+  that report can't be submitted, the request is deferred (Postfix: `bounce or trace
+  service failure`); what was bounced stays so, and the report is tried again.
+- A queue manager that gives up a message reports every recipient that we deferred,
+  the delivered ones too. So once a request is old, its deferred recipients are
+  reported by us, if any other one is finished. If none is, what the queue manager
+  is going to report is true, and better (it knows NOTIFY).
+
+A null sender is never sent a report, nor is one sent about a recipient whose NOTIFY
+does not have FAILURE (RFC 3461 4.1).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from postfix_trouble.model.envelope import DeliveryRequest, Recipient
+from postfix_trouble.model.status import EnhancedStatus
+from postfix_trouble.model.verdict import DSN, Disposition, Outcome
+
+# A recipient in a request: the address, and how many times it came before.
+Place = tuple[str, int]
+
+# Another process is still busy with a recipient of this request.
+IN_PROGRESS = DSN(EnhancedStatus("4.3.0"), "delivery in progress")
+# Postfix bounce(3), when the bounce service can't be used.
+_NO_BOUNCE = DSN(EnhancedStatus("4.3.0"), "bounce or trace service failure")
+_NO_LEDGER = DSN(EnhancedStatus("4.3.0"), "ledger unavailable")
+_NO_DIRECTORY = DSN(
+    EnhancedStatus("4.3.5"),
+    "mail system configuration error: several recipients in one request need"
+    " a state directory, or a recipient limit of 1",
+)
+_NO_OUTCOME = DSN(EnhancedStatus("4.3.0"), "internal error: no outcome")
+_REPORTED = DSN(EnhancedStatus("2.0.0"), "undeliverable recipients reported to sender")
+
+
+class Finished(NamedTuple):
+    """What is remembered of a recipient for whom nothing is left to try."""
+
+    # SENT or BOUNCED.
+    disposition: Disposition
+    dsn: DSN
+    # The sender was told that it bounced, or must not be told.
+    reported: bool = False
+
+
+class Settlement(NamedTuple):
+    """What is said about the request as a whole, and what must be done before."""
+
+    disposition: Disposition
+    dsn: DSN
+    # To be reported to the sender first. Only if that is accepted does the
+    # disposition hold (it is SENT then); otherwise see bounce_failed().
+    bounce: tuple[Outcome, ...] = ()
+    # Undeliverable, but the sender must not be told: for the log.
+    silent: tuple[Outcome, ...] = ()
+
+
+def places(recipients: Iterable[Recipient]) -> tuple[Place, ...]:
+    """Name every recipient of a request, also those that stand there twice."""
+    seen: dict[str, int] = defaultdict(int)
+    found = []
+    for recipient in recipients:
+        found.append((recipient.address, seen[recipient.address]))
+        seen[recipient.address] += 1
+    return tuple(found)
+
+
+def unfinished(
+    recipients: Sequence[Recipient], finished: Mapping[Place, Finished]
+) -> tuple[Recipient, ...]:
+    """The recipients that are still to be tried, in their order."""
+    named = zip(recipients, places(recipients), strict=True)
+    return tuple(recipient for recipient, place in named if place not in finished)
+
+
+def refusal(count: int, *, remembers: bool, problem: bool = False) -> DSN | None:
+    """Why a request with so many recipients can't be accepted from pipe(8).
+
+    `remembers`: there is a ledger, and it works. `problem`: there should be one.
+    """
+    if count <= 1 or remembers:
+        return None
+    return _NO_LEDGER if problem else _NO_DIRECTORY
+
+
+def give_up_age(queue_lifetime: float, maximal_backoff_time: float) -> float:
+    """Default of trouble_give_up_age; all values are seconds.
+
+    The queue lifetime is maximal_queue_lifetime, or bounce_queue_lifetime for the
+    null sender. The queue manager gives up after an attempt, when the whole message
+    is back; so we must do so in an earlier one, hence the backoff time. With a
+    lifetime of an hour that would leave no time to try, hence the half.
+    """
+    return max(queue_lifetime - maximal_backoff_time, queue_lifetime / 2)
+
+
+def bounce_failed() -> Settlement:
+    """The settlement when the sender could not be told (Postfix bounce(3))."""
+    return Settlement(Disposition.DEFERRED, _NO_BOUNCE)
+
+
+def settle(
+    request: DeliveryRequest,
+    outcomes: Sequence[Outcome],
+    finished: Mapping[Place, Finished],
+    *,
+    own_bounces: bool,
+    age: float,
+    give_up_age: float,
+) -> Settlement:
+    """Decide the one answer.
+
+    `request` has all recipients, `outcomes` those of this attempt, `finished` what
+    the ledger knew before it. Without `own_bounces` (JSON, by hand, no ledger) the
+    worst outcome is the answer, and nobody is sent a report. Ages are seconds; `age`
+    is that of the message now, after the attempt.
+    """
+    told, untold = _fates(request, outcomes, finished)
+    deferred = _having(untold, Disposition.DEFERRED)
+    bounced = _having(untold, Disposition.BOUNCED)
+    sent = _having(untold, Disposition.SENT)
+    anything_finished = bool(told or bounced or sent)
+    give_up = own_bounces and age >= give_up_age and anything_finished
+    if deferred and not give_up:
+        return Settlement(Disposition.DEFERRED, deferred[0].dsn)
+    if bounced and not own_bounces:
+        return Settlement(Disposition.BOUNCED, bounced[0].dsn)
+    answer = sent[0].dsn if sent else _REPORTED
+    failed = tuple(fate for fate in untold if fate.disposition != Disposition.SENT)
+    if not failed:
+        return Settlement(Disposition.SENT, answer)
+    if not (sent or told or deferred) and _one_answer(request, bounced):
+        return Settlement(Disposition.BOUNCED, bounced[0].dsn)
+    wanted = tuple(fate for fate in failed if _reportable(request, fate.recipient))
+    silent = tuple(fate for fate in failed if fate not in wanted)
+    return Settlement(Disposition.SENT, answer, wanted, silent)
+
+
+def _fates(
+    request: DeliveryRequest,
+    outcomes: Sequence[Outcome],
+    finished: Mapping[Place, Finished],
+) -> tuple[list[Recipient], list[Outcome]]:
+    """Recipients already reported as undeliverable, and what became of the others."""
+    now = defaultdict(list)
+    for outcome in outcomes:
+        now[outcome.recipient].append(outcome)
+    told: list[Recipient] = []
+    untold: list[Outcome] = []
+    for recipient, place in zip(
+        request.recipients, places(request.recipients), strict=True
+    ):
+        before = finished.get(place)
+        if before is not None and before.reported:
+            told.append(recipient)
+        elif before is not None:
+            untold.append(Outcome(recipient, before.disposition, before.dsn))
+        elif now[recipient]:
+            untold.append(now[recipient].pop(0))
+        else:
+            # Can't happen; if it does, the recipient is not lost.
+            untold.append(Outcome(recipient, Disposition.DEFERRED, _NO_OUTCOME))
+    return told, untold
+
+
+def _having(outcomes: Iterable[Outcome], disposition: Disposition) -> list[Outcome]:
+    return [outcome for outcome in outcomes if outcome.disposition == disposition]
+
+
+def _one_answer(request: DeliveryRequest, bounced: Sequence[Outcome]) -> bool:
+    """Whether Postfix can report all of these itself, in the words of the first.
+
+    A bounce of the null sender is Postfix's business in any words: it knows who is
+    to have a copy (2bounce_notice_recipient), we don't.
+    """
+    answers = {(outcome.dsn.status, outcome.dsn.reason) for outcome in bounced}
+    return len(answers) == 1 or not request.sender
+
+
+def _reportable(request: DeliveryRequest, recipient: Recipient) -> bool:
+    if not request.sender:
+        return False
+    words = recipient.notify.upper().replace(",", " ").split()
+    return not words or "FAILURE" in words
