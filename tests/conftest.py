@@ -1,0 +1,77 @@
+"""What tests of several layers share."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+import private_network
+from certificates import make_certificates
+
+# Set where a skipped test is a failed one: on the machine that has everything.
+SKIP_NOTHING = "POSTFIX_TROUBLE_SKIP_NOTHING"
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with the test certificates (see certificates.py)."""
+    directory = tmp_path_factory.mktemp("certificates")
+    make_certificates(directory)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def own_network(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Have this process, and what it starts, in a network of its own."""
+    directory = tmp_path_factory.mktemp("etc")
+    directory.chmod(0o755)
+    try:
+        private_network.enter(directory)
+    except private_network.NotAllowed as reason:
+        pytest.skip(str(reason))
+
+
+@pytest.fixture(scope="session")
+def program() -> str:
+    """The installed program, as pipe(8) would run it."""
+    path = Path(sys.executable).parent / "postfix-trouble"
+    assert path.exists(), f"{path} is missing: install the package first (make venv)"
+    return str(path)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests with a real Postfix share one; without Postfix they are skipped."""
+    missing = shutil.which("postfix", path="/usr/sbin:/usr/bin") is None
+    for item in items:
+        if item.get_closest_marker("e2e"):
+            item.add_marker(pytest.mark.xdist_group("postfix"))
+            if missing:
+                item.add_marker(pytest.mark.skip(reason="Postfix is not installed"))
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Where nothing may be skipped, a skip fails the run."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    skipped = reporter.stats.get("skipped", []) if reporter else []
+    if skipped and os.environ.get(SKIP_NOTHING) and not exitstatus:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say on the last lines what was not shown."""
+    reasons: dict[str, int] = {}
+    for report in terminalreporter.stats.get("skipped", []):
+        reason = str(report.longrepr[2] if report.longrepr else "")
+        reasons[reason] = reasons.get(reason, 0) + 1
+    for reason, count in reasons.items():
+        terminalreporter.write_line(
+            f"!!! NOT SHOWN: {count} tests skipped: {reason.removeprefix('Skipped: ')}",
+            red=True,
+            bold=True,
+        )
+    if reasons and os.environ.get(SKIP_NOTHING):
+        terminalreporter.write_line("!!! skipped tests count as failed here", red=True)

@@ -1,0 +1,343 @@
+"""bin/postfix-trouble and __main__: no accident may look like success or a bounce."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from postfix_trouble import __main__ as last_line
+
+ROOT = Path(__file__).parent.parent
+PASSED_ON = {65, 67, 68, 69, 75, 76, 77}
+REQUEST = [
+    "deliver",
+    "--sender",
+    "s@a.test",
+    "--nexthop",
+    "[127.0.0.1]",
+    "--",
+    "r@b.test",
+]
+
+
+class Installation:
+    """An installed tree, with programs of the test's own in the places of Python's."""
+
+    def __init__(self, top: Path) -> None:
+        self.bin = top / "bin"
+        self.bin.mkdir(parents=True)
+        self.packages = top / "lib" / "python3.11" / "site-packages"
+        (self.packages / "dns").mkdir(parents=True)
+        self.package = self.packages / "postfix_trouble"
+        self.package.mkdir()
+        (self.package / "__main__.py").touch()
+        self.launcher = self.bin / "postfix-trouble"
+        self.launcher.write_bytes((ROOT / "bin/postfix-trouble").read_bytes())
+        self.launcher.chmod(0o755)
+
+    def interpreter(self, script: str) -> None:
+        """Put a shell script into the place of the interpreter."""
+        python = self.bin / "python3"
+        python.unlink(missing_ok=True)
+        python.write_text(f"#!/bin/sh\n{script}\n")
+        python.chmod(0o755)
+
+    def real(self, front_end: str, main: str | None = None) -> None:
+        """Use the real interpreter and __main__, with a front-end of the test's own."""
+        (self.bin / "python3").symlink_to(sys.executable)
+        source = ROOT / "postfix_trouble"
+        (self.package / "__init__.py").touch()
+        text = main or (source / "__main__.py").read_text()
+        (self.package / "__main__.py").write_text(text)
+        (self.package / "frontends").mkdir()
+        (self.package / "frontends" / "__init__.py").touch()
+        for name in ("deliver", "cli"):
+            (self.package / "frontends" / f"{name}.py").write_text(front_end)
+
+    def run(self, *argv: str, **how: object) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(
+            [str(how.pop("program", self.launcher)), *argv],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=20,
+            check=False,
+            **how,  # type: ignore[call-overload]
+        )
+
+
+@pytest.fixture
+def installation(tmp_path: Path) -> Installation:
+    return Installation(tmp_path / "venv")
+
+
+class TestLauncher:
+    """What the shell script makes of an interpreter."""
+
+    def test_all_exit_statuses(self, installation: Installation) -> None:
+        installation.interpreter("eval exit \\${$#}")
+        ends = {n: installation.run("deliver", str(n)).returncode for n in range(256)}
+        assert {n for n, end in ends.items() if end == n} == PASSED_ON
+        assert [n for n, end in ends.items() if end == 0] == [last_line.LAUNCHED_OK]
+        others = set(ends) - PASSED_ON - {last_line.LAUNCHED_OK}
+        assert {ends[n] for n in others} == {75}
+
+    @pytest.mark.parametrize("status", [64, 78])
+    def test_usage_errors_only_by_hand(
+        self, installation: Installation, status: int
+    ) -> None:
+        installation.interpreter(f"exit {status}")
+        assert installation.run("probe").returncode == status
+        assert installation.run("deliver").returncode == 75
+        assert installation.run("delivre").returncode == 75
+
+    @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM])
+    def test_killed(self, installation: Installation, number: int) -> None:
+        installation.interpreter(f"kill -{int(number)} $$")
+        done = installation.run(*REQUEST)
+        assert done.returncode == 75
+        assert done.stdout.startswith(b"4.3.0 ")
+
+    @pytest.mark.parametrize(
+        "broken",
+        [
+            "exit 0",
+            "exit 1",
+            "exec /nonexistent/python",
+            "echo 'Fatal error' >&2; exit 1",
+        ],
+    )
+    def test_accident_defers(self, installation: Installation, broken: str) -> None:
+        installation.interpreter(broken)
+        done = installation.run(*REQUEST)
+        assert (done.returncode, done.stderr) == (75, b"")
+        assert done.stdout.startswith(b"4.3.0 ")
+        assert b"\n" not in done.stdout
+
+    def test_no_interpreter(self, installation: Installation) -> None:
+        done = installation.run(*REQUEST, env={"PATH": "/nonexistent"})
+        assert (done.returncode, done.stderr) == (75, b"")
+        assert done.stdout.startswith(b"4.3.0 ")
+
+    def test_interpreter_that_may_not_be_run(self, installation: Installation) -> None:
+        installation.interpreter("exit 100")
+        (installation.bin / "python3").chmod(0o644)
+        done = installation.run(*REQUEST, env={"PATH": "/nonexistent"})
+        assert done.returncode == 75
+        assert done.stdout.startswith(b"4.3.0 ")
+
+    def test_arguments_arrive_as_they_are(self, installation: Installation) -> None:
+        installation.interpreter("shift 4; printf '<%s>' \"$@\"; exit 100")
+        odd = [
+            "deliver",
+            "--sender",
+            "",
+            "--",
+            "a b@d.test",
+            "-x@d.test",
+            "*",
+            "$(id)'\"",
+        ]
+        done = installation.run(*odd)
+        assert done.stdout.decode() == "".join(f"<{word}>" for word in odd)
+        assert done.returncode == 0
+
+    @pytest.mark.parametrize("place", ["elsewhere", "prefix/bin"])
+    def test_found_through_a_link(self, tmp_path: Path, place: str) -> None:
+        """A link from anywhere; the one that `make install` makes; and both by PATH."""
+        installation = Installation(tmp_path / "prefix/lib/postfix-trouble")
+        installation.interpreter('echo "$0"; exit 100')
+        directory = tmp_path / place
+        directory.mkdir(exist_ok=True)
+        link = directory / "postfix-trouble"
+        link.symlink_to(installation.launcher)
+        # An interpreter beside the link is somebody else's.
+        (directory / "python3").write_text("#!/bin/sh\nexit 1\n")
+        (directory / "python3").chmod(0o755)
+        for env in ({}, {"PATH": f"{directory}:/usr/bin:/bin"}):
+            done = subprocess.run(
+                ["postfix-trouble" if env else str(link), "deliver"],
+                env={**os.environ, **env},
+                capture_output=True,
+                check=False,
+            )
+            assert done.returncode == 0
+            shown = Path(done.stdout.decode().strip())
+            assert shown.samefile(installation.bin / "python3")
+
+    def test_signal_to_the_launcher_alone(self, installation: Installation) -> None:
+        """It goes on to wait, since only Python knows what became of the mail."""
+        installation.interpreter("echo ready; read -r line; exit 100")
+        launcher = subprocess.Popen(
+            [installation.launcher, *REQUEST],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        assert launcher.stdin
+        assert launcher.stdout
+        assert launcher.stdout.readline() == b"ready\n"
+        launcher.send_signal(signal.SIGTERM)
+        launcher.communicate(b"go\n", timeout=20)
+        assert launcher.returncode == 0
+
+    def test_makes_no_process_but_python(self, installation: Installation) -> None:
+        installation.interpreter("exit 100")
+        done = subprocess.run(
+            ["/bin/sh", "-x", installation.launcher, *REQUEST],
+            env={"PATH": "/nonexistent"},
+            capture_output=True,
+            check=False,
+        )
+        assert done.returncode == 0
+
+    def test_commands_by_hand_are_the_same_in_both(self) -> None:
+        text = (ROOT / "bin/postfix-trouble").read_text()
+        for command in last_line.HAND_COMMANDS:
+            assert f"{command})" in text or f"{command} |" in text
+
+
+FRONT_ENDS = {
+    "success": ("def run(argv): return 0", 0, b""),
+    "bounce": (
+        "import os\ndef run(argv): os.write(1, b'5.1.1 who?'); return 67",
+        67,
+        b"5.1.1 who?",
+    ),
+    "deferral": (
+        "import os\ndef run(argv): os.write(1, b'4.4.1 down'); return 75",
+        75,
+        b"4.4.1 down",
+    ),
+    "stray-exit-0": (
+        "import sys\ndef run(argv): sys.exit(0)",
+        75,
+        last_line.INTERNAL_ERROR,
+    ),
+    "stray-_exit-0": ("import os\ndef run(argv): os._exit(0)", 75, None),
+    "nothing": ("def run(argv): pass", 75, b""),
+    "false": ("def run(argv): return False", 75, b""),
+    "other-code": ("def run(argv): return 70", 75, b""),
+    "usage-code": ("def run(argv): return 64", 75, b""),
+    "exception": ("def run(argv): 1/0", 75, last_line.INTERNAL_ERROR),
+    "interrupt": ("def run(argv): raise KeyboardInterrupt", 75, last_line.TERMINATED),
+    "memory": ("def run(argv): raise MemoryError", 75, last_line.NO_MEMORY),
+    "recursion": ("def run(argv): run(argv)", 75, last_line.INTERNAL_ERROR),
+    "import-error": ("import nothing_like_this", 75, last_line.INTERNAL_ERROR),
+    "syntax-error": ("def run(argv) return", 75, last_line.INTERNAL_ERROR),
+    "chatter": (
+        "import os, sys, warnings\n"
+        "def run(argv):\n"
+        "    print('x', file=sys.stderr); warnings.warn('x'); os.write(2, b'x')\n"
+        "    return 0",
+        0,
+        b"",
+    ),
+    "terminated": (
+        "import os, signal\ndef run(argv): os.kill(os.getpid(), signal.SIGTERM)",
+        75,
+        last_line.TERMINATED,
+    ),
+    "killed": (
+        "import os, signal\ndef run(argv): os.kill(os.getpid(), signal.SIGKILL)",
+        75,
+        None,
+    ),
+}
+
+
+class TestLastLine:
+    """What __main__ makes of a front-end, alone and under the launcher."""
+
+    @pytest.mark.parametrize("name", FRONT_ENDS)
+    def test_under_the_launcher(self, installation: Installation, name: str) -> None:
+        source, code, output = FRONT_ENDS[name]
+        installation.real(source)
+        done = installation.run(*REQUEST)
+        assert (done.returncode, done.stderr) == (code, b"")
+        if output is None:
+            assert done.stdout.startswith(b"4.3.0 ")
+        else:
+            assert done.stdout == output
+
+    @pytest.mark.parametrize(
+        "name", [n for n in FRONT_ENDS if n not in ("stray-_exit-0", "killed")]
+    )
+    def test_as_a_module(self, installation: Installation, name: str) -> None:
+        source, code, output = FRONT_ENDS[name]
+        installation.real(source)
+        done = installation.run(
+            "-m",
+            "postfix_trouble",
+            *REQUEST,
+            program=sys.executable,
+            cwd=installation.packages,
+        )
+        assert (done.returncode, done.stdout, done.stderr) == (code, output, b"")
+
+    def test_broken_main(self, installation: Installation) -> None:
+        installation.real("", main="syntax error here")
+        done = installation.run(*REQUEST)
+        assert (done.returncode, done.stderr) == (75, b"")
+        assert done.stdout.startswith(b"4.3.0 ")
+
+    @pytest.mark.parametrize(
+        "argv",
+        [
+            [],
+            ["delivre", "--", "r@b.test"],
+            ["r@b.test"],
+            ["--help", *REQUEST],
+            ["--version", "r@b.test"],
+            ["-v", *REQUEST],
+        ],
+        ids=" ".join,
+    )
+    def test_slips_in_master_cf_defer(
+        self, installation: Installation, argv: list[str]
+    ) -> None:
+        installation.real("def main(argv): return 0")
+        done = installation.run(*argv)
+        assert (done.returncode, done.stdout) == (75, last_line.USAGE)
+
+    @pytest.mark.parametrize("ends", ["return 0", "raise SystemExit(0)"])
+    def test_help_alone_is_fine(self, installation: Installation, ends: str) -> None:
+        installation.real(f"def main(argv): print('usage'); {ends}")
+        done = installation.run("--help")
+        assert (done.returncode, done.stdout) == (0, b"usage\n")
+
+    @pytest.mark.parametrize(
+        ("ends", "code"),
+        [("return 0", 0), ("return 64", 64), ("return 78", 78), ("return 1", 75)],
+    )
+    def test_commands_by_hand(
+        self, installation: Installation, ends: str, code: int
+    ) -> None:
+        installation.real(f"def main(argv): {ends}")
+        assert installation.run("check").returncode == code
+
+    def test_closed_output_changes_nothing(self, installation: Installation) -> None:
+        installation.real("import os\ndef run(argv): os.write(1, b'x'); return 0")
+        reader, writer = os.pipe()
+        os.close(reader)
+        done = subprocess.run(
+            [installation.launcher, *REQUEST], stdout=writer, check=False
+        )
+        os.close(writer)
+        assert done.returncode == 75
+
+    def test_nohup_is_respected(self, installation: Installation) -> None:
+        installation.real(
+            "import os, signal\n"
+            "def run(argv): os.kill(os.getpid(), signal.SIGHUP); return 0"
+        )
+        done = subprocess.run(
+            ["nohup", installation.launcher, *REQUEST],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+        )
+        assert done.returncode == 0
