@@ -1,0 +1,230 @@
+"""What a certificate says, and whether it names the server that we meant.
+
+The standard library shows the names of a certificate only after it has verified it;
+we need them of certificates that nobody trusts too. The matching rules are those of
+X509_check_host(3) with the flags that Postfix sets.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+from postfix_trouble.policy.hostnames import address_family, idn_to_ascii
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+_COMMON_NAME = b"\x55\x04\x03"
+_SUBJECT_ALT_NAME = b"\x55\x1d\x11"
+# Tags of ASN.1, and of GeneralName.
+_SEQUENCE, _OID, _OCTETS = 0x30, 0x06, 0x04
+_UTC_TIME, _BMP_STRING = 0x17, 0x1E
+_VERSION, _EXTENSIONS = 0xA0, 0xA3
+_DNS_NAME, _IP_ADDRESS = 0x82, 0x87
+# More is of no use in a log line.
+_LONG = 256
+
+
+class Certificate(NamedTuple):
+    """The parts of a certificate that matter to us."""
+
+    der: bytes
+    # SubjectPublicKeyInfo, DER.
+    public_key: bytes
+    # Common names; there may be several, or none.
+    subject: tuple[str, ...] = ()
+    issuer: tuple[str, ...] = ()
+    dns_names: tuple[str, ...] = ()
+    addresses: tuple[bytes, ...] = ()
+    # YYYYMMDDHHMMSSZ
+    expires: str = ""
+
+    @property
+    def details(self) -> tuple[tuple[str, str], ...]:
+        """For people: safe to print, not too long."""
+        lines = (
+            ("subject", ", ".join(self.subject)),
+            ("issuer", ", ".join(self.issuer)),
+            ("names", " ".join(self.dns_names)),
+            ("expires", self.expires),
+        )
+        return tuple((name, _printable(text)) for name, text in lines if text)
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in text[:_LONG])
+
+
+# --- DER ----------------------------------------------------------------------------
+
+
+def parse(der: bytes) -> Certificate | None:
+    """Take a certificate apart (RFC 5280 4.1); None if it is none."""
+    try:
+        (_, outer, _), *_ = _elements(der)
+        (_, signed, _), *_ = _elements(outer)
+        fields = [x for x in _elements(signed) if x[0] != _VERSION]
+        _serial, _algorithm, issuer, validity, subject, key, *rest = fields
+        names = [x for x in rest if x[0] == _EXTENSIONS]
+        alternatives = list(_alternatives(names[0][1])) if names else []
+        (_, _, _), (tag, expires, _) = _elements(validity[1])
+        return Certificate(
+            der,
+            key[2],
+            tuple(_common_names(subject[1])),
+            tuple(_common_names(issuer[1])),
+            # Names that are not ASCII can't be host names: X509_check_host(3).
+            tuple(x.decode("ascii", "replace") for t, x in alternatives if t == 0x82),
+            tuple(x for t, x in alternatives if t == _IP_ADDRESS),
+            _time(tag, expires),
+        )
+    except ValueError:
+        return None
+
+
+def _elements(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
+    """Tag, content, and the whole, of each element in a row."""
+    at = 0
+    while at < len(data):
+        if at + 2 > len(data):
+            raise ValueError("cut short")
+        tag, length, start = data[at], data[at + 1], at + 2
+        if length & 0x80:
+            width = length & 0x7F
+            if not 1 <= width <= 4:
+                raise ValueError("length of length")
+            length = int.from_bytes(data[start : start + width], "big")
+            start += width
+        end = start + length
+        if end > len(data):
+            raise ValueError("cut short")
+        yield tag, data[start:end], data[at:end]
+        at = end
+
+
+def _common_names(name: bytes) -> Iterator[str]:
+    for _, group, _ in _elements(name):
+        for _, attribute, _ in _elements(group):
+            (_, oid, _), (tag, value, _), *_ = _elements(attribute)
+            if oid == _COMMON_NAME:
+                encoding = "utf-16-be" if tag == _BMP_STRING else "utf-8"
+                yield value.decode(encoding, "replace")
+
+
+def _alternatives(extensions: bytes) -> Iterator[tuple[int, bytes]]:
+    """Tag and content of each GeneralName in subjectAltName."""
+    (_, listed, _), *_ = _elements(extensions)
+    for _, extension, _ in _elements(listed):
+        (_, oid, _), *_, (tag, value, _) = _elements(extension)
+        if oid == _SUBJECT_ALT_NAME and tag == _OCTETS:
+            (_, names, _), *_ = _elements(value)
+            for kind, content, _ in _elements(names):
+                yield kind, content
+
+
+def _time(tag: int, value: bytes) -> str:
+    text = value.decode("ascii", "replace")
+    if tag == _UTC_TIME:
+        return ("19" if text[:1] >= "5" else "20") + text
+    return text
+
+
+# --- names --------------------------------------------------------------------------
+
+
+def references(match: Iterable[str], nexthop: str, host: str) -> tuple[str, ...]:
+    """The names that a certificate may have, by match strategies.
+
+    A leading dot stands for all that is below it. Names are in A-label form.
+    """
+    known = {"nexthop": nexthop, "hostname": host, "dot-nexthop": "." + nexthop}
+    names = []
+    for word in match:
+        name = known.get(word.lower(), word)
+        dot = "." if len(name) > 1 and name.startswith(".") else ""
+        bare = name.removeprefix(dot)
+        names.append(dot + (idn_to_ascii(bare) or bare))
+    return tuple(names)
+
+
+def names_match(
+    certificate: Certificate, wanted: Iterable[str], multiple_labels: bool
+) -> bool:
+    """Whether the certificate names the server.
+
+    `multiple_labels`: "*" stands for more than one label too
+    (tls_wildcard_matches_multiple_labels). A name and an address that are both wanted
+    must both be there: so has it SSL_add1_host(3), hence a nexthop that is an address
+    never matches "nexthop, dot-nexthop".
+    """
+    wanted = tuple(wanted)
+    addresses = tuple(filter(address_family, wanted))
+    names = tuple(x for x in wanted if x not in addresses)
+    if not wanted:
+        return False
+    return (not names or _named(certificate, names, multiple_labels)) and (
+        not addresses or _addressed(certificate, addresses)
+    )
+
+
+def _named(certificate: Certificate, wanted: tuple[str, ...], multiple: bool) -> bool:
+    # The common name counts only where no host name stands beside it.
+    shown = certificate.dns_names or certificate.subject
+    return any(
+        _name_matches(pattern.lower(), name.lower(), multiple)
+        for pattern in shown
+        for name in wanted
+    )
+
+
+def _name_matches(pattern: str, name: str, multiple: bool) -> bool:
+    """One name of the certificate against one that we want, both in lower case."""
+    if not name or not pattern.isascii() or "\0" in pattern:
+        return False
+    if len(name) > 1 and name.startswith("."):
+        return len(pattern) >= len(name) and pattern.endswith(name)
+    # "*" is a whole label, the first one, and at least two more follow.
+    if re.fullmatch(r"\*(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?){2,}", pattern):
+        tail = pattern[1:]
+        head = name.removesuffix(tail)
+        if head == name:
+            return False
+        return bool(re.fullmatch(r"[a-z0-9.-]+" if multiple else r"[a-z0-9-]+", head))
+    return pattern == name
+
+
+def _addressed(certificate: Certificate, wanted: tuple[str, ...]) -> bool:
+    import ipaddress
+
+    return any(ipaddress.ip_address(x).packed in certificate.addresses for x in wanted)
+
+
+# --- for a library that verifies only in a handshake ---------------------------------
+
+
+def server_flight(chain: Iterable[bytes], suite: bytes) -> bytes:
+    """What a TLS 1.2 server sends up to its certificates (RFC 5246 7.4), as records.
+
+    `chain`: DER, the server's own first. `suite`: two bytes, the cipher suite.
+    """
+    # Secure renegotiation (RFC 5746), without which OpenSSL hangs up.
+    extensions = _vector(2, b"\xff\x01\x00\x01\x00")
+    hello = b"\x03\x03" + bytes(32) + b"\x00" + suite + b"\x00" + extensions
+    certificates = _vector(3, b"".join(_vector(3, x) for x in chain))
+    flight = b"\x02" + _vector(3, hello) + b"\x0b" + _vector(3, certificates)
+    pieces = (flight[i : i + 0x4000] for i in range(0, len(flight), 0x4000))
+    return b"".join(b"\x16\x03\x03" + _vector(2, piece) for piece in pieces)
+
+
+def _vector(width: int, content: bytes) -> bytes:
+    return len(content).to_bytes(width, "big") + content
+
+
+def pem_blocks(text: str) -> Iterator[tuple[str, bytes]]:
+    """Label and content of each PEM block (RFC 7468). Raises ValueError."""
+    import binascii
+
+    pattern = r"-----BEGIN ([A-Z0-9 ]+)-----\s(.*?)-----END \1-----"
+    for label, body in re.findall(pattern, text, re.DOTALL):
+        yield label, binascii.a2b_base64(body)
