@@ -8,7 +8,7 @@ from typing import Protocol
 from postfix_trouble.model.relay import Destination, Relay
 from postfix_trouble.model.steps import Answer, Step
 from postfix_trouble.model.tls import TlsPolicy
-from postfix_trouble.model.verdict import DSN, ServerRecord
+from postfix_trouble.model.verdict import DSN, Outcome, ServerRecord
 
 
 class Wire(Protocol):
@@ -66,12 +66,22 @@ class Surroundings(Protocol):
         """The TLS policy for a server, or why it must be passed over."""
         ...
 
-    def connect(self, relay: Relay, tls: TlsPolicy) -> Wire | DSN:
+    def connect(
+        self, destination: Destination, relay: Relay, tls: TlsPolicy
+    ) -> Wire | DSN:
         """Open a connection, or say why not. Reads nothing yet."""
         ...
 
     def credentials(self, destination: Destination, relay: Relay) -> bool:
         """Whether a user name and password are known for this server."""
+        ...
+
+    def rewrite(self, address: str) -> str:
+        """An envelope address as the next server is to see it (smtp_generic_maps)."""
+        ...
+
+    def ended(self, outcome: Outcome) -> None:
+        """A recipient is finished. What must outlive a crash is written down now."""
         ...
 
     def note(self, text: str) -> None:

@@ -44,3 +44,12 @@ class DeliveryRequest(NamedTuple):
     # Client attributes for XFORWARD, by Postfix's names (log_client_name, ...).
     attributes: Mapping[str, str] = {}
     lmtp: bool = False
+
+    @property
+    def needs_smtputf8(self) -> bool:
+        """The sender asked for SMTPUTF8, and something in the message needs it."""
+        return self.smtputf8 and (
+            self.utf8_header
+            or not self.sender.isascii()
+            or any(not rcpt.address.isascii() for rcpt in self.recipients)
+        )

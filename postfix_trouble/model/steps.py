@@ -63,7 +63,6 @@ class Read(NamedTuple):
     """Flush what is queued, and read one reply. Answer: Reply or Lost."""
 
     phase: Phase
-    # For AUTH and after STARTTLS the limit and the words of another phase apply.
 
 
 class StartTls(NamedTuple):
@@ -110,6 +109,10 @@ class Pending(NamedTuple):
     """Has the server said something that nobody asked for? Answer: bool."""
 
 
+class Hangup(NamedTuple):
+    """Drop the connection at once; what is queued is not sent. Answer: None."""
+
+
 class Note(NamedTuple):
     """Something for the log. Answer: None."""
 
@@ -147,7 +150,16 @@ class Unsendable(NamedTuple):
 
 
 Step = (
-    Send | Read | StartTls | Authenticate | SendBody | LookUp | Pause | Pending | Note
+    Send
+    | Read
+    | StartTls
+    | Authenticate
+    | SendBody
+    | LookUp
+    | Pause
+    | Pending
+    | Hangup
+    | Note
 )
 Answer = (
     Reply

@@ -1,0 +1,335 @@
+"""One connection to one server, over smtplib's low-level calls.
+
+smtplib has opinions that this module works around, in one place:
+
+- `SMTP(host)` reads the greeting and hides it in an exception: we connect ourselves.
+- `getreply` strips the codes off the lines, never ends on an endless reply, takes
+  "+25" for a code, and says "connection closed" when it timed out: replaced by
+  policy/replies.py with bounds.
+- `send` closes the socket when a write fails; the server may have said why before
+  that: replaced by one that leaves it open.
+- `sendmail`, `data`, `mail`, `rcpt` hide the phase, re-parse addresses and let a bare
+  CR through: not used.
+- The constructor asks the resolver for our name unless it is given one.
+
+Commands are queued and leave together with the next read, as in Postfix; a write that
+fails is reported by that read. Nothing here raises for what the peer or the network
+does: the answer is Lost.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import time
+from typing import TYPE_CHECKING
+
+from postfix_trouble.edge.smtplib_lean import smtplib
+from postfix_trouble.model.reply import Lost, Reply
+from postfix_trouble.model.status import EnhancedStatus
+from postfix_trouble.model.verdict import DSN
+from postfix_trouble.policy.replies import ReplyReader
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from postfix_trouble.model.relay import Relay
+
+# Bytes per write: a limit of time for each is a limit for a slow but steady receiver.
+_WRITE = 65536
+
+
+class TimeLimits:
+    """How long one wait may last (seconds).
+
+    `left` tells how much is left of the time for the whole request. Under
+    smtp_per_request_deadline a limit is a budget for a whole phase, not for each
+    system call, and writing `min_rate` bytes earns a second.
+    """
+
+    def __init__(
+        self, left: Callable[[], float], *, budgets: bool = False, min_rate: int = 0
+    ) -> None:
+        self._left = left
+        self._budgets = budgets
+        self._min_rate = min_rate
+        self._limit = 0.0
+        self._end = 0.0
+        self._phase = ""
+
+    def arm(self, phase: str, limit: float) -> None:
+        """Enter a phase. The same phase again goes on with what is left of it."""
+        self._limit = limit
+        if phase != self._phase:
+            self._phase = phase
+            self._end = time.monotonic() + limit
+
+    def wrote(self, count: int) -> None:
+        """Earn time by progress."""
+        if self._budgets and self._min_rate:
+            now = time.monotonic()
+            earned = self._end + count / self._min_rate
+            self._end = min(earned, now + self._limit)
+
+    def seconds(self) -> float:
+        """For the next system call; zero or less when there is no time."""
+        limit = self._end - time.monotonic() if self._budgets else self._limit
+        return min(limit, self._left())
+
+
+class Connection(smtplib.SMTP):
+    """A connected server: queue lines, read replies."""
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        relay: Relay,
+        limits: TimeLimits,
+        *,
+        line_limit: int = 2048,
+        utf8: bool = True,
+        reply_filter: Callable[[str], str | None] | None = None,
+        note: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        super().__init__(local_hostname="localhost")
+        self.sock: socket.socket | None = sock
+        self.relay = relay
+        self.limits = limits
+        self.transcript: list[tuple[str, str]] = []
+        # While set, lines of the dialogue show as this text: they hold secrets.
+        self.mask = ""
+        self._queue: list[bytes] = []
+        self._queued = 0
+        self._reader = ReplyReader(
+            limit=line_limit,
+            utf8=utf8,
+            line_filter=reply_filter,
+            heard=self._heard,
+            note=lambda text: note(f"{relay.namaddrport}: {text}"),
+        )
+        self.reply: Reply | Lost = Lost.EOF
+
+    # --- writing
+
+    def queue(self, line: bytes) -> None:
+        """Queue one command line."""
+        self._record("Out:", line.decode("utf-8", "replace"))
+        self._append(line + b"\r\n")
+
+    def write(self, chunk: bytes, limit: float) -> Lost | None:
+        """Write message text. The last piece stays queued, to leave with the dot.
+
+        limit: seconds, smtp_data_xfer_timeout.
+        """
+        lost = None
+        if self._queue:
+            self.limits.arm("body", limit)
+            lost = self.flush()
+        self._append(chunk)
+        return lost
+
+    def _append(self, data: bytes) -> None:
+        self._queue.append(data)
+        self._queued += len(data)
+
+    def flush(self) -> Lost | None:
+        """Write what is queued. It is dropped if that fails."""
+        data, self._queue, self._queued = b"".join(self._queue), [], 0
+        for start in range(0, len(data), _WRITE):
+            try:
+                self.send(data[start : start + _WRITE])
+            except TimeoutError:
+                return Lost.TIME
+            except (OSError, ValueError):
+                # ValueError: a TLS session that has ended.
+                return Lost.EOF
+        return None
+
+    def send(self, s: bytes | str) -> None:
+        """As smtplib's, but a socket that fails stays open for reading.
+
+        Raises OSError, TimeoutError among them.
+        """
+        assert self.sock is not None
+        data = s.encode("ascii") if isinstance(s, str) else s
+        seconds = self.limits.seconds()
+        if seconds <= 0:
+            raise TimeoutError
+        self.sock.settimeout(seconds)
+        self.sock.sendall(data)
+        self.limits.wrote(len(data))
+
+    # --- reading
+
+    def read(self, phase: str, limit: float) -> Reply | Lost:
+        """Write what is queued and read one reply.
+
+        phase: replies of one phase share a budget. limit: seconds.
+        """
+        self.limits.arm(phase, limit)
+        lost = self.flush()
+        if lost is not None:
+            return lost
+        self.getreply()
+        return self.reply
+
+    def getreply(self) -> tuple[int, bytes]:
+        """One reply as smtplib wants it; all of it is in `reply`. -1: there is none."""
+        self.reply = self._read_reply()
+        if isinstance(self.reply, Lost):
+            return -1, b""
+        return self.reply.code, self.reply.text.encode("utf-8", "replace")
+
+    def _read_reply(self) -> Reply | Lost:
+        while True:
+            reply = self._reader.next()
+            if reply is not None:
+                return reply
+            if self._reader.endless:
+                return Lost.EOF
+            data = self._receive()
+            if isinstance(data, Lost):
+                return data
+            self._reader.feed(data)
+
+    def _receive(self) -> bytes | Lost:
+        seconds = self.limits.seconds()
+        if self.sock is None or seconds <= 0:
+            return Lost.TIME
+        try:
+            self.sock.settimeout(seconds)
+            return self.sock.recv(_WRITE) or Lost.EOF
+        except TimeoutError:
+            return Lost.TIME
+        except (OSError, ValueError):
+            return Lost.EOF
+
+    def pending(self) -> bool:
+        """Whether the server has said something that was not asked for."""
+        if self._reader.pending:
+            return True
+        if self.sock is None:
+            return False
+        decrypted = getattr(self.sock, "pending", None)
+        if decrypted is not None and decrypted():
+            return True
+        return bool(select.select([self.sock], [], [], 0)[0])
+
+    # --- the rest
+
+    def secured(self, sock: socket.socket) -> None:
+        """Go on over TLS. What was said in the clear and not read yet never counts."""
+        self.sock = sock
+        self._reader.forget()
+        self.limits.arm("", 0.0)
+
+    def drop(self) -> None:
+        """Close without another word."""
+        self._queue.clear()
+        self.hang_up()
+
+    def hang_up(self) -> None:
+        """Write what is queued, if that is quick, and close."""
+        if self.sock is not None and self._queue:
+            self.limits.arm("closing", 5.0)
+            self.flush()
+        self.close()
+
+    def _heard(self, direction: str, line: str) -> None:
+        self._record(direction, line)
+
+    def _record(self, direction: str, line: str) -> None:
+        self.transcript.append((direction, self.mask or line))
+
+
+# --- connecting ---------------------------------------------------------------------
+
+
+def connect(
+    relay: Relay,
+    *,
+    timeout: float | None,
+    bind_address: str = "",
+    bind_enforce: bool = False,
+    note: Callable[[str], None] = lambda text: None,
+) -> socket.socket | DSN:
+    """Connect to a server, or say why not (Postfix smtp_connect_addr, _unix).
+
+    timeout: seconds; None for as long as the system tries.
+    """
+    if not relay.port:
+        return _dial(relay, socket.AF_UNIX, relay.address, timeout, None)
+    family = socket.AF_INET6 if ":" in relay.address else socket.AF_INET
+    try:
+        target = socket.getaddrinfo(
+            relay.address,
+            relay.port,
+            family,
+            socket.SOCK_STREAM,
+            0,
+            socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
+        )[0][4]
+    except OSError as problem:
+        text = f"network address conversion failed: {problem.strerror}"
+        return DSN(EnhancedStatus("4.4.0"), text)
+
+    def bind(sock: socket.socket) -> None:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if not bind_address:
+            return
+        try:
+            sock.bind((bind_address, 0))
+        except OSError as problem:
+            note(f"bind {bind_address}: {problem.strerror}")
+            if bind_enforce:
+                raise _Unbound from None
+
+    return _dial(relay, family, target, timeout, bind)
+
+
+class _Unbound(Exception):
+    """smtp_bind_address_enforce is on, and binding failed."""
+
+
+def _dial(
+    relay: Relay,
+    family: int,
+    target: object,
+    timeout: float | None,
+    prepare: Callable[[socket.socket], None] | None,
+) -> socket.socket | DSN:
+    try:
+        sock = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as problem:
+        return DSN(EnhancedStatus("4.3.0"), f"cannot make a socket: {problem.strerror}")
+    try:
+        if prepare is not None:
+            prepare(sock)
+        sock.settimeout(timeout)
+        sock.connect(target)  # type: ignore[arg-type]
+    except _Unbound:
+        sock.close()
+        return DSN(EnhancedStatus("4.4.0"), "server configuration error")
+    except OSError as problem:
+        sock.close()
+        if problem.errno is None and not isinstance(problem, TimeoutError):
+            # The path of a UNIX-domain socket is too long for the system.
+            return DSN(EnhancedStatus("4.3.5"), "Server configuration error")
+        text = _system_text(problem)
+        return DSN(EnhancedStatus("4.4.1"), f"connect to {relay.namaddrport}: {text}")
+    return sock
+
+
+def _system_text(problem: OSError) -> str:
+    if problem.errno is None:
+        return "Connection timed out"
+    return os.strerror(problem.errno)
+
+
+def service_port(name: str) -> int | None:
+    """Port of a TCP service in the system's database, None if it is not there."""
+    try:
+        return socket.getservbyname(name, "tcp")
+    except OSError:
+        return None

@@ -1,0 +1,133 @@
+"""The books of one delivery request: who is left, who is finished, and why.
+
+After Postfix SMTP_STATE and smtp_rcpt.c. Every recipient is marked exactly once in
+each session: KEEP (offered to the next host) or finished with an Outcome. Marking
+twice, or ending a session with somebody unmarked, is a bug and raises; mail is put off
+by the last line of defence then, never lost.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from postfix_trouble.model.verdict import DSN, Action, Outcome
+from postfix_trouble.policy import trouble
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from postfix_trouble.model.envelope import DeliveryRequest, Recipient
+    from postfix_trouble.model.relay import Relay
+    from postfix_trouble.model.reply import Reply
+    from postfix_trouble.model.verdict import Verdict
+
+
+class Panic(Exception):
+    """A recipient was marked twice or not at all. Not to be caught but at the top."""
+
+
+class Attempt:
+    """State of a delivery request over all its sessions."""
+
+    def __init__(
+        self,
+        request: DeliveryRequest,
+        appending: trouble.Appending,
+        clock: Callable[[], float],
+        ended: Callable[[Outcome], None],
+        note: Callable[[str], None],
+    ) -> None:
+        self.request = request
+        self.clock = clock
+        self._appending = appending
+        self._ended = ended
+        self._note = note
+        now = clock()
+        self.stamps = trouble.Stamps(now - request.age, now)
+        # Recipients without a mark, in the order of the request.
+        self.unmarked = list(request.recipients)
+        self._kept: list[Recipient] = []
+        self.outcomes: list[Outcome] = []
+        self.skipped: list[str] = []
+        # The report that counts if nobody takes the mail. Last writer wins.
+        self.why = DSN()
+        # Some session ran its transaction to the end.
+        self.complete = False
+        # Why the destination is to be left alone (hop status).
+        self.throttled: DSN | None = None
+        # A recipient stays in the queue.
+        self.put_off = False
+
+    def skip(self, reason: str) -> None:
+        """Note why a host or recipient is passed over in favour of another host."""
+        self.skipped.append(reason)
+        self._note(reason)
+
+    def fail_all(self, verdict: Verdict, relay: Relay | None) -> None:
+        """Apply a verdict to everybody who is not marked yet."""
+        self.why = verdict.dsn
+        if verdict.action is Action.KEEP:
+            self.skip(verdict.dsn.reason)
+            self._kept += self.unmarked
+            self.unmarked = []
+            return
+        self.stamps.bulk_failed(self.clock())
+        put_off = False
+        for recipient in self.unmarked:
+            put_off |= self._finish(recipient, verdict, relay)
+        self.unmarked = []
+        if verdict.throttle and put_off and self.throttled is None:
+            self.throttled = verdict.dsn
+
+    def fail_one(self, recipient: Recipient, verdict: Verdict, relay: Relay) -> None:
+        """Apply a verdict to one recipient."""
+        self._mark(recipient)
+        self.why = verdict.dsn
+        if verdict.action is Action.KEEP:
+            self.skip(verdict.dsn.reason)
+            self._kept.append(recipient)
+        else:
+            self._finish(recipient, verdict, relay)
+
+    def succeed(
+        self, recipient: Recipient, reply: Reply, relay: Relay, action: str, use: int
+    ) -> None:
+        """The server took the mail for this recipient."""
+        self._mark(recipient)
+        outcome = trouble.sent(self._appending, recipient, relay, reply, action)
+        self._end(outcome._replace(connection_use=use))
+
+    def end_session(self) -> None:
+        """Offer who was kept to the next host (Postfix smtp_rcpt_cleanup)."""
+        if self.unmarked:
+            raise Panic(f"{len(self.unmarked)} recipients without a mark")
+        self.unmarked = sorted(self._kept, key=lambda rcpt: rcpt.position)
+        self._kept = []
+        self.stamps.forget_session()
+
+    def _mark(self, recipient: Recipient) -> None:
+        try:
+            self.unmarked.remove(recipient)
+        except ValueError:
+            raise Panic(f"recipient {recipient.position} is marked already") from None
+
+    def _finish(
+        self, recipient: Recipient, verdict: Verdict, relay: Relay | None
+    ) -> bool:
+        """Record a failure. True if the recipient stays in the queue."""
+        append = (
+            trouble.defer_append
+            if verdict.action is Action.DEFER
+            else trouble.bounce_append
+        )
+        outcome = append(self._appending, recipient, verdict.dsn)
+        name = relay.namaddrport if relay else "none"
+        return self._end(outcome._replace(relay=name))
+
+    def _end(self, outcome: Outcome) -> bool:
+        outcome = outcome._replace(delays=self.stamps.delays(self.clock()))
+        self.outcomes.append(outcome)
+        self._ended(outcome)
+        still_queued = outcome.action == "delayed"
+        self.put_off |= still_queued
+        return still_queued

@@ -1,0 +1,200 @@
+"""From destinations to outcomes, after Postfix smtp_connect_inet.
+
+Destinations in order, for each its servers in order, until nobody is left. A server is
+final when no other one will be tried for this request; whether it is may cost look-ups
+and matters only once something has failed, so it is asked for only then.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from postfix_trouble.engine.attempt import Attempt, Panic
+from postfix_trouble.engine.handshake import handshake
+from postfix_trouble.engine.session import Session
+from postfix_trouble.engine.transaction import transaction
+from postfix_trouble.model.tls import TlsLevel
+from postfix_trouble.model.verdict import DSN, Report
+from postfix_trouble.policy import trouble
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from postfix_trouble.config.settings import Settings
+    from postfix_trouble.engine.session import Script
+    from postfix_trouble.engine.surroundings import Surroundings, Wire
+    from postfix_trouble.model.envelope import DeliveryRequest
+    from postfix_trouble.model.relay import Destination, Relay
+    from postfix_trouble.model.tls import TlsPolicy
+    from postfix_trouble.model.verdict import ServerRecord
+
+
+def deliver(
+    request: DeliveryRequest,
+    destinations: tuple[Destination, ...] | DSN,
+    settings: Settings,
+    outside: Surroundings,
+    status_filter: Callable[[str], str | None] | None = None,
+) -> Report:
+    """Try to deliver to every recipient; there is an outcome for each in the report.
+
+    `destinations` is a DSN when the nexthop could not be understood. `status_filter`
+    is smtp_delivery_status_filter. Raises Panic if the books don't balance.
+    """
+    appending = trouble.Appending(
+        settings.flag("soft_bounce"), status_filter, outside.note
+    )
+    attempt = Attempt(request, appending, outside.clock, outside.ended, outside.note)
+    servers: list[ServerRecord] = []
+    destination = None
+    if isinstance(destinations, DSN):
+        attempt.why = destinations
+        destinations = ()
+    for destination in destinations:
+        last = destination is destinations[-1]
+        visit = _Visit(attempt, settings, outside, destination, last, servers)
+        if visit.run() or not attempt.unmarked:
+            break
+    if attempt.unmarked:
+        _give_up(attempt, settings, outside, destinations, destination)
+    if len(attempt.outcomes) != len(request.recipients):
+        raise Panic("not every recipient has an outcome")
+    return Report(
+        request,
+        tuple(sorted(attempt.outcomes, key=lambda end: end.recipient.position)),
+        tuple(attempt.skipped),
+        # A request that leaves nothing in the queue throttles nothing.
+        attempt.throttled if attempt.put_off else None,
+        tuple(servers),
+    )
+
+
+def _give_up(
+    attempt: Attempt,
+    settings: Settings,
+    outside: Surroundings,
+    destinations: tuple[Destination, ...],
+    current: Destination | None,
+) -> None:
+    """Nobody is left to try: what was heard last is the reason."""
+    lmtp = attempt.request.lmtp
+    relayhost = settings.text("relayhost")
+    first = destinations[0].text if destinations else ""
+    why, warning = trouble.left_over(
+        attempt.why,
+        fallback=current is not None and current.fallback,
+        relayhost=bool(relayhost) and not lmtp and first == relayhost,
+        loop_transport="" if lmtp else settings.text("best_mx_transport"),
+    )
+    if warning:
+        outside.note(warning)
+    now = trouble.Situation(
+        final_server=True,
+        soft_bounce=settings.flag("soft_bounce"),
+        complete=attempt.complete,
+    )
+    attempt.fail_all(trouble.sess_fail(now, why), None)
+
+
+class _Visit:
+    """The servers of one destination, tried in order."""
+
+    def __init__(
+        self,
+        attempt: Attempt,
+        settings: Settings,
+        outside: Surroundings,
+        destination: Destination,
+        last: bool,
+        servers: list[ServerRecord],
+    ) -> None:
+        self.attempt = attempt
+        self.settings = settings
+        self.outside = outside
+        self.destination = destination
+        self.last = last
+        self.servers = servers
+        self.addresses = 0
+        self.sessions = 0
+
+    def run(self) -> bool:
+        """Try them. True if no other destination may be tried after this one."""
+        self.attempt.why = DSN()
+        route = self.route = self.outside.route(self.destination)
+        relay = route.next()
+        if relay is None:
+            self.attempt.why = route.failure
+        plaintext = False
+        while relay is not None and self.attempt.unmarked:
+            self.addresses += 1
+            plaintext = self._try(relay, plaintext)
+            if plaintext:
+                # Once more the same address, and neither attempt counts twice.
+                self.addresses -= 1
+            else:
+                relay = None if self._limit_reached() else route.next()
+        return self.last or route.last_resort
+
+    def _limit_reached(self) -> bool:
+        """No server follows, whether there is one or not."""
+        addresses = self.settings.integer("smtp_mx_address_limit")
+        sessions = self.settings.integer("smtp_mx_session_limit")
+        return (0 < addresses <= self.addresses) or (0 < sessions <= self.sessions)
+
+    def _final_server(self) -> bool:
+        if not self._limit_reached() and self.route.more():
+            return False
+        return self.last or self.route.last_resort
+
+    def _try(self, relay: Relay, plaintext: bool) -> bool:
+        """Try one server. True if it is to be tried again without TLS."""
+        policy = self.outside.tls_policy(self.destination, relay)
+        if isinstance(policy, DSN):
+            if policy.status:
+                self.attempt.why = policy
+            return False
+        if plaintext:
+            policy = policy._replace(level=TlsLevel.NONE)
+        self.attempt.why = DSN()
+        wire = self.outside.connect(self.destination, relay, policy)
+        if isinstance(wire, DSN):
+            self.attempt.why = wire
+            self.attempt.skip(wire.reason)
+            return False
+        session = self._session(relay, policy)
+        counted = False
+        try:
+            counted = _play(wire, handshake(session))
+            self.sessions += counted
+            _play(wire, transaction(session) if counted else session.quit())
+        finally:
+            wire.close()
+        errors = tuple(sorted(session.errors))
+        self.servers.append(wire.record()._replace(tls=session.tls, errors=errors))
+        self.attempt.end_session()
+        if session.retry_plaintext:
+            self.sessions -= counted
+        return session.retry_plaintext
+
+    def _session(self, relay: Relay, policy: TlsPolicy) -> Session:
+        return Session(
+            self.attempt,
+            self.settings,
+            self.destination,
+            relay,
+            policy,
+            final_server=self._final_server,
+            has_password=lambda: self.outside.credentials(self.destination, relay),
+            rewrite=self.outside.rewrite,
+        )
+
+
+def _play(wire: Wire, script: Script[Any]) -> Any:
+    """Have the wire carry out a script, step by step. What the script returns."""
+    answer = None
+    try:
+        while True:
+            answer = wire.play(script.send(answer))
+    except StopIteration as end:
+        return end.value

@@ -1,0 +1,79 @@
+"""Time and signals: a delivery ends by itself, and with the truth.
+
+pipe(8) bounces the mail of a program that it has to kill, so the program must not
+get there: all waits together stay below a deadline, and an alarm stands behind that.
+A signal ends the delivery as deferred, unless the final dot is out: then the reply is
+waited for a little longer, since nobody else will ever know.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from typing import TYPE_CHECKING
+
+from postfix_trouble.model.sysexits import EX_TEMPFAIL
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# Seconds for the reply to the final dot, once a signal has come.
+_GRACE = 10
+# Seconds by which the alarm comes after the deadline, for what does not look at it.
+_AFTER = 5
+
+_TERMINATED = b"4.3.0 terminated by signal"
+_TIME_LIMIT = b"4.4.2 delivery time limit exceeded"
+_UNKNOWN = (
+    b"4.4.2 terminated by signal while sending end of data"
+    b" -- message may be sent more than once"
+)
+
+
+class Watch:
+    """Deadline and signals of one delivery by a process of its own."""
+
+    def __init__(self, leave: Callable[[int], None]) -> None:
+        """`leave` ends the process with an exit code, at once."""
+        self._leave = leave
+        self._end = time.monotonic() + 900.0
+        self._critical = False
+
+    def left(self) -> float:
+        """Seconds until the deadline."""
+        return self._end - time.monotonic()
+
+    def start(self, deadline: float) -> None:
+        """The deadline is so many seconds from now. Signals are answered."""
+        self._end = time.monotonic() + deadline
+        signal.signal(signal.SIGALRM, self._alarm)
+        signal.setitimer(signal.ITIMER_REAL, deadline + _AFTER)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self._signal)
+
+    def critical(self, begun: bool) -> None:
+        """The final dot goes out, or the reply to it is in."""
+        self._critical = begun
+
+    def finished(self) -> None:
+        """The outcome is known; nothing may come between it and the answer."""
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+
+    def _signal(self, _number: int, _frame: object) -> None:
+        if self._critical:
+            signal.setitimer(signal.ITIMER_REAL, _GRACE)
+        else:
+            self._die(_TERMINATED)
+
+    def _alarm(self, _number: int, _frame: object) -> None:
+        self._die(_UNKNOWN if self._critical else _TIME_LIMIT)
+
+    def _die(self, line: bytes) -> None:
+        try:
+            os.write(1, line)
+        finally:
+            self._leave(EX_TEMPFAIL)

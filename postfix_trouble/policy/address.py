@@ -1,0 +1,79 @@
+"""Addresses on the wire: quoting, and the encodings of RFC 3461 and RFC 6533.
+
+smtplib's quoteaddr is not used: it parses what it should send, and so mails a message
+for "a;b@example" to "a".
+"""
+
+from __future__ import annotations
+
+import re
+
+# RFC 5321 4.1.2 Dot-string, with 8-bit characters allowed (RFC 6531).
+_DOT_STRING = re.compile(
+    r"[^\x00-\x20\x7f<>()\[\]\\,;:@\".]+(?:\.[^\x00-\x20\x7f<>()\[\]\\,;:@\".]+)*\Z"
+)
+_SPECIAL = re.compile(r'(["\\\r\n])')
+
+
+def to_bytes(text: str) -> bytes:
+    """The bytes an address came as; what was no UTF-8 was kept by surrogates."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+def unsendable(address: str) -> bool:
+    """Whether the address would break the protocol, quoted or not."""
+    return any(c in address for c in "\0\r\n")
+
+
+def quote_local(address: str) -> str:
+    """Quote the local part for SMTP if it needs to be (Postfix quote_821_local).
+
+    The local part is everything left of the last "@".
+    """
+    local, at, domain = address.rpartition("@")
+    if not at:
+        local, domain = domain, ""
+    if not local and not at:
+        return address
+    if not _DOT_STRING.match(local):
+        local = '"' + _SPECIAL.sub(r"\\\1", local) + '"'
+    return local + at + domain
+
+
+def unquote_local(address: str) -> str:
+    """Internal form of an address with a quoted local part (Postfix unquote_822)."""
+    if not address.startswith('"'):
+        return address
+    out, rest = [], address[1:]
+    while rest:
+        char, rest = rest[0], rest[1:]
+        if char == "\\" and rest:
+            char, rest = rest[0], rest[1:]
+        elif char == '"':
+            break
+        out.append(char)
+    return "".join(out) + rest
+
+
+def xtext(text: str) -> str:
+    """RFC 3461 section 4: `+` and two hex digits for what can't stand for itself."""
+    return "".join(
+        chr(b) if 32 < b < 127 and b not in b"+=" else f"+{b:02X}"
+        for b in to_bytes(text)
+    )
+
+
+def uxtext(text: str) -> str | None:
+    """RFC 6533 section 3: `\\x{HEX}` for ASCII that can't stand for itself.
+
+    Other characters stay. None if the address is not valid UTF-8.
+    """
+    out = []
+    for char in text:
+        if "\ud800" <= char <= "\udfff":
+            return None
+        if char > "\x7f" or (" " < char < "\x7f" and char not in "\\+="):
+            out.append(char)
+        else:
+            out.append(f"\\x{{{ord(char):02X}}}")
+    return "".join(out)

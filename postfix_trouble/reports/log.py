@@ -1,0 +1,60 @@
+"""Delivery records as Postfix logs them (log_adhoc), one line per recipient."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from postfix_trouble.policy.address import quote_local
+
+if TYPE_CHECKING:
+    from postfix_trouble.model.verdict import Delays, Outcome
+
+
+def seconds(value: float, resolution: int = 2) -> str:
+    """A time as in `delay=`: two significant digits (Postfix format_tv).
+
+    resolution: delay_logging_resolution_limit, digits after the point.
+    """
+    if value >= 10:
+        return str(round(value))
+    digits = min(resolution, 2 if value < 1 else 1)
+    text = f"{max(value, 0.0):.{digits}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def delays(times: Delays, resolution: int = 2) -> str:
+    """`a/b/c/d` as after `delays=`."""
+    return "/".join(seconds(part, resolution) for part in times)
+
+
+def printable(text: str) -> str:
+    """One line, without control characters: nobody forges a second record."""
+    return "".join(
+        "?" if c < " " or "\x7f" <= c < "\xa0" or "\ud800" <= c <= "\udfff" else c
+        for c in text
+    )
+
+
+def delivery_record(
+    queue_id: str, outcome: Outcome, *, external: bool = True, resolution: int = 2
+) -> str:
+    """The record for one recipient.
+
+    external: info_log_address_format, addresses as in mail headers. resolution:
+    delay_logging_resolution_limit.
+    """
+    form = quote_local if external else str
+    recipient, dsn = outcome.recipient, outcome.dsn
+    words = [f"{queue_id}: to=<{form(recipient.address)}>"]
+    original = recipient.original
+    if original and original.lower() != recipient.address.lower():
+        words.append(f"orig_to=<{form(original)}>")
+    words.append(f"relay={outcome.relay}")
+    if outcome.connection_use > 1:
+        words.append(f"conn_use={outcome.connection_use}")
+    words.append(f"delay={seconds(outcome.delays.total, resolution)}")
+    words.append(f"delays={delays(outcome.delays, resolution)}")
+    words.append(f"dsn={dsn.status}")
+    word = "SOFTBOUNCE" if outcome.soft_bounce else outcome.disposition.value
+    words.append(f"status={word} ({dsn.reason})")
+    return printable(", ".join(words))
