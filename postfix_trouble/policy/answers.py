@@ -1,0 +1,182 @@
+"""What the reply of a name server means (Postfix dns_lookup(3))."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from postfix_trouble.model.lookup import Answer, Packet, Record, Result
+from postfix_trouble.policy.hostnames import address_family, hostname_problem
+
+_NOERROR = 0
+_SERVFAIL = 2
+_NXDOMAIN = 3
+_NOTIMP = 4
+_REFUSED = 5
+
+# Another server may know better: res_send(3) goes on to it.
+NEXT_SERVER = frozenset((_SERVFAIL, _NOTIMP, _REFUSED))
+
+# Nobody can be reached at these, or only we ourselves; Postfix would try.
+_NOWHERE = re.compile(
+    r"0\.|22[4-9]\.|23[0-9]\.|255\.255\.255\.255$|::$|::ffff:|ff[0-9a-f]{2}:"
+)
+
+
+class Alias(str):
+    """The name to ask for next: the reply had an alias, and nothing else."""
+
+    __slots__ = ()
+
+
+def unreachable(name: str, kind: str) -> Answer:
+    """No server answered, or all were busy."""
+    return _because(Result.RETRY, name, kind, "Host not found, try again")
+
+
+def unspeakable(name: str) -> Answer | None:
+    """The answer to a question that must not be asked: the name is none."""
+    if address_family(name) or hostname_problem(name):
+        reason = f"Name service error for {name}: invalid host or domain name"
+        return Answer(Result.NOT_FOUND, reason)
+    return None
+
+
+def endless(name: str) -> Answer:
+    """One alias after the other."""
+    return Answer(Result.NOT_FOUND, f"Name server loop for {name}")
+
+
+def interpret(
+    packet: Packet, name: str, kind: str, note: Callable[[str], None]
+) -> Answer | Alias:
+    """What a reply says about a name (valid, A-label form) and a kind of record.
+
+    `note` gets warnings about names that are no host names.
+    """
+    if packet.rcode == _NXDOMAIN:
+        return _because(Result.NOT_FOUND, name, kind, "Host not found")
+    if packet.rcode in NEXT_SERVER:
+        return unreachable(name, kind)
+    if packet.rcode != _NOERROR:
+        return _because(Result.FAIL, name, kind, "Non-recoverable error")
+    if not packet.total:
+        return _because(
+            Result.NOT_FOUND,
+            name,
+            kind,
+            "Host found but no data record of requested type",
+        )
+    owner, records = _of(packet, name, kind)
+    if any(not x.data for x in records) and kind in ("MX", "SRV"):
+        return _null(name, kind)
+    usable = tuple(x for x in records if _usable(x, name, note))
+    if usable:
+        return Answer(Result.FOUND, "", usable, packet.authentic)
+    if records and kind in ("MX", "SRV"):
+        return _malformed(Result.INVALID, name, kind)
+    if packet.damaged or records:
+        return _malformed(Result.RETRY, name, kind)
+    if owner.lower() == name.lower():
+        # An answer, but to something else.
+        return _malformed(Result.NOT_FOUND, name, kind)
+    if hostname_problem(owner):
+        note(f"warning: {_gripe('malformed', 'CNAME', name, owner)}")
+        return _malformed(Result.INVALID, name, kind)
+    return Alias(owner)
+
+
+def _of(packet: Packet, name: str, kind: str) -> tuple[str, list[Record]]:
+    """The name at the end of the aliases in a reply, and its records.
+
+    Records of other names are not looked at: a server could slip us anything there.
+    (Postfix takes them.)
+    """
+    aliases = {x.owner.lower(): x.data for x in packet.records if x.kind == "CNAME"}
+    for _ in range(len(aliases) + 1):
+        found = [
+            x
+            for x in packet.records
+            if x.kind == kind and x.owner.lower() == name.lower()
+        ]
+        if found or name.lower() not in aliases:
+            return name, found
+        name = aliases[name.lower()]
+    return name, []
+
+
+def _usable(record: Record, name: str, note: Callable[[str], None]) -> bool:
+    """Whether a record names something to connect to (valid_rr_name)."""
+    if record.kind in ("A", "AAAA"):
+        if not _NOWHERE.match(record.data):
+            return True
+        note(f"warning: ignoring address {record.data} of {name}: nobody can be there")
+        return False
+    if record.kind not in ("MX", "SRV"):
+        return True
+    if address_family(record.data):
+        # Against the rules, but it works elsewhere.
+        note(f"warning: {_gripe('numeric', record.kind, name, record.data)}")
+        return True
+    problem = hostname_problem(record.data)
+    if problem:
+        note(f"warning: valid_hostname: {problem}")
+        note(f"warning: {_gripe('malformed', record.kind, name, record.data)}")
+    return not problem
+
+
+def _gripe(what: str, kind: str, name: str, data: str) -> str:
+    where = f"in resource data of {kind} record for {name}"
+    return f"{what} domain name {where}: {data[:100]}"
+
+
+def _null(name: str, kind: str) -> Answer:
+    if kind == "MX":
+        return Answer(Result.NULL, f"Domain {name} does not accept mail (nullMX)")
+    return Answer(Result.NULL, f"Domain {name} does not support SRV requests")
+
+
+def _because(result: Result, name: str, kind: str, error: str) -> Answer:
+    return Answer(
+        result,
+        "Host or domain name not found. "
+        f"Name service error for name={name} type={kind}: {error}",
+    )
+
+
+def _malformed(result: Result, name: str, kind: str) -> Answer:
+    return Answer(
+        result,
+        f"Name service error for name={name} type={kind}: "
+        "Malformed or unexpected name server reply",
+    )
+
+
+def filtered(
+    answer: Answer,
+    name: str,
+    kind: str,
+    search: Callable[[str], str | None],
+    note: Callable[[str], None],
+) -> Answer:
+    """Apply smtp_dns_reply_filter (dns_rr_filter_execute) to an answer.
+
+    `search` finds a record's text in the filter.
+    """
+    kept = []
+    for record in answer.records:
+        action = search(str(record))
+        if action is None:
+            kept.append(record)
+        elif action.strip().lower() == "ignore":
+            note(f"ignoring DNS RR: {record}")
+        else:
+            note(f'warning: unknown DNS filter action: "{action[:100]}"')
+            return _dropped(Result.RETRY, name, kind, "Invalid DNS reply filter syntax")
+    if answer.records and not kept:
+        return _dropped(Result.POLICY, name, kind, "DNS reply filter drops all results")
+    return answer._replace(records=tuple(kept))
+
+
+def _dropped(result: Result, name: str, kind: str, why: str) -> Answer:
+    return Answer(result, f"Error looking up name={name} type={kind}: {why}")
