@@ -25,20 +25,26 @@ def nobody(_text: str) -> None:
     """Where notes go that nobody wants."""
 
 
+def unix_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Make line ends LF, for a text that does not come from pipe(8).
+
+    A CR that is no part of a line end becomes a space, as in Postfix cleanup(8).
+    """
+    for text in _settled(chunks):
+        yield text.replace(b"\r\n", b"\n").replace(b"\r", b" ")
+
+
 def outgoing(
     chunks: Iterable[bytes],
     limit: int = 998,
     *,
     note: Callable[[str], object] = nobody,
-    crlf: bool = False,
 ) -> Iterator[bytes]:
     """Make the wire form of a text, without the final dot.
 
     limit: bytes of a line, line end not counted; 0 for no limit. The break heeds
     neither characters nor header syntax (smtp_line_length_limit).
     note: told once if a line was broken.
-    crlf: the text is not from pipe(8), and its lines may end in CRLF; a stray CR
-    is then replaced by a space.
 
     Postfix sends one more line with nothing but a space where a line of exactly
     n * 2048 bytes also ends exactly at a break; that trace of its queue file
@@ -47,7 +53,8 @@ def outgoing(
     limit = max(limit, 2) if limit else 0
     column = 0  # of the output line that the next byte comes to
     noted = False
-    for text in _settled(chunks, crlf):
+    for chunk in _settled(chunks):
+        text = chunk.replace(b"\r.", b" .").replace(b"\r\0", b" \0")
         at_start = not column
         if limit:
             folded, column = _fold(text, column, limit)
@@ -63,29 +70,21 @@ def outgoing(
         yield b"\r\n"
 
 
-def _settled(chunks: Iterable[bytes], crlf: bool) -> Iterator[bytes]:
-    """Decide about each CR. Yields no empty chunk, and none that ends in a CR."""
+def _settled(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Never end a chunk with a CR: what becomes of it depends on the byte after it.
+
+    Yields no empty chunk.
+    """
     held = b""
     for chunk in chunks:
         text = held + chunk if held else chunk
         held = b""
-        if b"\r" in text:
-            # What becomes of a CR depends on the byte after it.
-            if text.endswith(b"\r"):
-                text, held = text[:-1], b"\r"
-            text = _strays_replaced(text) if crlf else _strays_defused(text)
+        if text.endswith(b"\r"):
+            text, held = text[:-1], b"\r"
         if text:
             yield text
     if held:
-        yield b" " if crlf else held
-
-
-def _strays_replaced(text: bytes) -> bytes:
-    return text.replace(b"\r\n", b"\n").replace(b"\r", b" ")
-
-
-def _strays_defused(text: bytes) -> bytes:
-    return text.replace(b"\r.", b" .").replace(b"\r\0", b" \0")
+        yield held
 
 
 def _fold(text: bytes, column: int, limit: int) -> tuple[bytes, int]:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from postfix_trouble.content.failure import ContentError
 from postfix_trouble.content.headers import Facts, facts
-from postfix_trouble.content.lines import nobody, outgoing
+from postfix_trouble.content.lines import nobody, outgoing, unix_lines
 from postfix_trouble.model.status import EnhancedStatus
 from postfix_trouble.model.verdict import DSN
 
@@ -157,7 +157,8 @@ class Message:
                 self._break_noted = True
                 note(text)
 
-        return outgoing(self.chunks(), limit, note=note_break, crlf=crlf)
+        text = unix_lines(self.chunks()) if crlf else self.chunks()
+        return outgoing(text, limit, note=note_break)
 
     def close(self) -> None:
         """Give the file back. The message can't be used any more."""

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from postfix_trouble.content.lines import outgoing
+from postfix_trouble.content.lines import outgoing, unix_lines
 from postfix_trouble.content.records import records
 
 TEXT = st.lists(st.sampled_from([b"\r", b"\n", b".", b"\0", b"a", b"bc", b" "])).map(
@@ -20,7 +20,8 @@ def cut(text: bytes, size: int) -> list[bytes]:
 
 
 def wire(text: bytes, limit: int = 998, size: int = 65536, crlf: bool = False) -> bytes:
-    return b"".join(outgoing(cut(text, size), limit, crlf=crlf))
+    chunks = unix_lines(cut(text, size)) if crlf else cut(text, size)
+    return b"".join(outgoing(chunks, limit))
 
 
 def line_by_line(text: bytes, limit: int, crlf: bool) -> bytes:
