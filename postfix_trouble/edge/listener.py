@@ -159,13 +159,12 @@ def _identity(path: str) -> tuple[int, int]:
 def inherited(environ: MutableMapping[str, str]) -> list[Listener]:
     """Sockets that systemd listens on for us (sd_listen_fds(3)); none: an empty list.
 
-    Takes the variables out of the environment: children must not believe them. Our
-    parent may be meant, since the installed program is a shell script.
+    Takes the variables out of the environment: children must not believe them.
     """
     meant = environ.pop("LISTEN_PID", "")
     count = environ.pop("LISTEN_FDS", "")
     environ.pop("LISTEN_FDNAMES", None)
-    if meant not in (str(os.getpid()), str(os.getppid())) or not count.isdigit():
+    if meant != str(os.getpid()) or not count.isdigit():
         return []
     listeners = []
     for number in range(_FIRST_OF_SYSTEMD, _FIRST_OF_SYSTEMD + int(count)):
