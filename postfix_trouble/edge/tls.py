@@ -82,7 +82,7 @@ def handshake(
     except ValueError as problem:
         reason = str(problem)
     (secured or sock).close()
-    return HandshakeFailed(f"SSL_connect error to {relay.namaddrport}: {reason}")
+    return HandshakeFailed(reason)
 
 
 # --- what we offer ------------------------------------------------------------------

@@ -15,3 +15,26 @@ def exposure(path: str, mode: int) -> str:
     if not mode & _OTHERS:
         return ""
     return f"{path} holds secrets and is open to everybody: chmod o-rwx {path}"
+
+
+class Concealer:
+    """Blanks out what must not be shown, wherever it turns up."""
+
+    __slots__ = ("_secrets",)
+
+    # A shorter text is found in ordinary words too, and would tell by its absence.
+    _SHORT = 4
+
+    def __init__(self) -> None:
+        self._secrets: set[str] = set()
+
+    def add(self, secret: str) -> None:
+        """From now on this is not shown."""
+        if len(secret) >= self._SHORT:
+            self._secrets.add(secret)
+
+    def __call__(self, text: str) -> str:
+        """The text without any of them; the longest go first."""
+        for secret in sorted(self._secrets, key=len, reverse=True):
+            text = text.replace(secret, "<hidden>")
+        return text
