@@ -1,0 +1,67 @@
+"""We decide what Postfix decided, and say to each server what Postfix said to it."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from name_service import NameServer
+from recorded import (
+    Placeholders,
+    Scenario,
+    families,
+    needs_own_network,
+    play,
+    scenarios,
+)
+
+import private_network
+
+# Families whose subject is not built yet, each with the reason. They run all the same.
+NOT_YET: dict[str, str] = {}
+
+# Seconds that a scenario takes by itself, beyond which `make test` leaves it out.
+QUICK = 1.0
+
+
+def _cases() -> list[object]:
+    cases = []
+    for family in families():
+        for scenario in scenarios(family):
+            marks = []
+            if scenario.get("slow", 0) > QUICK:
+                marks.append(pytest.mark.long)
+            if family in NOT_YET:
+                marks.append(pytest.mark.xfail(reason=NOT_YET[family], strict=False))
+            cases.append(pytest.param(scenario, id=scenario["name"], marks=marks))
+    return cases
+
+
+@pytest.fixture(scope="session")
+def name_server(own_network: None) -> NameServer:
+    """The name server that /etc/resolv.conf of the own network leads to."""
+    return NameServer(private_network.NAME_SERVER)
+
+
+@pytest.fixture
+def places(certificates: Path) -> Iterator[Placeholders]:
+    # Not tmp_path: the path of a Unix socket has to be short.
+    run = tempfile.mkdtemp(prefix="postfix-trouble-")
+    yield Placeholders(certificates, Path(run))
+    shutil.rmtree(run)
+
+
+@pytest.mark.parametrize("scenario", _cases())
+def test_same_as_postfix(
+    scenario: Scenario,
+    places: Placeholders,
+    program: str,
+    request: pytest.FixtureRequest,
+) -> None:
+    if needs_own_network(scenario):
+        server: NameServer = request.getfixturevalue("name_server")
+        server.zone = scenario.get("dns", {})
+    assert play([program], scenario, places) == []
