@@ -248,7 +248,11 @@ class _Server:
     def record(self) -> ServerRecord:
         """What was said."""
         connection = self._connection
-        return ServerRecord(connection.relay, transcript=tuple(connection.transcript))
+        return ServerRecord(
+            connection.relay,
+            transcript=tuple(connection.transcript),
+            errors=("protocol",) if connection.garbage else (),
+        )
 
     def _limit(self, phase: Phase) -> float:
         return self._agent.settings.seconds(_LIMITS[phase])

@@ -80,6 +80,6 @@ def _import() -> ModuleType:
 
 
 if TYPE_CHECKING:
-    import smtplib
+    import smtplib as smtplib
 else:
     smtplib = _import()

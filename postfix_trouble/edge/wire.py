@@ -34,6 +34,8 @@ from postfix_trouble.policy.replies import ReplyReader
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from _typeshed import ReadableBuffer as Buffer
+
     from postfix_trouble.model.relay import Relay
 
 # Bytes per write: a limit of time for each is a limit for a slow but steady receiver.
@@ -146,13 +148,13 @@ class Connection(smtplib.SMTP):
                 return Lost.EOF
         return None
 
-    def send(self, s: bytes | str) -> None:
+    def send(self, s: Buffer | str) -> None:
         """As smtplib's, but a socket that fails stays open for reading.
 
         Raises OSError, TimeoutError among them.
         """
         assert self.sock is not None
-        data = s.encode("ascii") if isinstance(s, str) else s
+        data = s.encode("ascii") if isinstance(s, str) else bytes(s)
         seconds = self.limits.seconds()
         if seconds <= 0:
             raise TimeoutError
@@ -217,6 +219,11 @@ class Connection(smtplib.SMTP):
         return bool(select.select([self.sock], [], [], 0)[0])
 
     # --- the rest
+
+    @property
+    def garbage(self) -> bool:
+        """The server said something that is no reply, whether or not one followed."""
+        return self._reader.garbage
 
     def secured(self, sock: socket.socket) -> None:
         """Go on over TLS. What was said in the clear and not read yet never counts."""

@@ -160,7 +160,11 @@ class _Visit:
         wire = self.outside.connect(self.destination, relay, policy)
         if isinstance(wire, DSN):
             self.attempt.why = wire
-            self.attempt.skip(wire.reason)
+            if wire.status == "4.4.1":
+                self.attempt.skip(wire.reason)
+            else:
+                # It was not the server that failed.
+                self.outside.note(wire.reason)
             return False
         session = self._session(relay, policy)
         counted = False
@@ -170,8 +174,9 @@ class _Visit:
             _play(wire, transaction(session) if counted else session.quit())
         finally:
             wire.close()
-        errors = tuple(sorted(session.errors))
-        self.servers.append(wire.record()._replace(tls=session.tls, errors=errors))
+        record = wire.record()
+        errors = tuple(sorted(session.errors.union(record.errors)))
+        self.servers.append(record._replace(tls=session.tls, errors=errors))
         self.attempt.end_session()
         if session.retry_plaintext:
             self.sessions -= counted

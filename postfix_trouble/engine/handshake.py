@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from postfix_trouble.model.reply import Lost, Reply
+from postfix_trouble.model.status import EnhancedStatus
 from postfix_trouble.model.steps import (
     Authenticate,
     AuthFailed,
@@ -18,7 +19,6 @@ from postfix_trouble.model.steps import (
     Phase,
     StartTls,
 )
-from postfix_trouble.model.status import EnhancedStatus
 from postfix_trouble.model.verdict import DSN
 from postfix_trouble.policy import capabilities, tls_level
 from postfix_trouble.policy.tls_level import Go
@@ -110,9 +110,7 @@ def _hello(session: Session, *, esmtp: bool) -> Script[bool]:
     session.capabilities = capabilities.Capabilities()
     name = session.settings.text("smtp_helo_name").encode("utf-8", "surrogateescape")
     if esmtp:
-        verb, phase = (
-            (b"LHLO ", Phase.LHLO) if session.lmtp else (b"EHLO ", Phase.EHLO)
-        )
+        verb, phase = (b"LHLO ", Phase.LHLO) if session.lmtp else (b"EHLO ", Phase.EHLO)
         reply = yield from session.ask(verb + name, phase)
         if isinstance(reply, Lost):
             session.stream_except(reply, phase)
@@ -152,9 +150,7 @@ def _read_capabilities(session: Session, reply: Reply, phase: Phase) -> Script[b
     if not settings.flag("smtp_sasl_auth_enable"):
         offered = offered._replace(auth=None)
     if offered.smtputf8 and not offered.eightbitmime:
-        yield Note(
-            f"host {relay.namaddr} offers SMTPUTF8 support, but not 8BITMIME"
-        )
+        yield Note(f"host {relay.namaddr} offers SMTPUTF8 support, but not 8BITMIME")
         offered = offered._replace(eightbitmime=True)
     session.capabilities = offered
     if _is_me(session, offered.helo_name):

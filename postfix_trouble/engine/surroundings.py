@@ -1,4 +1,4 @@
-"""What the engine asks of the outside, as protocols. Nothing else of it is known here."""
+"""What the engine asks of the outside, as protocols. It knows nothing else of it."""
 
 from __future__ import annotations
 

@@ -272,10 +272,7 @@ def _action(session: Session) -> str:
 def _pix_delay(session: Session) -> Script[None]:
     """Old PIX firewalls break a dot that comes with the text before it."""
     threshold = session.settings.seconds("smtp_pix_workaround_threshold_time")
-    if (
-        "delay_dotcrlf" in session.pix_workarounds
-        and session.request.age > threshold
-    ):
+    if "delay_dotcrlf" in session.pix_workarounds and session.request.age > threshold:
         seconds = session.settings.seconds("smtp_pix_workaround_delay_time")
         yield Note(f"waiting {seconds:g}s before the final dot (PIX workaround)")
         yield Pause(seconds)

@@ -133,12 +133,16 @@ class _Call:
         if self.report is not None:
             text = as_json.render(self.report, end, self.notices)
         else:
-            text = as_json.failure(end, self.line.value("--sender"),
-                self.line.value("--nexthop"), self.queue_id)
+            text = as_json.failure(
+                end,
+                self.line.value("--sender"),
+                self.line.value("--nexthop"),
+                self.queue_id,
+            )
         data = (text + "\n").encode("utf-8")
         try:
             while data:
-                data = data[os.write(1, data):]
+                data = data[os.write(1, data) :]
         except OSError:
             pass
         return end.code
@@ -221,7 +225,7 @@ def read_request(
         encoding=_one_of(line, "--encoding", ("", "7bit", "8bit")) or message.encoding,
         smtputf8=line.switch("--smtputf8") or not ascii_only,
         utf8_header=message.utf8_header,
-        age=_age(line, message),
+        age=_age(line, settings, message),
         attributes=line.pairs("--attribute"),
         lmtp=line.switch("--lmtp"),
     )
@@ -246,7 +250,9 @@ def _number(line: CommandLine, name: str, default: int) -> int:
 def _one_of(line: CommandLine, name: str, words: tuple[str, ...]) -> str:
     text = line.value(name).lower()
     if text not in words:
-        raise options.UsageError(f"{name} {text}: one of {', '.join(words[1:])} expected")
+        raise options.UsageError(
+            f"{name} {text}: one of {', '.join(words[1:])} expected"
+        )
     return text
 
 
@@ -259,9 +265,22 @@ def _notify(text: str) -> str:
     return ",".join(word for word in order if word in words)
 
 
-def _age(line: CommandLine, message: Message) -> float:
-    """Seconds since the message came; 0 if that can't be told."""
+def _age(line: CommandLine, settings: Settings, message: Message) -> float:
+    """Seconds since the message came; 0 if that can't be told.
+
+    pipe(8) doesn't say, so the topmost Received: header does. A date that no message
+    in the queue can have is not the date of its arrival here.
+    """
     if line.switch("--age"):
         return float(_number(line, "--age", 0))
     received = message.received()
-    return max(0.0, time.time() - received) if received is not None else 0.0
+    if received is None:
+        return 0.0
+    age = time.time() - received
+    life = (
+        "bounce_queue_lifetime"
+        if not line.value("--sender")
+        else ("maximal_queue_lifetime")
+    )
+    oldest = settings.seconds(life) + settings.seconds("maximal_backoff_time")
+    return age if 0.0 <= age <= oldest else 0.0

@@ -35,7 +35,10 @@ OPTIONS = (
         "--notify", "LIST", "When senders want a report: never, success,failure,delay."
     ),
     Option(
-        "--orcpt", "RCPT=TYPE;ADDR", "Original recipient of a recipient.", repeatable=True
+        "--orcpt",
+        "RCPT=TYPE;ADDR",
+        "Original recipient of a recipient.",
+        repeatable=True,
     ),
     Option(
         "--original-recipient",
@@ -65,9 +68,7 @@ OPTIONS = (
         repeatable=True,
     ),
     Option("--requiretls", "", "The sender asked for REQUIRETLS (not supported)."),
-    Option(
-        "--quoted", "", "Addresses are in quoted form (flag q in master.cf)."
-    ),
+    Option("--quoted", "", "Addresses are in quoted form (flag q in master.cf)."),
     Option("-o", "NAME=VALUE", "Set a main.cf parameter.", repeatable=True),
     Option("--config", "FILE", "Read parameters from a main.cf."),
     Option("--state-directory", "DIR", "Where to remember what is done already."),

@@ -28,7 +28,7 @@ class TlsPolicy(NamedTuple):
     """What is asked of a TLS session with one host (Postfix SMTP_TLS_POLICY)."""
 
     level: TlsLevel = TlsLevel.NONE
-    # Certificate match strategies (nexthop, dot-nexthop, hostname, names) or fingerprints.
+    # Match strategies (nexthop, dot-nexthop, hostname), names, or fingerprints.
     match: tuple[str, ...] = ()
     protocols: str = ""
     ciphers: str = ""

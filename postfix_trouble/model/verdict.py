@@ -32,7 +32,7 @@ class Action(Enum):
 
 
 class Verdict(NamedTuple):
-    """A decision of the policy. It says what happens now; an Outcome says how it ended."""
+    """A decision of the policy: what happens now. How it ended is in an Outcome."""
 
     action: Action
     dsn: DSN

@@ -82,6 +82,8 @@ class ReplyReader:
         self._buffer = b""
         self._at = 0
         self._skipping = False
+        # Something came that was no reply, ever.
+        self.garbage = False
         self._start_reply()
 
     def _start_reply(self) -> None:
@@ -166,7 +168,7 @@ class ReplyReader:
                 code = int(line[:3])
                 text = "\n".join(self._lines)
                 return Reply(code, status_of(code, line), text, True, self._garbled)
-        self._garbled = True
+        self._garbled = self.garbage = True
         return None
 
     def _store(self, line: str) -> None:

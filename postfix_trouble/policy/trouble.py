@@ -113,11 +113,12 @@ def stream_except(now: Situation, lost: Lost, doing: str) -> Verdict:
     follows is then the same one, so this one was not final.
     """
     assert now.relay is not None, "a stream exception needs a session"
+    where = now.relay.namaddr
     retry = lost is not Lost.DATA and now.plaintext_fallback
     if retry:
         now = now._replace(final_server=False)
     status = "4.3.0" if lost is Lost.DATA else "4.4.2"
-    reason = lost.value.format(now.relay.namaddr, doing)
+    reason = lost.value.format(where, doing)
     why = DSN(EnhancedStatus(status), reason)
     return _bulk_fail(now, Fail.THROTTLE, why)._replace(retry_plaintext=retry)
 
