@@ -45,12 +45,12 @@ class Lock(Enum):
     BUSY = "busy"
 
 
-def request_key(queue_id: str, sender: str, digest: bytes) -> str:
+def request_key(queue_id: str, sender: str, digest: str) -> str:
     """Name a message so that a queue id used again can't be taken for it.
 
     `digest` is that of the message, less what differs from attempt to attempt.
     """
-    return _hash(blob(queue_id), blob(sender), digest).hex()
+    return _hash(blob(queue_id), blob(sender), blob(digest)).hex()
 
 
 class Ledger:
