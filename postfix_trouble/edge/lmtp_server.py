@@ -275,6 +275,7 @@ class _Spool:
 
     def __init__(self, directory: str | None, limit: int) -> None:
         self.file: BinaryIO = io.BytesIO()
+        # Bytes with CR LF, as RFC 1870 and the queue manager count.
         self.size = 0
         self._directory = directory
         self._limit = limit
@@ -291,7 +292,7 @@ class _Spool:
 
     def write(self, text: bytes) -> None:
         """Add text, or pass it by once there is a problem: the rest must be read."""
-        self.size += len(text)
+        self.size += len(text) + text.count(b"\n")
         if self._problem is None and 0 < self._limit < self.size:
             self._problem = lmtp.too_big(self._limit)
         if self._problem is not None:

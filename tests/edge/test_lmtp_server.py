@@ -147,7 +147,7 @@ def test_each_recipient_gets_the_reply_of_its_own() -> None:
     [request] = deliver.requests
     assert request.sender == "s@d"
     assert [each.address for each in request.recipients] == ["a@d", "b@d"]
-    assert request.size == len(b"Subject: x\n\n.dot\n")
+    assert request.size == len(b"Subject: x\r\n\r\n.dot\r\n")
 
 
 def test_size_is_what_the_client_says() -> None:

@@ -1,0 +1,306 @@
+"""Postfix's lmtp(8) and our LMTP server, over a socket and under spawn(8).
+
+The delivery is a stand-in that goes by the local part of a recipient; what Postfix
+logs, and what arrives here, is what is looked at.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+pytestmark = pytest.mark.e2e
+
+PATIENCE = 20.0
+MAIN_CF = """
+compatibility_level = 3.6
+queue_directory = {home}/queue
+data_directory = {home}/data
+command_directory = /usr/sbin
+daemon_directory = {daemons}
+mail_owner = postfix
+setgid_group = postdrop
+myhostname = client.example.test
+mydestination =
+inet_interfaces = loopback-only
+alias_maps =
+local_recipient_maps =
+maillog_file = {home}/log
+maillog_file_prefixes = {home}
+default_transport = lmtp:unix:{socket}
+lmtp_send_xforward_command = yes
+lmtp_line_length_limit = 0
+cleanup_replace_stray_cr_lf = no
+import_environment = MAIL_CONFIG MAIL_LOGTAG TZ LANG=C
+"""
+MASTER_CF = """
+pickup    unix  n  -  n  1     1  pickup
+cleanup   unix  n  -  n  -     0  cleanup
+qmgr      unix  n  -  n  300   1  qmgr
+rewrite   unix  -  -  n  -     -  trivial-rewrite
+bounce    unix  -  -  n  -     0  bounce
+defer     unix  -  -  n  -     0  bounce
+trace     unix  -  -  n  -     0  bounce
+showq     unix  n  -  n  -     -  showq
+error     unix  -  -  n  -     -  error
+retry     unix  -  -  n  -     -  error
+scache    unix  -  -  n  -     1  scache
+lmtp      unix  -  -  n  -     -  lmtp
+postlog   unix-dgram n - n -   1  postlogd
+door      unix  -  n  n  -     -  spawn
+    user=nobody argv={python} -B {server} {home}/seen
+"""
+SERVER = """
+import json, sys
+from postfix_trouble.edge import listener
+connection = None
+if len(sys.argv) == 2:
+    connection = listener.take_descriptor_0()
+    print("noise", flush=True)
+    print("noise", file=sys.stderr, flush=True)
+
+from postfix_trouble.edge.lmtp_server import serve
+from postfix_trouble.model.status import EnhancedStatus
+from postfix_trouble.model.verdict import DSN, Disposition, Outcome
+from postfix_trouble.reports.lmtp import reply
+
+KINDS = {
+    "soft": (Disposition.DEFERRED, "4.2.2", "host mx said: 452 4.2.2 full (x)"),
+    "hard": (Disposition.BOUNCED, "5.1.1", "host mx said: 550 5.1.1 who?"),
+    "long": (Disposition.BOUNCED, "5.7.1", "because " * 400),
+}
+SENT = (Disposition.SENT, "2.0.0", "250 2.0.0 Ok: queued as ABC")
+
+def deliver(transaction, gone):
+    request = transaction.request
+    text = transaction.message.read()
+    with open(sys.argv[1], "a") as seen:
+        envelope = request._asdict()
+        envelope["recipients"] = [each._asdict() for each in request.recipients]
+        seen.write(json.dumps([envelope, text.decode("latin-1")]) + "\\n")
+    if request.recipients[0].address.startswith("bug"):
+        raise RuntimeError("oops")
+    assert not gone()
+    replies = []
+    for recipient in request.recipients:
+        kind, status, reason = KINDS.get(recipient.address[:4], SENT)
+        dsn = DSN(EnhancedStatus(status), reason)
+        replies.append(reply(Outcome(recipient, kind, dsn)))
+    return replies
+
+stop = listener.Stop()
+stop.on_signals()
+options = {"hostname": "door.example.test", "stop": stop}
+if connection is not None:
+    serve(connection, deliver, **options)
+else:
+    socket = listener.listen(f"unix:{sys.argv[2]}", 0o666)
+    print("ready", flush=True)
+    serve_one = lambda connection: serve(connection, deliver, **options)
+    listener.accept_all([socket], serve_one, stop)
+"""
+RECORD = re.compile(
+    r"postfix/(?P<daemon>\w+)\[\d+\]: \w+: to=<(?P<recipient>.*?)>, .*"
+    r"dsn=(?P<dsn>[\d.]+), status=(?P<status>\w+) \((?P<reason>.*?)\)?$"
+)
+
+
+class Result(NamedTuple):
+    """What Postfix logged for a recipient."""
+
+    status: str
+    dsn: str
+    reason: str
+
+
+class Postfix:
+    """A private instance whose mail all goes to our server."""
+
+    def __init__(self, home: Path, socket: str) -> None:
+        self.home = home
+        self.configuration = home / "etc"
+        (home / "server.py").write_text(SERVER)
+        for name in ("etc", "queue", "data"):
+            (home / name).mkdir()
+        (home / "seen").touch()
+        shutil.chown(home / "data", "postfix")
+        shutil.chown(home / "seen", "nobody")
+        daemons = subprocess.check_output(["postconf", "-dh", "daemon_directory"])
+        self._write("main.cf", MAIN_CF, socket=socket, daemons=daemons.decode().strip())
+        self._write(
+            "master.cf", MASTER_CF, python=sys.executable, server=home / "server.py"
+        )
+
+    def _write(self, name: str, text: str, **values: object) -> None:
+        (self.configuration / name).write_text(text.format(home=self.home, **values))
+
+    def command(self, action: str) -> None:
+        subprocess.run(
+            ["/usr/sbin/postfix", "-c", str(self.configuration), action],
+            check=True,
+            capture_output=True,
+        )
+
+    def send(self, message: bytes, *recipients: str, options: str = "") -> None:
+        """Submit a message; its sender is sender@example.test."""
+        subprocess.run(
+            [
+                *("/usr/sbin/sendmail", "-C", str(self.configuration), "-i"),
+                *("-f", "sender@example.test", *options.split(), "--", *recipients),
+            ],
+            input=message,
+            check=True,
+        )
+
+    def log(self) -> str:
+        path = self.home / "log"
+        return path.read_text() if path.exists() else ""
+
+    def results(self, *recipients: str) -> list[Result]:
+        """The records of these recipients, as soon as all have one."""
+        until = time.monotonic() + PATIENCE
+        while time.monotonic() < until:
+            found = {
+                match["recipient"]: Result(
+                    match["status"], match["dsn"], match["reason"]
+                )
+                for match in map(RECORD.search, self.log().splitlines())
+                if match and match["daemon"] == "lmtp"
+            }
+            if set(recipients) <= set(found):
+                return [found[recipient] for recipient in recipients]
+            time.sleep(0.02)
+        raise AssertionError(f"no result for {recipients} in:\n{self.log()}")
+
+    def seen(self, recipient: str) -> tuple[dict[str, Any], bytes]:
+        """The envelope and the message that the server was given."""
+        for line in (self.home / "seen").read_text().splitlines():
+            envelope, text = json.loads(line)
+            if recipient in [each["address"] for each in envelope["recipients"]]:
+                return envelope, text.encode("latin-1")
+        raise AssertionError(f"{recipient} was not seen")
+
+
+@contextlib.contextmanager
+def listening(home: Path) -> Iterator[str]:
+    """Our server as a daemon. The path of its socket."""
+    path = str(home / "door")
+    server = subprocess.Popen(
+        [sys.executable, "-B", str(home / "server.py"), str(home / "seen"), path],
+        stdout=subprocess.PIPE,
+    )
+    assert server.stdout is not None
+    with server:
+        assert server.stdout.readline() == b"ready\n"
+        yield path
+        server.terminate()
+    assert server.returncode == 0
+
+
+@pytest.fixture(scope="module", params=["listener", "spawn"])
+def postfix(request: pytest.FixtureRequest) -> Iterator[Postfix]:
+    # Not pytest's directory: the accounts of Postfix can't look into that.
+    home = Path(tempfile.mkdtemp(prefix="lmtp-"))
+    home.chmod(0o755)
+    by_spawn = request.param == "spawn"
+    instance = Postfix(home, "private/door" if by_spawn else f"{home}/door")
+    try:
+        with contextlib.nullcontext() if by_spawn else listening(home):
+            instance.command("start")
+            yield instance
+            instance.command("stop")
+    finally:
+        shutil.rmtree(home)
+
+
+MESSAGE = b"""Subject: dots and other odd bytes
+
+.
+..
+.dot
+a\rb
+\x80\xff\x01
+the end, without a newline"""
+
+
+def test_each_recipient_ends_in_its_own_way(postfix: Postfix) -> None:
+    postfix.send(MESSAGE, "ok@d.test", "soft@d.test", "hard@d.test", "long@d.test")
+    results = postfix.results("ok@d.test", "soft@d.test", "hard@d.test", "long@d.test")
+    assert [result[:2] for result in results] == [
+        ("sent", "2.0.0"),
+        ("deferred", "4.2.2"),
+        ("bounced", "5.1.1"),
+        ("bounced", "5.7.1"),
+    ]
+    ok, soft, hard, long = (result.reason for result in results)
+    assert ok == "250 2.0.0 Ok: queued as ABC"
+    said = re.compile(r"host \S+ said: (.*) \(in reply to end of DATA command\)")
+    assert said.fullmatch(soft)[1] == "450 4.2.2 host mx said: 452 4.2.2 full (x)"
+    assert said.fullmatch(hard)[1] == "550 5.1.1 host mx said: 550 5.1.1 who?"
+    assert "said: 550-5.7.1 because because " in long
+
+
+def test_the_message_arrives_as_it_was_sent(postfix: Postfix) -> None:
+    postfix.send(MESSAGE, "bytes@d.test")
+    postfix.results("bytes@d.test")
+    envelope, message = postfix.seen("bytes@d.test")
+    body = MESSAGE[MESSAGE.index(b"\n\n") :]
+    assert message.endswith(body + b"\n")
+    assert message.startswith(b"Received: ")
+    assert envelope["sender"] == "sender@example.test"
+    assert envelope["size"] == len(message.replace(b"\n", b"\r\n"))
+
+
+def test_a_large_message(postfix: Postfix) -> None:
+    text = b"Subject: large\n\n" + b".0123456789abcdef\n" * 100_000
+    postfix.send(text, "large@d.test")
+    postfix.results("large@d.test")
+    message = postfix.seen("large@d.test")[1]
+    # No diff of millions of bytes, should they not be equal.
+    assert message.endswith(text[text.index(b"\n\n") :]) is True
+
+
+def test_dsn_parameters_and_odd_addresses(postfix: Postfix) -> None:
+    postfix.send(
+        MESSAGE,
+        '"a b"@d.test',
+        '"a@b"@d.test',
+        "plus+tag=x@d.test",
+        options="-N success,delay -V QQ+1=2 -R hdrs",
+    )
+    postfix.results('"a b"@d.test', '"a@b"@d.test', "plus+tag=x@d.test")
+    envelope, _ = postfix.seen("plus+tag=x@d.test")
+    recipients = {each["address"]: each for each in envelope["recipients"]}
+    assert set(recipients) == {"a b@d.test", "a@b@d.test", "plus+tag=x@d.test"}
+    assert {each["notify"] for each in recipients.values()} == {"SUCCESS,DELAY"}
+    assert recipients["plus+tag=x@d.test"]["orcpt"] == "rfc822;plus+tag=x@d.test"
+    assert envelope["envid"] == "QQ+1=2"
+    assert envelope["ret"] == "hdrs"
+    # For mail that came by sendmail(1), XFORWARD tells no more than that.
+    assert envelope["attributes"] == {"rewrite_context": "local"}
+
+
+def test_a_bug_defers(postfix: Postfix) -> None:
+    postfix.send(MESSAGE, "bug@d.test", "bystander@d.test")
+    for result in postfix.results("bug@d.test", "bystander@d.test"):
+        assert result[:2] == ("deferred", "4.3.0")
+
+
+def test_nothing_was_strange(postfix: Postfix) -> None:
+    """No warning of lmtp(8): about our keywords, our replies, or noise among them."""
+    postfix.send(MESSAGE, "last@d.test")
+    postfix.results("last@d.test")
+    strange = ("warning", "fatal", "panic", "error:", "noise")
+    lines = postfix.log().splitlines()
+    assert not [line for line in lines if any(word in line for word in strange)]
