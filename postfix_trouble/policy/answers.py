@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 
 from postfix_trouble.model.lookup import Answer, Packet, Record, Result
+from postfix_trouble.model.reply import Lost
 from postfix_trouble.policy.hostnames import address_family, hostname_problem
 
 _NOERROR = 0
@@ -13,6 +14,9 @@ _SERVFAIL = 2
 _NXDOMAIN = 3
 _NOTIMP = 4
 _REFUSED = 5
+
+# A packet holds no longer one (RFC 1035: 255 bytes with all lengths).
+_MAX_NAME = 253
 
 # Another server may know better: res_send(3) goes on to it.
 NEXT_SERVER = frozenset((_SERVFAIL, _NOTIMP, _REFUSED))
@@ -34,11 +38,13 @@ def unreachable(name: str, kind: str) -> Answer:
     return _because(Result.RETRY, name, kind, "Host not found, try again")
 
 
-def unspeakable(name: str) -> Answer | None:
-    """The answer to a question that must not be asked: the name is none."""
+def unspeakable(name: str, kind: str) -> Answer | None:
+    """The answer to a question that can't be asked: the name is none."""
     if address_family(name) or hostname_problem(name):
         reason = f"Name service error for {name}: invalid host or domain name"
         return Answer(Result.NOT_FOUND, reason)
+    if len(name) > _MAX_NAME:
+        return _because(Result.FAIL, name, kind, "Non-recoverable error")
     return None
 
 
@@ -156,22 +162,23 @@ def filtered(
     answer: Answer,
     name: str,
     kind: str,
-    search: Callable[[str], str | None],
+    search: Callable[[str], str | Lost | None],
     note: Callable[[str], None],
 ) -> Answer:
     """Apply smtp_dns_reply_filter (dns_rr_filter_execute) to an answer.
 
-    `search` finds a record's text in the filter.
+    `search` finds a record's text in the filter; Lost if the filter can't be searched.
     """
     kept = []
     for record in answer.records:
         action = search(str(record))
         if action is None:
             kept.append(record)
-        elif action.strip().lower() == "ignore":
+        elif not isinstance(action, Lost) and action.strip().lower() == "ignore":
             note(f"ignoring DNS RR: {record}")
         else:
-            note(f'warning: unknown DNS filter action: "{action[:100]}"')
+            if not isinstance(action, Lost):
+                note(f'warning: unknown DNS filter action: "{action[:100]}"')
             return _dropped(Result.RETRY, name, kind, "Invalid DNS reply filter syntax")
     if answer.records and not kept:
         return _dropped(Result.POLICY, name, kind, "DNS reply filter drops all results")

@@ -1,0 +1,163 @@
+"""How name servers are asked.
+
+One socket per query, connected, with a port that the kernel picks and an identity from
+the system's random source; a reply must repeat both and the question. TCP when a reply
+was cut off, or resolv.conf says so.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable
+
+from postfix_trouble.config.kinds import ConfigError
+from postfix_trouble.config.resolv_conf import parse
+from postfix_trouble.content.dns_packet import answers, question, read, truncated
+from postfix_trouble.model.lookup import Packet
+from postfix_trouble.policy.answers import NEXT_SERVER
+from postfix_trouble.policy.hostnames import address_family
+
+_DNS_PORT = 53
+
+
+class NameServers:
+    """The name servers of this machine, and how they are asked."""
+
+    def __init__(
+        self, path: str, own: str, *, dnssec: bool, below: Callable[[int], int]
+    ) -> None:
+        try:
+            with open(path, encoding="utf-8", errors="replace") as file:
+                text = file.read(65536)
+        except OSError:
+            # As the C library: there may be a server on this machine.
+            text = ""
+        self.conf = parse(text)
+        self._dnssec = dnssec
+        self._below = below
+        self._servers = [(x, _DNS_PORT) for x in self.conf.nameservers]
+        if own:
+            self._servers = [_address_and_port(own)]
+        # What is no address would be looked up in turn.
+        self._servers = [
+            x for x in self._servers if address_family(x[0].partition("%")[0])
+        ]
+
+    def ask(self, name: str, kind: str, left: Callable[[], float]) -> Packet | None:
+        """Ask until a server has an answer (res_send(3)); None if none has.
+
+        `left`: seconds.
+        """
+        servers = self._servers
+        if self.conf.rotate and servers:
+            first = self._below(len(servers))
+            servers = servers[first:] + servers[:first]
+        for _ in range(self.conf.attempts):
+            silent = False
+            for server in servers:
+                identity = self._below(65536)
+                edns = self.conf.edns
+                asked = question(identity, name, kind, edns=edns, dnssec=self._dnssec)
+                seconds = min(self.conf.timeout, left())
+                reply = self._exchange(server, asked, seconds)
+                if reply is None:
+                    silent = True
+                    continue
+                packet = read(reply)
+                if packet.rcode in NEXT_SERVER:
+                    continue
+                authentic = packet.authentic and self._is_trusted(server[0])
+                return packet._replace(authentic=authentic)
+            if not silent:
+                break
+        return None
+
+    def _is_trusted(self, address: str) -> bool:
+        """Whether we asked for DNSSEC, and the way to a server is safe enough."""
+        return self._dnssec and (
+            self.conf.trust_ad or address.startswith("127.") or address == "::1"
+        )
+
+    def _exchange(
+        self, server: tuple[str, int], asked: bytes, seconds: float
+    ) -> bytes | None:
+        """The reply to a query, None if there is none in time."""
+        end = time.monotonic() + seconds
+        try:
+            if self.conf.use_vc:
+                return _over_tcp(server, asked, end)
+            reply = _over_udp(server, asked, end)
+            if reply and truncated(reply):
+                return _over_tcp(server, asked, end)
+            return reply
+        except OSError:
+            return None
+
+
+def _address_and_port(text: str) -> tuple[str, int]:
+    """Of trouble_nameserver: address, address:port, [address]:port."""
+    address, _, port = text.rpartition(":")
+    if text.startswith("["):
+        # Without "]" what is left is no address.
+        address, bracket, port = text[1:].partition("]")
+        address, port = address if bracket else "", port.removeprefix(":")
+    elif address_family(text):
+        address, port = text, ""
+    number = int(port or _DNS_PORT) if _is_port(port) else 0
+    if not address_family(address) or not 0 < number < 65536:
+        problem = f"bad name server address: trouble_nameserver = {text}"
+        raise ConfigError("trouble_nameserver", problem)
+    return address, number
+
+
+def _is_port(text: str) -> bool:
+    return not text or (text.isdecimal() and len(text) < 6)
+
+
+def _connected(server: tuple[str, int], kind: int, end: float) -> socket.socket:
+    family = socket.AF_INET6 if ":" in server[0] else socket.AF_INET
+    connection = socket.socket(family, kind)
+    try:
+        _limit(connection, end)
+        connection.connect(server)
+    except OSError:
+        connection.close()
+        raise
+    return connection
+
+
+def _limit(connection: socket.socket, end: float) -> None:
+    left = end - time.monotonic()
+    if left <= 0:
+        raise TimeoutError
+    connection.settimeout(left)
+
+
+def _over_udp(server: tuple[str, int], asked: bytes, end: float) -> bytes:
+    with _connected(server, socket.SOCK_DGRAM, end) as connection:
+        connection.send(asked)
+        while True:
+            _limit(connection, end)
+            reply = connection.recv(65535)
+            if answers(reply, asked):
+                return reply
+
+
+def _over_tcp(server: tuple[str, int], asked: bytes, end: float) -> bytes | None:
+    with _connected(server, socket.SOCK_STREAM, end) as connection:
+        connection.sendall(len(asked).to_bytes(2, "big") + asked)
+        size = int.from_bytes(_receive(connection, 2, end), "big")
+        reply = _receive(connection, size, end)
+        return reply if answers(reply, asked) else None
+
+
+def _receive(connection: socket.socket, size: int, end: float) -> bytes:
+    data = b""
+    while len(data) < size:
+        _limit(connection, end)
+        piece = connection.recv(size - len(data))
+        if not piece:
+            raise ConnectionResetError
+        data += piece
+    return data

@@ -1,0 +1,130 @@
+"""A real DNS server on loopback, by UDP and TCP, that does what a zone tells it."""
+
+from __future__ import annotations
+
+import socket
+import socketserver
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import dnslib
+
+# Name -> what is there. Kinds ("MX": ["10 mx.test"]); "rcode": "SERVFAIL" for all
+# kinds, "rcode:MX" for one; "drop", "drop:A": no answer; "ad", "ad:A": marked as
+# authentic; "truncate": by UDP nothing but the flag; "raw": makes a whole reply from a
+# query; "alone": an alias comes without what it leads to.
+Zone = Mapping[str, Mapping[str, Any]]
+
+
+class DnsServer:
+    """`address` is fit for trouble_nameserver; `queries`: (name, kind, transport)."""
+
+    def __init__(self, zone: Zone) -> None:
+        self.zone = {name.lower(): data for name, data in zone.items()}
+        self.queries: list[tuple[str, str, str]] = []
+        self.packets: list[bytes] = []
+        self.address = ""
+
+    def asked(self, kind: str = "") -> list[str]:
+        """The names that were asked for, in order."""
+        return [x[0] for x in self.queries if kind in ("", x[1])]
+
+    def reply(self, query: bytes, transport: str) -> bytes:
+        """What to send back; empty: nothing."""
+        self.packets.append(query)
+        request = dnslib.DNSRecord.parse(query)
+        name = str(request.q.qname).rstrip(".").lower()
+        kind = dnslib.QTYPE[request.q.qtype]
+        self.queries.append((name, kind, transport))
+        data = self.zone.get(name)
+        reply = request.reply()
+        reply.header.ad = 0
+        if data is None:
+            reply.header.rcode = dnslib.RCODE.NXDOMAIN
+            return bytes(reply.pack())
+        if data.get("drop") or data.get(f"drop:{kind}"):
+            return b""
+        raw: Callable[[bytes], bytes] | None = data.get("raw")
+        if raw:
+            return raw(query)
+        rcode = data.get(f"rcode:{kind}", data.get("rcode"))
+        if rcode:
+            reply.header.rcode = getattr(dnslib.RCODE, rcode)
+            return bytes(reply.pack())
+        reply.header.ad = int(bool(data.get(f"ad:{kind}", data.get("ad"))))
+        if data.get("truncate") and transport == "udp":
+            reply.header.tc = 1
+            return bytes(reply.pack())
+        self._fill(reply, name, kind)
+        return bytes(reply.pack())
+
+    def _fill(self, reply: dnslib.DNSRecord, name: str, kind: str) -> None:
+        """Records, and the aliases on the way to them."""
+        for _ in range(8):
+            data = self.zone.get(name, {})
+            wanted = kind if "CNAME" not in data else "CNAME"
+            for text in data.get(wanted, []):
+                reply.add_answer(*dnslib.RR.fromZone(f"{name}. 60 IN {wanted} {text}"))
+            if wanted == kind or data.get("alone"):
+                return
+            name = data["CNAME"][0].rstrip(".").lower()
+            if name not in self.zone:
+                reply.header.rcode = dnslib.RCODE.NXDOMAIN
+
+
+@contextmanager
+def serving(zone: Zone) -> Iterator[DnsServer]:
+    """A running server."""
+    dns = DnsServer(zone)
+
+    class Udp(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            query, sock = self.request
+            reply = dns.reply(query, "udp")
+            if reply:
+                sock.sendto(reply, self.client_address)
+
+    class Tcp(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            size = int.from_bytes(self.rfile.read(2), "big")
+            reply = dns.reply(self.rfile.read(size), "tcp")
+            if reply:
+                self.wfile.write(len(reply).to_bytes(2, "big") + reply)
+
+    udp, tcp = _pair(Udp, Tcp)
+    dns.address = "{}:{}".format(*udp.server_address)
+    servers = (udp, tcp)
+    threads = [
+        threading.Thread(target=x.serve_forever, args=(0.01,), daemon=True)
+        for x in servers
+    ]
+    for thread in threads:
+        thread.start()
+    try:
+        yield dns
+    finally:
+        for server in servers:
+            server.shutdown()
+            server.server_close()
+        for thread in threads:
+            thread.join()
+
+
+def _pair(udp: Any, tcp: Any) -> tuple[Any, Any]:
+    """Two servers on one port, which the kernel picks."""
+    for _ in range(20):
+        first = socketserver.UDPServer(("127.0.0.1", 0), udp)
+        try:
+            return first, socketserver.TCPServer(first.server_address, tcp)
+        except OSError:
+            first.server_close()
+    raise RuntimeError("no port is free")
+
+
+def silent_port() -> tuple[socket.socket, str]:
+    """A socket that never answers, and its address."""
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.bind(("127.0.0.1", 0))
+    return sock, "{}:{}".format(*sock.getsockname())
