@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from postfix_trouble.config.settings import Settings
     from postfix_trouble.edge.message import Message
+    from postfix_trouble.edge.state import State
     from postfix_trouble.engine.surroundings import Route
     from postfix_trouble.model.envelope import DeliveryRequest
     from postfix_trouble.model.relay import Destination, Relay
@@ -79,9 +80,11 @@ class Agent:
         note: Callable[[str], None],
         ended: Callable[[Outcome], None] = lambda outcome: None,
         critical: Callable[[bool], None] = lambda begun: None,
+        state: State | None = None,
     ) -> None:
         """`left`: seconds that are left for the whole request. `critical`: is told
-        when the dot goes out, and when the reply to it is in."""
+        when the dot goes out, and when the reply to it is in. `state`: where refused
+        log-ins and tokens are remembered."""
         self.settings = settings
         self.request = request
         self.message = message
@@ -90,6 +93,7 @@ class Agent:
         self.note = note
         self.ended = ended
         self.critical = critical
+        self.state = state
         self._tables: dict[str, Any] = {}
         self._resolver: Any = None
 

@@ -268,18 +268,6 @@ def connect(
     if not relay.port:
         return _dial(relay, socket.AF_UNIX, relay.address, timeout, None)
     family = socket.AF_INET6 if ":" in relay.address else socket.AF_INET
-    try:
-        target = socket.getaddrinfo(
-            relay.address,
-            relay.port,
-            family,
-            socket.SOCK_STREAM,
-            0,
-            socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
-        )[0][4]
-    except OSError as problem:
-        text = f"network address conversion failed: {problem.strerror}"
-        return DSN(EnhancedStatus("4.4.0"), text)
 
     def bind(sock: socket.socket) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -292,7 +280,8 @@ def connect(
             if bind_enforce:
                 raise _Unbound from None
 
-    return _dial(relay, family, target, timeout, bind)
+    # Not through getaddrinfo: it imports the IDNA codec (4 ms) for a literal.
+    return _dial(relay, family, (relay.address, relay.port), timeout, bind)
 
 
 class _Unbound(Exception):
@@ -318,6 +307,10 @@ def _dial(
     except _Unbound:
         sock.close()
         return DSN(EnhancedStatus("4.4.0"), "server configuration error")
+    except socket.gaierror as problem:
+        sock.close()
+        text = f"network address conversion failed: {problem.strerror}"
+        return DSN(EnhancedStatus("4.4.0"), text)
     except OSError as problem:
         sock.close()
         if problem.errno is None and not isinstance(problem, TimeoutError):

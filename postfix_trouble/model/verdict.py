@@ -107,3 +107,5 @@ class Report(NamedTuple):
     # Why the destination is to be left alone for a while (Postfix: hop status).
     throttled: DSN | None = None
     servers: tuple[ServerRecord, ...] = ()
+    # Nothing was tried: the destination is being left alone.
+    suspended: bool = False

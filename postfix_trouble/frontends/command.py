@@ -1,0 +1,138 @@
+"""What the command line of `deliver` says, as settings and as a delivery request."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING
+
+from postfix_trouble.config.settings import ConfigError, Settings
+from postfix_trouble.frontends import options
+from postfix_trouble.model.envelope import DeliveryRequest, Recipient
+from postfix_trouble.model.status import EnhancedStatus
+from postfix_trouble.model.verdict import DSN
+from postfix_trouble.policy.address import unquote_local, unsendable
+
+if TYPE_CHECKING:
+    from postfix_trouble.edge.message import Message
+    from postfix_trouble.frontends.options import CommandLine
+
+
+def read_settings(line: CommandLine) -> Settings:
+    """Parameters from --config and -o. Raises ConfigError, UsageError."""
+    values: dict[str, str] = {}
+    path = line.value("--config")
+    if path:
+        from postfix_trouble.config import maincf
+
+        try:
+            with open(path, encoding="utf-8", errors="surrogateescape") as file:
+                values, _warnings = maincf.parse(file.read(), path)
+        except OSError as problem:
+            raise ConfigError("", f"open {path}: {problem.strerror}") from None
+    overrides = line.pairs("-o")
+    if line.switch("--state-directory"):
+        overrides["trouble_state_directory"] = line.value("--state-directory")
+    return Settings(
+        values,
+        overrides=overrides,
+        lmtp=line.switch("--lmtp"),
+        system_hostname=os.uname().nodename,
+    )
+
+
+def read_request(
+    line: CommandLine, settings: Settings, message: Message
+) -> DeliveryRequest | DSN:
+    """The delivery request that the command line describes.
+
+    A DSN if it can't be one: an address that would break the protocol (5.1.3, 5.1.7).
+    Raises UsageError.
+    """
+    inner = unquote_local if line.switch("--quoted") else str
+    sender = line.value("--sender")
+    sender = "" if sender == "<>" else inner(sender)
+    if unsendable(sender):
+        return DSN(EnhancedStatus("5.1.7"), "bad sender address syntax")
+    orcpt = line.pairs("--orcpt")
+    original = line.value("--original-recipient")
+    recipients = []
+    for position, address in enumerate(line.recipients):
+        address = inner(address)
+        if not address or unsendable(address):
+            return DSN(EnhancedStatus("5.1.3"), "bad recipient address syntax")
+        recipients.append(
+            Recipient(
+                address,
+                original if len(line.recipients) == 1 else "",
+                orcpt.get(address, ""),
+                _notify(line.value("--notify")),
+                position,
+            )
+        )
+    nexthop = line.value("--nexthop")
+    if not nexthop:
+        raise options.UsageError("--nexthop is missing")
+    ascii_only = sender.isascii() and all(r.address.isascii() for r in recipients)
+    return DeliveryRequest(
+        sender,
+        tuple(recipients),
+        nexthop,
+        queue_id=line.value("--queue-id"),
+        size=_number(line, "--size", message.size),
+        envid=line.value("--envid"),
+        ret=_one_of(line, "--ret", ("", "full", "hdrs")),
+        encoding=_one_of(line, "--encoding", ("", "7bit", "8bit")) or message.encoding,
+        smtputf8=line.switch("--smtputf8") or not ascii_only,
+        utf8_header=message.utf8_header,
+        age=_age(line, settings, message),
+        attributes=line.pairs("--attribute"),
+        lmtp=line.switch("--lmtp"),
+    )
+
+
+def _number(line: CommandLine, name: str, default: int) -> int:
+    text = line.value(name)
+    if not text:
+        return default
+    if not (text.isascii() and text.isdigit() and len(text) < 19):
+        raise options.UsageError(f"{name} {text}: a number expected")
+    return int(text)
+
+
+def _one_of(line: CommandLine, name: str, words: tuple[str, ...]) -> str:
+    text = line.value(name).lower()
+    if text not in words:
+        raise options.UsageError(
+            f"{name} {text}: one of {', '.join(words[1:])} expected"
+        )
+    return text
+
+
+def _notify(text: str) -> str:
+    """NOTIFY words in Postfix's order."""
+    words = text.upper().replace(",", " ").split()
+    order = ("NEVER", "SUCCESS", "FAILURE", "DELAY")
+    if not set(words) <= set(order):
+        raise options.UsageError(f"--notify {text}: bad value")
+    return ",".join(word for word in order if word in words)
+
+
+def since_arrival(line: CommandLine, message: Message) -> float | None:
+    """Seconds since the message came, as far as that can be told.
+
+    pipe(8) doesn't say, so the topmost Received: header does.
+    """
+    if line.switch("--age"):
+        return float(_number(line, "--age", 0))
+    received = message.received()
+    return None if received is None else time.time() - received
+
+
+def _age(line: CommandLine, settings: Settings, message: Message) -> float:
+    """The same, but 0 where that can't be: no mail is in the queue for longer."""
+    age = since_arrival(line, message)
+    null = not line.value("--sender")
+    life = "bounce_queue_lifetime" if null else "maximal_queue_lifetime"
+    oldest = settings.seconds(life) + settings.seconds("maximal_backoff_time")
+    return age if age is not None and 0.0 <= age <= oldest else 0.0

@@ -1,0 +1,133 @@
+"""A request with several recipients, and the ledger that makes one result enough.
+
+The order of things is what keeps recipients from being lost or served twice: lock,
+read what is finished, write a row for what is to be tried (a full disk shows before
+MAIL), deliver, write down each end as it comes, report to the sender, answer.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from postfix_trouble.edge.state import Lock, StateProblem, request_key
+from postfix_trouble.model.verdict import DSN, Disposition
+from postfix_trouble.policy import mixed
+from postfix_trouble.policy.mixed import Finished
+from postfix_trouble.reports import pipe8
+
+if TYPE_CHECKING:
+    from postfix_trouble.edge.state import State
+    from postfix_trouble.frontends.pipe_request import PipeRequest
+    from postfix_trouble.model.verdict import Outcome
+    from postfix_trouble.policy.mixed import Place, Settlement
+    from postfix_trouble.reports.pipe8 import Exit
+
+
+class LedgeredRequest:
+    """A request whose finished recipients are remembered."""
+
+    def __init__(self, owner: PipeRequest, state: State) -> None:
+        self._owner = owner
+        self._ledger = state.ledger
+        self._request = owner.request
+        self._places = mixed.places(self._request.recipients)
+        self._key = request_key(
+            self._request.queue_id, self._request.sender, owner.message.digest()
+        )
+        self._known: dict[Place, Finished] = {}
+
+    def open(self) -> DSN | None:
+        """Make sure that the books can be kept; the report of a refusal if not."""
+        lock = self._ledger.lock(self._key, self._places)
+        if lock is Lock.BUSY:
+            return mixed.IN_PROGRESS
+        known = self._ledger.finished(self._key)
+        probe = self._ledger.probe(self._key, self._places)
+        for found in (lock, known, probe):
+            if isinstance(found, StateProblem):
+                self._owner.note(f"warning: {found.text}")
+                count = len(self._request.recipients)
+                return mixed.refusal(count, remembers=False, problem=True)
+        assert isinstance(known, dict)
+        self._known = known
+        return None
+
+    def deliver(self) -> Exit:
+        """Try who is left, and give one answer for all."""
+        outcomes: tuple[Outcome, ...] = ()
+        left = mixed.unfinished(self._request.recipients, self._known)
+        if left:
+            part = self._request._replace(recipients=left)
+            outcomes = self._owner.attempt(part, self._ended).outcomes
+        settlement = self._settle(outcomes)
+        for outcome in settlement.silent:
+            address, reason = outcome.recipient.address, outcome.dsn.reason
+            self._owner.note(f"to=<{address}>: sender is not to be told: {reason}")
+        if settlement.bounce and not self._report(settlement.bounce):
+            settlement = mixed.bounce_failed()
+        if settlement.disposition is not Disposition.DEFERRED:
+            self._ledger.settled(self._key)
+        return pipe8.answer(settlement.dsn)
+
+    def _settle(self, outcomes: tuple[Outcome, ...]) -> Settlement:
+        settings = self._owner.settings
+        null = not self._request.sender
+        life = settings.seconds(
+            "bounce_queue_lifetime" if null else "maximal_queue_lifetime"
+        )
+        give_up = mixed.give_up_age(life, settings.seconds("maximal_backoff_time"))
+        if settings.text("trouble_give_up_age"):
+            give_up = settings.seconds("trouble_give_up_age")
+        return mixed.settle(
+            self._request,
+            outcomes,
+            self._known,
+            own_bounces=True,
+            age=self._owner.age_now(),
+            give_up_age=give_up,
+        )
+
+    def _ended(self, outcome: Outcome) -> None:
+        """Write down an end before anything else happens."""
+        if outcome.disposition is not Disposition.DEFERRED:
+            self._record({outcome: Finished(outcome.disposition, outcome.dsn)})
+        self._owner.ended(outcome)
+
+    def _record(self, ends: dict[Outcome, Finished]) -> None:
+        rows = {self._places[end.recipient.position]: row for end, row in ends.items()}
+        problem = self._ledger.record(self._key, rows)
+        if problem is not None:
+            # Too late to put the mail off: it may be delivered twice, never lost.
+            self._owner.note(f"warning: ledger: {problem.text}")
+
+    def _report(self, failed: tuple[Outcome, ...]) -> bool:
+        """Tell the sender, and remember that. False if the report was not accepted."""
+        from postfix_trouble.edge.sendmail import submit
+        from postfix_trouble.frontends.postmaster import mail_system
+        from postfix_trouble.reports import bounce
+
+        owner, settings, now = self._owner, self._owner.settings, time.time()
+        report = bounce.build(
+            self._request,
+            failed,
+            owner.message.chunks(),
+            mail_system(settings),
+            now=now,
+            arrival=now - owner.age_now(),
+            size_limit=settings.integer("bounce_size_limit"),
+            threaded=settings.flag("enable_threaded_bounces"),
+        )
+        problem = submit(
+            report,
+            "",
+            [self._request.sender],
+            sendmail_path=settings.text("sendmail_path"),
+            note=owner.note,
+        )
+        if problem:
+            return False
+        owner.note("sender non-delivery notification submitted")
+        ends = {end: Finished(Disposition.BOUNCED, end.dsn, True) for end in failed}
+        self._record(ends)
+        return True

@@ -1,0 +1,195 @@
+"""One request of pipe(8): delivered, remembered, and answered with one result.
+
+pipe(8) takes one result for all recipients and can't suspend a destination. Where there
+is a state directory, what Postfix's own agents tell the queue manager is remembered
+there instead: who is finished (the ledger) and which destination is in trouble.
+policy/mixed.py says what the answer is; this module does what that takes.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from postfix_trouble.agent import Agent, deliver_request
+from postfix_trouble.model.verdict import DSN, Disposition, Outcome, Report
+from postfix_trouble.reports import pipe8
+from postfix_trouble.reports.log import delivery_record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from postfix_trouble.config.settings import Settings
+    from postfix_trouble.edge.maillog import MailLog
+    from postfix_trouble.edge.message import Message
+    from postfix_trouble.edge.state import State
+    from postfix_trouble.frontends.interrupts import Watch
+    from postfix_trouble.model.envelope import DeliveryRequest
+    from postfix_trouble.reports.pipe8 import Exit
+
+
+class PipeRequest:
+    """A delivery request and what belongs to it."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        request: DeliveryRequest,
+        message: Message,
+        watch: Watch,
+        log: MailLog,
+        *,
+        age: float | None,
+        by_hand: bool,
+        verbose: bool,
+    ) -> None:
+        """`age`: seconds since the message arrived, None if nobody knows. `by_hand`:
+        the caller sees every outcome, so nothing is reported by mail."""
+        self.settings = settings
+        self.request = request
+        self.message = message
+        self.watch = watch
+        self.log = log
+        self.age = age or 0.0
+        self.by_hand = by_hand
+        self.verbose = verbose
+        self.report: Report | None = None
+        self.notices: tuple[str, ...] = ()
+        self._state: State | None = None
+        self._started = time.time()
+
+    def note(self, text: str) -> None:
+        """Log something about this request."""
+        self.log.write(f"{self.request.queue_id or 'NOQUEUE'}: {text}")
+
+    def deliver(self) -> Exit:
+        """Deliver, and say how it ended."""
+        directory = self.settings.text("trouble_state_directory")
+        if directory:
+            self._open_state(directory)
+        if len(self.request.recipients) > 1 and not self.by_hand:
+            return self._with_ledger(problem=bool(directory))
+        return pipe8.result(self.attempt(self.request, self.ended).outcomes)
+
+    def age_now(self) -> float:
+        """Seconds since the message arrived."""
+        return self.age + time.time() - self._started
+
+    def _open_state(self, directory: str) -> None:
+        from postfix_trouble.edge.state import State, StateProblem
+
+        state = State.open(directory, self.note)
+        if isinstance(state, StateProblem):
+            # With one recipient nothing hangs on it: the delivery goes on.
+            self.note(f"warning: {state.text}")
+        else:
+            self._state = state
+
+    # --- one attempt
+
+    def attempt(
+        self, request: DeliveryRequest, ended: Callable[[Outcome], None]
+    ) -> Report:
+        """Try the recipients of the request, unless the destination is in trouble."""
+        self.report = report = self._suspended(request, ended) or deliver_request(
+            Agent(
+                self.settings,
+                request,
+                self.message,
+                left=self.watch.left,
+                note=self.note,
+                ended=ended,
+                critical=self.watch.critical,
+                state=self._state,
+            )
+        )
+        self._remember_destination(report)
+        self._tell_postmaster(report)
+        return report
+
+    def ended(self, outcome: Outcome) -> None:
+        """Log an outcome as Postfix does."""
+        external = self.settings.text("info_log_address_format") == "external"
+        resolution = self.settings.integer("delay_logging_resolution_limit")
+        self.log.write(
+            delivery_record(
+                self.request.queue_id or "NOQUEUE",
+                outcome,
+                external=external,
+                resolution=resolution,
+            )
+        )
+
+    # --- destinations in trouble
+
+    def _retry_time(self) -> float:
+        if self._state is None:
+            return 0.0
+        return self.settings.seconds("trouble_destination_retry_time")
+
+    def _suspended(
+        self, request: DeliveryRequest, ended: Callable[[Outcome], None]
+    ) -> Report | None:
+        """The report of an attempt that is not made, None if it may be made."""
+        retry_time = self._retry_time()
+        if self._state is None or not retry_time:
+            return None
+        now = time.time()
+        standing = self._state.destinations.check(request.nexthop, now, retry_time)
+        if not isinstance(standing, DSN):
+            return None
+        outcomes = tuple(
+            Outcome(recipient, Disposition.DEFERRED, standing, action="delayed")
+            for recipient in request.recipients
+        )
+        for outcome in outcomes:
+            ended(outcome)
+        return Report(request, outcomes, suspended=True)
+
+    def _remember_destination(self, report: Report) -> None:
+        if self._state is None or not self._retry_time() or report.suspended:
+            return
+        destinations, name = self._state.destinations, report.request.nexthop
+        if report.throttled is not None:
+            destinations.mark(name, report.throttled, time.time())
+        else:
+            destinations.clear(name)
+
+    # --- several recipients
+
+    def _with_ledger(self, *, problem: bool) -> Exit:
+        """Deliver to several recipients, or refuse to without books to keep."""
+        from postfix_trouble.policy import mixed
+
+        count = len(self.request.recipients)
+        if self._state is None:
+            refused = mixed.refusal(count, remembers=False, problem=problem)
+        else:
+            from postfix_trouble.frontends.ledgered import LedgeredRequest
+
+            books = LedgeredRequest(self, self._state)
+            refused = books.open()
+            if refused is None:
+                return books.deliver()
+        assert refused is not None
+        return self._refuse(refused)
+
+    def _refuse(self, why: DSN) -> Exit:
+        self.note(why.reason)
+        return pipe8.answer(why)
+
+    # --- the postmaster
+
+    def _tell_postmaster(self, report: Report) -> None:
+        """Transcripts of sessions that went wrong: to the log, and by mail if wanted."""
+        if self.verbose or any(server.errors for server in report.servers):
+            from postfix_trouble.frontends.postmaster import tell
+
+            self.notices = tell(
+                report,
+                self.settings,
+                self._state,
+                self.note,
+                by_mail=not self.by_hand,
+                verbose=self.verbose,
+            )
