@@ -1,0 +1,110 @@
+"""The table against `postconf -d` of Postfix 3.7.11, recorded on Debian 12."""
+
+from pathlib import Path
+
+import pytest
+
+from postfix_trouble.config.kinds import ConfigError
+from postfix_trouble.config.parameters import TABLE, supported
+from postfix_trouble.config.settings import Settings
+
+POSTFIX = dict(
+    line.split(" =", 1)
+    for line in (Path(__file__).parent / "data/postconf-d-3.7.11.txt")
+    .read_text()
+    .splitlines()
+)
+# Why these are not Postfix's stands in parameters.py and at the row.
+DIFFERENT = {"compatibility_level", "mydomain", "syslog_name"}
+# Legacy names without a default of their own, and what differs from host to host.
+NOT_LISTED = {
+    "fallback_relay",
+    "lmtp_per_record_deadline",
+    "lmtp_tls_dane_insecure_mx_policy",
+    "multi_instance_name",
+    "myhostname",
+    "send_cyrus_sasl_authzid",
+    "smtp_per_record_deadline",
+}
+# Made by Postfix from the names of its transports, for the queue manager.
+QUEUE_MANAGER = ("_delivery_slot", "_destination_", "_recipient", "_rate_delay")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name
+        for name, row in TABLE.items()
+        if not (row.since or name.startswith("trouble_"))
+        and name not in DIFFERENT | NOT_LISTED
+    ],
+)
+def test_default_is_that_of_postfix(name: str) -> None:
+    assert TABLE[name].default == POSTFIX[name].strip()
+
+
+@pytest.mark.parametrize("name", [name for name, row in TABLE.items() if row.since])
+def test_a_parameter_of_later_releases_is_not_in_this_one(name: str) -> None:
+    assert name not in POSTFIX
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in POSTFIX if name.startswith(("smtp_", "lmtp_"))]
+)
+def test_every_client_parameter_is_known(name: str) -> None:
+    known = name in TABLE or any(part in name for part in QUEUE_MANAGER)
+    assert known or name.endswith(("_concurrency", "_delivery_slots"))
+
+
+@pytest.mark.parametrize("lmtp", [False, True], ids=["smtp", "lmtp"])
+def test_every_default_is_a_good_value(lmtp: bool) -> None:
+    settings = Settings(lmtp=lmtp)
+    convert = {
+        "B": settings.flag,
+        "E": settings.text,
+        "I": settings.integer,
+        "L": settings.words,
+        "M": settings.words,
+        "S": settings.text,
+        "T": settings.seconds,
+    }
+    for name, row in TABLE.items():
+        convert[row.kind](name)
+
+
+def test_no_name_of_ours_is_one_that_postfix_makes_from_a_transport() -> None:
+    ours = [name for name in TABLE if name.startswith("trouble_")]
+    made = ("_time_limit", "_rate_delay", "_limit", "_initial_destination_concurrency")
+    assert ours
+    assert not [
+        name
+        for name in ours
+        if name == "trouble_time_limit"
+        or (name.startswith("trouble_destination_") and name.endswith(made))
+        or name.endswith("_rate_delay")
+    ]
+
+
+def test_the_manual_lists_each_parameter_once_and_all_of_them() -> None:
+    rows = list(supported())
+    names = [name for _, name, _, _ in rows] + [
+        other for _, _, other, _ in rows if other
+    ]
+    assert sorted(names) == sorted(TABLE)
+    assert all(row.meaning for *_, row in rows)
+    reasons = {row.unsupported for *_, row in rows if row.unsupported}
+    # Each completes the sentence "not supported, because ...".
+    assert not [reason for reason in reasons if reason.endswith(".")]
+
+
+def test_what_must_not_be_passed_over_has_a_reason() -> None:
+    vital = [name for name, row in TABLE.items() if row.vital]
+    assert "smtp_tls_per_site" in vital
+    assert all(TABLE[name].unsupported for name in vital)
+    for name in vital:
+        with pytest.raises(ConfigError, match="not supported, because"):
+            Settings(
+                {name: "hash:/x"}, lmtp=name.startswith("lmtp_")
+            ).refuse_unsupported()
+    Settings(dict.fromkeys(vital, "")).refuse_unsupported()
+    Settings({"lmtp_tls_per_site": "hash:/x"}).refuse_unsupported()
