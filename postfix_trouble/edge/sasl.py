@@ -29,9 +29,6 @@ if TYPE_CHECKING:
     # Yields responses (None: the server goes first), is sent challenges.
     Dialogue = Generator[bytes | None, bytes, None]
 
-# Mechanisms end like this where a challenge makes no sense.
-_SENSELESS = (ValueError, StopIteration)
-
 
 # What postmap adds to the name of a table.
 _INDEXES = ("", ".db", ".lmdb", ".cdb", ".dir", ".pag")
@@ -151,7 +148,7 @@ class _Attempt:
         """Play the client's part (smtp_sasl_authenticate)."""
         try:
             initial = next(self._dialogue)
-        except _SENSELESS:
+        except ValueError:
             return _broken(self._relay, sasl.GENERIC)
         line = b"AUTH " + self._name.encode("ascii")
         held = None if initial is None else self._encoded(initial)
@@ -190,7 +187,10 @@ class _Attempt:
             if sasl.MECHANISMS[self._name].bearer:
                 self._complaint = challenge.decode("utf-8", "replace")
             return self._encoded(self._dialogue.send(challenge) or b"")
-        except _SENSELESS:
+        except StopIteration:
+            # It is the server's turn to end this.
+            return _broken(self._relay, sasl.GENERIC)
+        except ValueError:
             return _broken(self._relay, sasl.BAD_PROTOCOL)
         except _ServerUnproven:
             return _broken(self._relay, sasl.BAD_SERVER)
@@ -290,5 +290,6 @@ _DIALOGUES = {
     "PLAIN": _plain,
     "SCRAM-SHA-1": _scram,
     "SCRAM-SHA-256": _scram,
+    "SCRAM-SHA-512": _scram,
     "XOAUTH2": _xoauth2,
 }

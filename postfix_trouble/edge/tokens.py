@@ -10,6 +10,7 @@ from __future__ import annotations
 import binascii
 import os
 import signal
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from postfix_trouble.policy.secrets import Concealer
@@ -62,7 +63,7 @@ def token(
         return None
     known = {"{username}": username, "{host}": host}
     argv = [_filled(word, known) for word in words]
-    key = "\0".join(argv)
+    key = token_key(command, username, host)
     kept = store.get(key) if store else ""
     if kept:
         return kept
@@ -76,6 +77,11 @@ def token(
     if store and expires - margin > now:
         store.put(key, found, expires - margin)
     return found
+
+
+def token_key(command: str, username: str, host: str) -> str:
+    """Under which a token is kept: to drop one that a server has refused."""
+    return "\0".join((command, username, host))
 
 
 def _filled(word: str, known: dict[str, str]) -> str:
@@ -106,10 +112,9 @@ def _output(argv: list[str], limit: float, note: Callable[[str], None]) -> bytes
     try:
         output, complaints = child.communicate(timeout=limit)
     except subprocess.TimeoutExpired:
+        _kill(child)
         note(f"trouble_sasl_token_command: {argv[0]} took more than {limit:g}s")
         return None
-    finally:
-        _end(child)
     _complain(argv[0], output, complaints, note)
     if child.returncode:
         note(f"trouble_sasl_token_command: {argv[0]} failed: {child.returncode}")
@@ -117,14 +122,11 @@ def _output(argv: list[str], limit: float, note: Callable[[str], None]) -> bytes
     return output
 
 
-def _end(child: Popen[bytes]) -> None:
-    """Leave nothing behind that still runs, nor a pipe that is still open."""
-    if child.poll() is None:
-        try:
-            os.killpg(child.pid, signal.SIGKILL)
-        except OSError:
-            child.kill()
-        child.wait()
+def _kill(child: Popen[bytes]) -> None:
+    """End the command and what it has started, and let go of its pipes."""
+    with suppress(OSError):
+        os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
     for pipe in (child.stdout, child.stderr):
         if pipe is not None:
             pipe.close()

@@ -32,6 +32,8 @@ class Certificate(NamedTuple):
     der: bytes
     # SubjectPublicKeyInfo, DER.
     public_key: bytes
+    # Name of the issuer, DER.
+    issued_by: bytes
     # Common names; there may be several, or none.
     subject: tuple[str, ...] = ()
     issuer: tuple[str, ...] = ()
@@ -72,6 +74,7 @@ def parse(der: bytes) -> Certificate | None:
         return Certificate(
             der,
             key[2],
+            issuer[2],
             tuple(_common_names(subject[1])),
             tuple(_common_names(issuer[1])),
             # Names that are not ASCII can't be host names: X509_check_host(3).
@@ -148,49 +151,47 @@ def references(match: Iterable[str], nexthop: str, host: str) -> tuple[str, ...]
     return tuple(names)
 
 
-def names_match(
-    certificate: Certificate, wanted: Iterable[str], multiple_labels: bool
-) -> bool:
+def names_match(certificate: Certificate, wanted: Iterable[str]) -> bool:
     """Whether the certificate names the server.
 
-    `multiple_labels`: "*" stands for more than one label too
-    (tls_wildcard_matches_multiple_labels). A name and an address that are both wanted
-    must both be there: so has it SSL_add1_host(3), hence a nexthop that is an address
-    never matches "nexthop, dot-nexthop".
+    A name and an address that are both wanted must both be there: so has it
+    SSL_add1_host(3), hence a nexthop that is an address never matches "nexthop,
+    dot-nexthop".
     """
     wanted = tuple(wanted)
     addresses = tuple(filter(address_family, wanted))
     names = tuple(x for x in wanted if x not in addresses)
     if not wanted:
         return False
-    return (not names or _named(certificate, names, multiple_labels)) and (
+    return (not names or _named(certificate, names)) and (
         not addresses or _addressed(certificate, addresses)
     )
 
 
-def _named(certificate: Certificate, wanted: tuple[str, ...], multiple: bool) -> bool:
+def _named(certificate: Certificate, wanted: tuple[str, ...]) -> bool:
     # The common name counts only where no host name stands beside it.
     shown = certificate.dns_names or certificate.subject
     return any(
-        _name_matches(pattern.lower(), name.lower(), multiple)
+        _name_matches(pattern.lower(), name.lower())
         for pattern in shown
         for name in wanted
     )
 
 
-def _name_matches(pattern: str, name: str, multiple: bool) -> bool:
-    """One name of the certificate against one that we want, both in lower case."""
+def _name_matches(pattern: str, name: str) -> bool:
+    """One name of the certificate against one that we want, both in lower case.
+
+    "*" stands for one label, whatever tls_wildcard_matches_multiple_labels says:
+    Postfix 3.7 does not look at it.
+    """
     if not name or not pattern.isascii() or "\0" in pattern:
         return False
     if len(name) > 1 and name.startswith("."):
         return len(pattern) >= len(name) and pattern.endswith(name)
     # "*" is a whole label, the first one, and at least two more follow.
     if re.fullmatch(r"\*(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?){2,}", pattern):
-        tail = pattern[1:]
-        head = name.removesuffix(tail)
-        if head == name:
-            return False
-        return bool(re.fullmatch(r"[a-z0-9.-]+" if multiple else r"[a-z0-9-]+", head))
+        head, dot, tail = name.partition(".")
+        return dot + tail == pattern[1:] and bool(re.fullmatch(r"[a-z0-9-]+", head))
     return pattern == name
 
 
@@ -219,6 +220,32 @@ def server_flight(chain: Iterable[bytes], suite: bytes) -> bytes:
 
 def _vector(width: int, content: bytes) -> bytes:
     return len(content).to_bytes(width, "big") + content
+
+
+# v3; "sha256WithRSAEncryption", which nobody looks at; 2000 to 2049; CA:TRUE.
+_V3 = b"\xa0\x03\x02\x01\x02\x02\x01\x01"
+_SIGNED_BY = b"\x30\x0d\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0b\x05\x00"
+_ALWAYS = b"\x30\x1e\x17\x0d000101000000Z\x17\x0d491231235959Z"
+_AUTHORITY = bytes.fromhex("a3133011300f0603551d130101ff040530030101ff")
+
+
+def authority(name: bytes, public_key: bytes) -> bytes:
+    """A certificate (DER) that says: this is the key of that name.
+
+    For a key that is trusted by itself. Its signature is void, since OpenSSL does not
+    look at that of an anchor.
+    """
+    parts = (_V3, _SIGNED_BY, name, _ALWAYS, name, public_key, _AUTHORITY)
+    signed = _element(_SEQUENCE, b"".join(parts))
+    return _element(_SEQUENCE, signed + _SIGNED_BY + _element(0x03, bytes(9)))
+
+
+def _element(tag: int, content: bytes) -> bytes:
+    size = len(content)
+    if size < 0x80:
+        return bytes((tag, size)) + content
+    width = (size.bit_length() + 7) // 8
+    return bytes((tag, 0x80 | width)) + size.to_bytes(width, "big") + content
 
 
 def pem_blocks(text: str) -> Iterator[tuple[str, bytes]]:

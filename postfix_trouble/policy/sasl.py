@@ -114,6 +114,7 @@ _OUTSIDE = frozenset(("noanonymous", "noplaintext", "nodictionary"))
 
 # In order of preference: what tells an eavesdropper least first, as Cyrus SASL picks.
 MECHANISMS = {
+    "SCRAM-SHA-512": Mechanism(_MUTUAL),
     "SCRAM-SHA-256": Mechanism(_MUTUAL),
     "SCRAM-SHA-1": Mechanism(_MUTUAL),
     "EXTERNAL": Mechanism(_OUTSIDE),
@@ -198,7 +199,8 @@ def choose(
     """The mechanism to use, None if none will do.
 
     A token goes by a bearer mechanism only. EXTERNAL, which needs a certificate that
-    the server knows, is used only where the filter asks for it by name.
+    the server knows, is used only where the filter asks for it by name. (Cyrus SASL
+    picks it wherever it is offered, and then can't do it.)
     """
     words = {word.upper() for word in left}
     named = {word.upper() for word in options.mechanisms}

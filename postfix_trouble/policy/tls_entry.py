@@ -98,7 +98,8 @@ def parse_entry(value: str) -> Entry | str:
         bare = " ".join(token.strip("{}").split())
         name, equals, text = (part.strip() for part in bare.partition("="))
         if not equals or not name:
-            return f'malformed attribute/value pair "{token}"'
+            what = "missing attribute name" if equals else "missing '=' after name"
+            return f'malformed attribute/value pair "{token}": {what}'
         name = name.lower()
         problem = _problem(level, name, text, name in attributes)
         if problem:

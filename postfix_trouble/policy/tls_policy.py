@@ -227,6 +227,9 @@ class _Search:
                 "smtp_tls_fingerprint_cert_match"
             )
             digests = tuple(filter(None, map(_digest, words)))
+            for word in words:
+                if not _digest(word):
+                    self.note(f"malformed fingerprint value: {word}")
             if not digests:
                 self.note(
                     f"nexthop domain {self.destination.text}: configured at "

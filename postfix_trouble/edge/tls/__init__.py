@@ -1,14 +1,8 @@
 """TLS with a server: the handshake, and who it is that we talk to.
 
 As Postfix, we let every handshake come to its end and judge the certificate after it:
-a server that does not pass is told QUIT, over TLS. OpenSSL can do that, Python's ssl
-module can't: without a demand for a good certificate it does not tell what became of
-the verification, and with one it hangs up. So the session itself asks for nothing, and
-the certificates that it showed are verified in a second step by OpenSSL all the same,
-in memory: they are put into the first messages of a TLS 1.2 server and given to a
-client that demands a good chain. It either wants to read on, or says what is wrong;
-neither needs the server's key. (Road not taken: the verifier of `cryptography`, which
-follows the rules of web browsers, not of mail servers, and costs tens of milliseconds.)
+a server that does not pass is told QUIT, over TLS. So the session itself demands
+nothing, and what the server showed is verified afterwards (trust.py).
 """
 
 from __future__ import annotations
@@ -17,6 +11,7 @@ import errno
 import os
 from typing import TYPE_CHECKING, Any
 
+from postfix_trouble.edge.tls import trust
 from postfix_trouble.model.status import EnhancedStatus
 from postfix_trouble.model.steps import HandshakeFailed
 from postfix_trouble.model.tls import TlsFacts, TlsLevel
@@ -33,10 +28,6 @@ if TYPE_CHECKING:
     from postfix_trouble.config.settings import Settings
     from postfix_trouble.model.relay import Destination, Relay
     from postfix_trouble.model.tls import TlsPolicy
-
-# Cipher suites for certificates with an RSA key, and with another one.
-_SUITES = (b"\xc0\x2f", b"\xc0\x2b")
-_SUITE_NAMES = "ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES128-GCM-SHA256"
 
 
 class _Unusable(Exception):
@@ -104,7 +95,7 @@ def _context(policy: TlsPolicy, settings: Settings) -> ssl.SSLContext:
     _limit_protocols(context, numbers)
     try:
         # Whom we don't check may be weak; it is still better than nothing.
-        context.set_ciphers(f"{ciphers}:@SECLEVEL={_security_level(policy)}")
+        context.set_ciphers(f"{ciphers}:@SECLEVEL={trust.security_level(policy)}")
     except ssl.SSLError:
         raise _Unusable("no ciphers are left") from None
     for cert, key in _client_certificates(settings):
@@ -114,11 +105,6 @@ def _context(policy: TlsPolicy, settings: Settings) -> ssl.SSLContext:
         except (OSError, ValueError) as problem:
             raise _Unusable(f"cannot load certificate {cert}") from problem
     return context
-
-
-def _security_level(policy: TlsPolicy) -> int:
-    """OpenSSL's: 80 bits where the server must be the right one, as Postfix has it."""
-    return 1 if policy.level > TlsLevel.ENCRYPT else 0
 
 
 def _limit_protocols(context: ssl.SSLContext, numbers: tuple[int, ...]) -> None:
@@ -179,7 +165,7 @@ def _facts(
     settings: Settings,
 ) -> TlsFacts:
     cipher, _, bits = secured.cipher() or ("", "", 0)
-    chain = _chain(secured, "get_unverified_chain")
+    chain = trust.shown_chain(secured)
     shown = certificates.parse(chain[0]) if chain else None
     facts = TlsFacts(secured.version() or "", cipher, bits, certificate=bool(chain))
     if shown is None:
@@ -189,14 +175,13 @@ def _facts(
         matched = _fingerprint_matches(shown, policy, settings)
         problem = "" if matched else "no matching fingerprint"
     elif _judged(policy, settings):
-        problem = _chain_problem(chain, policy, settings)
+        problem = trust.chain_problem(chain, policy, settings)
         trusted = not problem
     if policy.level >= TlsLevel.VERIFY and trusted:
         wanted = certificates.references(
             policy.match, _nexthop(destination, relay), relay.host
         )
-        multiple = settings.flag("tls_wildcard_matches_multiple_labels")
-        matched = certificates.names_match(shown, wanted, multiple)
+        matched = certificates.names_match(shown, wanted)
         problem = "" if matched else "hostname mismatch"
     details = (*shown.details, *((("problem", problem),) if problem else ()))
     return facts._replace(trusted=trusted, matched=matched, details=details)
@@ -207,23 +192,6 @@ def _judged(policy: TlsPolicy, settings: Settings) -> bool:
     if policy.level >= TlsLevel.VERIFY:
         return True
     return settings.text("smtp_tls_loglevel") not in ("", "0")
-
-
-def _chain(session: Any, method: str) -> list[bytes]:
-    """Certificates of a session, DER, the server's own first.
-
-    Public only from Python 3.13 on; before, the same is one level down.
-    """
-    import ssl
-
-    found = getattr(session, method, None)
-    if found is not None:
-        return list(found() or ())
-    inner = session._sslobj
-    # SSLSocket and SSLObject wrap the same thing.
-    found = getattr(inner, method)() or ()
-    encoding = getattr(ssl, "_ssl").ENCODING_DER  # noqa: B009
-    return [one.public_bytes(encoding) for one in found]
 
 
 def _fingerprint_matches(
@@ -241,109 +209,6 @@ def _fingerprint_matches(
     except (TypeError, ValueError):
         return False
     return any(digest in policy.match for digest in digests)
-
-
-# --- trust --------------------------------------------------------------------------
-
-
-def _chain_problem(chain: list[bytes], policy: TlsPolicy, settings: Settings) -> str:
-    """Why the chain is not trusted, in OpenSSL's words; empty if it is."""
-    import ssl
-
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_2
-    context.set_ciphers(f"{_SUITE_NAMES}:@SECLEVEL={_security_level(policy)}")
-    try:
-        if policy.trust_anchors:
-            _load_anchors(context, chain, policy.trust_anchors)
-        else:
-            _load_authorities(context, settings)
-    except (OSError, ValueError) as problem:
-        return f"authorities can't be loaded: {problem}"
-    said = _verified(context, chain, _SUITES[0], settings)
-    if said == "WRONG_CERTIFICATE_TYPE":
-        said = _verified(context, chain, _SUITES[1], settings)
-    return said
-
-
-def _verified(
-    context: ssl.SSLContext, chain: list[bytes], suite: bytes, settings: Settings
-) -> str:
-    """Play a server that shows this chain. What is wrong, empty if nothing is."""
-    import ssl
-
-    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-    client = context.wrap_bio(incoming, outgoing)
-    try:
-        client.do_handshake()
-    except ssl.SSLWantReadError:
-        incoming.write(certificates.server_flight(chain, suite))
-    try:
-        client.do_handshake()
-    except ssl.SSLWantReadError:
-        depth = len(_chain(client, "get_verified_chain")) - 1
-        limit = settings.integer("smtp_tls_scert_verifydepth")
-        return "certificate chain too long" if depth > limit or depth < 0 else ""
-    except ssl.SSLCertVerificationError as problem:
-        return problem.verify_message
-    except ssl.SSLError as problem:
-        return problem.reason or "unknown"
-    return "handshake without a server"
-
-
-def _load_authorities(context: ssl.SSLContext, settings: Settings) -> None:
-    file = settings.text("smtp_tls_CAfile")
-    directory = settings.text("smtp_tls_CApath")
-    if file or directory:
-        context.load_verify_locations(file or None, directory or None)
-    if settings.flag("tls_append_default_CA"):
-        _load_system_authorities(context)
-
-
-def _load_system_authorities(context: ssl.SSLContext) -> None:
-    """The hashed directory, of which OpenSSL reads what it needs: one file, not 140."""
-    import ssl
-
-    paths = ssl.get_default_verify_paths()
-    if paths.capath and any(name.endswith(".0") for name in os.listdir(paths.capath)):
-        context.load_verify_locations(capath=paths.capath)
-    elif paths.cafile:
-        context.load_verify_locations(cafile=paths.cafile)
-
-
-def _load_anchors(
-    context: ssl.SSLContext, chain: list[bytes], files: tuple[str, ...]
-) -> None:
-    """Trust these certificates and keys only, whoever issued them.
-
-    The server's own certificate is no authority, even if it is listed. A bare key is
-    trusted where the chain shows the certificate that it belongs to.
-    """
-    import ssl
-
-    trusted: set[bytes] = set()
-    keys: set[bytes] = set()
-    for file in files:
-        for label, der in _pem_file(file):
-            (keys if label == "PUBLIC KEY" else trusted).add(der)
-    for der in chain[1:]:
-        one = certificates.parse(der)
-        if one is not None and one.public_key in keys:
-            trusted.add(der)
-    trusted.discard(chain[0])
-    if trusted:
-        context.load_verify_locations(cadata=b"".join(trusted))
-        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-
-
-def _pem_file(path: str) -> list[tuple[str, bytes]]:
-    with open(path, encoding="latin-1") as file:
-        blocks = list(certificates.pem_blocks(file.read()))
-    known = [x for x in blocks if x[0] in ("CERTIFICATE", "PUBLIC KEY")]
-    if not known:
-        raise ValueError(f"{path}: no trust anchor in it")
-    return known
 
 
 # --- before connecting --------------------------------------------------------------
@@ -366,7 +231,7 @@ def unready(policy: TlsPolicy, settings: Settings) -> DSN | None:
     if policy.level >= TlsLevel.VERIFY:
         try:
             for path in policy.trust_anchors:
-                _pem_file(path)
+                trust.anchors(path)
         except (OSError, ValueError):
             return DSN(EnhancedStatus("4.7.5"), "client TLS configuration problem")
         file = settings.text("smtp_tls_CAfile")
@@ -393,7 +258,9 @@ def tls_summary(facts: TlsFacts, relay: Relay) -> str:
     elif facts.matched:
         who = "Verified"
     else:
-        who = "Trusted" if facts.trusted else "Untrusted"
+        # A certificate for another name is as good as none.
+        bad = "problem" in dict(facts.details)
+        who = "Trusted" if facts.trusted and not bad else "Untrusted"
     return (
         f"{who} TLS connection established to {relay.namaddrport}: {facts.protocol} "
         f"with cipher {facts.cipher} ({facts.bits}/{facts.bits} bits)"
