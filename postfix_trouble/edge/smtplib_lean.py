@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import sys
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from postfix_trouble.model.value import TYPE_CHECKING
 
 _SELDOM = (
     "base64",

@@ -23,11 +23,11 @@ import os
 import select
 import socket
 import time
-from typing import TYPE_CHECKING
 
 from postfix_trouble.edge.smtplib_lean import smtplib
 from postfix_trouble.model.reply import Lost, Reply
 from postfix_trouble.model.status import EnhancedStatus
+from postfix_trouble.model.value import TYPE_CHECKING
 from postfix_trouble.model.verdict import DSN
 from postfix_trouble.policy.replies import ReplyReader
 
@@ -99,8 +99,8 @@ class Connection(smtplib.SMTP):
         self.relay = relay
         self.limits = limits
         self.transcript: list[tuple[str, str]] = []
-        # While set, lines of the dialogue show as this text: they hold secrets.
-        self.mask = ""
+        # What is said now is not for the transcript.
+        self.secret = False
         self._queue: list[bytes] = []
         self._queued = 0
         self._reader = ReplyReader(
@@ -247,7 +247,17 @@ class Connection(smtplib.SMTP):
         self._record(direction, line)
 
     def _record(self, direction: str, line: str) -> None:
-        self.transcript.append((direction, self.mask or line))
+        if self.secret:
+            line = _hidden(direction, line)
+        self.transcript.append((direction, line))
+
+
+def _hidden(direction: str, line: str) -> str:
+    """What may be shown of a line of AUTH: the mechanism, or the reply code."""
+    if direction == "Out:" and line.startswith("AUTH "):
+        return f"AUTH {line.split()[1]} <hidden>"
+    code = line[:3] if direction != "Out:" and line[:3].isdigit() else ""
+    return f"{code} <hidden>".lstrip()
 
 
 # --- connecting ---------------------------------------------------------------------

@@ -8,8 +8,7 @@ by the last line of defence then, never lost.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from postfix_trouble.model.value import TYPE_CHECKING
 from postfix_trouble.model.verdict import DSN, Action, Outcome
 from postfix_trouble.policy import trouble
 

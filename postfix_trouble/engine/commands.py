@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
-
 from postfix_trouble.model.steps import Phase
+from postfix_trouble.model.value import TYPE_CHECKING, Value
 from postfix_trouble.policy import address
 
 if TYPE_CHECKING:
@@ -24,7 +23,7 @@ _XFORWARD_HELO = (
 )
 
 
-class Command(NamedTuple):
+class Command(Value):
     """One command of the envelope."""
 
     line: bytes

@@ -7,13 +7,12 @@ and matters only once something has failed, so it is asked for only then.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from postfix_trouble.engine.attempt import Attempt, Panic
 from postfix_trouble.engine.handshake import handshake
 from postfix_trouble.engine.session import Session
 from postfix_trouble.engine.transaction import transaction
 from postfix_trouble.model.tls import TlsLevel
+from postfix_trouble.model.value import TYPE_CHECKING
 from postfix_trouble.model.verdict import DSN, Report
 from postfix_trouble.policy import trouble
 

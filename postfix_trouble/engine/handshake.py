@@ -6,10 +6,7 @@ marked, and the caller hangs up.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from postfix_trouble.model.reply import Lost, Reply
-from postfix_trouble.model.status import EnhancedStatus
 from postfix_trouble.model.steps import (
     Authenticate,
     AuthFailed,
@@ -19,7 +16,7 @@ from postfix_trouble.model.steps import (
     Phase,
     StartTls,
 )
-from postfix_trouble.model.verdict import DSN
+from postfix_trouble.model.value import TYPE_CHECKING
 from postfix_trouble.policy import capabilities, tls_level
 from postfix_trouble.policy.tls_level import Go
 from postfix_trouble.policy.trouble import Fail
@@ -269,24 +266,11 @@ def _log_in(session: Session) -> Script[bool]:
         session.stream_except(answer, phase)
         return False
     if isinstance(answer, AuthFailed):
-        session.sess_fail(_auth_failure(session, answer))
+        from postfix_trouble.policy.sasl import failure
+
+        soft = session.settings.flag("smtp_sasl_auth_soft_bounce")
+        program = "lmtp" if session.lmtp else "smtp"
+        why = failure(answer, session.relay, soft=soft, program=program)
+        session.sess_fail(why)
         return False
     return True
-
-
-def _auth_failure(session: Session, answer: AuthFailed) -> DSN:
-    reply = answer.reply
-    if reply is None:
-        kind, _, text = answer.diagnostic.partition("; ")
-        return DSN(EnhancedStatus(answer.status), answer.text, "", kind, text)
-    status = reply.status
-    if reply.klass == 5 and session.settings.flag("smtp_sasl_auth_soft_bounce"):
-        status = status.softened()
-    return DSN(
-        status,
-        f"SASL authentication failed; server {session.relay.namaddr}"
-        f" said: {reply.text}",
-        session.relay.host,
-        "lmtp" if session.lmtp else "smtp",
-        reply.text,
-    )

@@ -11,10 +11,9 @@ Attempt. SMTP and LMTP share the script.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from postfix_trouble.model.reply import Lost, Reply
 from postfix_trouble.model.steps import Hangup, Note, Phase, Read, Send
+from postfix_trouble.model.value import TYPE_CHECKING
 from postfix_trouble.policy import trouble
 from postfix_trouble.policy.capabilities import Capabilities
 from postfix_trouble.policy.tls_level import plaintext_fallback

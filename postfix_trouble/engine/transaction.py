@@ -11,8 +11,6 @@ when all replies to a group are in can the script change its mind:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
-
 from postfix_trouble.engine import commands
 from postfix_trouble.model.reply import Lost, Reply
 from postfix_trouble.model.steps import (
@@ -24,6 +22,7 @@ from postfix_trouble.model.steps import (
     SendBody,
     Unsendable,
 )
+from postfix_trouble.model.value import TYPE_CHECKING, Value
 from postfix_trouble.policy import trouble
 
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
 _WINDOW = 4096
 
 
-class _Course(NamedTuple):
+class _Course(Value):
     """How far the server went along with us."""
 
     sender_rejected: bool = False

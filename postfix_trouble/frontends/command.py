@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING
 
 from postfix_trouble.config.settings import ConfigError, Settings
 from postfix_trouble.frontends import options
 from postfix_trouble.model.envelope import DeliveryRequest, Recipient
 from postfix_trouble.model.status import EnhancedStatus
+from postfix_trouble.model.value import TYPE_CHECKING
 from postfix_trouble.model.verdict import DSN
 from postfix_trouble.policy.address import unquote_local, unsendable
 

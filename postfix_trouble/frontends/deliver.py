@@ -9,7 +9,6 @@ there is no way to exit 0 without a delivery.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from postfix_trouble.config.settings import ConfigError
 from postfix_trouble.edge.maillog import MailLog
@@ -18,6 +17,7 @@ from postfix_trouble.frontends import command, options
 from postfix_trouble.frontends.interrupts import Watch
 from postfix_trouble.model.failure import TableError
 from postfix_trouble.model.sysexits import EX_TEMPFAIL
+from postfix_trouble.model.value import TYPE_CHECKING
 from postfix_trouble.model.verdict import DSN
 from postfix_trouble.reports import pipe8
 from postfix_trouble.reports.pipe8 import Exit, deferred

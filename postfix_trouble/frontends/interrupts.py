@@ -11,9 +11,9 @@ from __future__ import annotations
 import os
 import signal
 import time
-from typing import TYPE_CHECKING
 
 from postfix_trouble.model.sysexits import EX_TEMPFAIL
+from postfix_trouble.model.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,9 +8,9 @@ MAIL), deliver, write down each end as it comes, report to the sender, answer.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
 
 from postfix_trouble.edge.state import Lock, StateProblem, request_key
+from postfix_trouble.model.value import TYPE_CHECKING
 from postfix_trouble.model.verdict import DSN, Disposition
 from postfix_trouble.policy import mixed
 from postfix_trouble.policy.mixed import Finished

@@ -7,10 +7,10 @@ abbreviations, no `@file` and no environment variables.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from postfix_trouble.model.value import Value
 
 
-class Option(NamedTuple):
+class Option(Value):
     """One option."""
 
     name: str

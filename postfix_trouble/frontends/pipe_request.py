@@ -9,9 +9,9 @@ policy/mixed.py says what the answer is; this module does what that takes.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
 
 from postfix_trouble.agent import Agent, deliver_request
+from postfix_trouble.model.value import TYPE_CHECKING
 from postfix_trouble.model.verdict import DSN, Disposition, Outcome, Report
 from postfix_trouble.reports import pipe8
 from postfix_trouble.reports.log import delivery_record
@@ -181,7 +181,7 @@ class PipeRequest:
     # --- the postmaster
 
     def _tell_postmaster(self, report: Report) -> None:
-        """Transcripts of sessions that went wrong: to the log, and by mail if wanted."""
+        """Transcripts of sessions that went wrong go to the log, if wanted by mail."""
         if self.verbose or any(server.errors for server in report.servers):
             from postfix_trouble.frontends.postmaster import tell
 

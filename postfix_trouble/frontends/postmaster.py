@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
 
+from postfix_trouble.model.value import TYPE_CHECKING
 from postfix_trouble.reports import notice
 from postfix_trouble.reports.mail_system import MailSystem
 

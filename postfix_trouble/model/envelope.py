@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+
+from postfix_trouble.model.value import Value
 
 
-class Recipient(NamedTuple):
+class Recipient(Value):
     """One recipient. Addresses are in internal form (not quoted)."""
 
     address: str
@@ -20,7 +21,7 @@ class Recipient(NamedTuple):
     position: int = 0
 
 
-class DeliveryRequest(NamedTuple):
+class DeliveryRequest(Value):
     """Envelope of one delivery request (Postfix DELIVER_REQUEST)."""
 
     # Empty: the null sender.

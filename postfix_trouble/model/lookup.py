@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import NamedTuple
+
+from postfix_trouble.model.value import Value
 
 
-class Record(NamedTuple):
+class Record(Value):
     """One resource record of an answer."""
 
     # As in the answer; for an alias, the name that it stands for.
@@ -37,7 +38,7 @@ class Record(NamedTuple):
         return " ".join(map(str, words))
 
 
-class Packet(NamedTuple):
+class Packet(Value):
     """A reply of a name server: what matters of it."""
 
     rcode: int
@@ -68,7 +69,7 @@ class Result(IntEnum):
     NULL = 6
 
 
-class Answer(NamedTuple):
+class Answer(Value):
     """The answer to one question."""
 
     result: Result
@@ -79,7 +80,7 @@ class Answer(NamedTuple):
     authentic: bool = False
 
 
-class NativeAnswer(NamedTuple):
+class NativeAnswer(Value):
     """The answer of the system's own name service (getaddrinfo)."""
 
     addresses: tuple[str, ...] = ()

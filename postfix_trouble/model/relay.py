@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from postfix_trouble.model.value import Value
 
 
-class Destination(NamedTuple):
+class Destination(Value):
     """One element of a nexthop, taken apart (Postfix smtp_parse_destination).
 
     `text` is the element as given: TLS policies and passwords are searched by it.
@@ -25,7 +25,7 @@ class Destination(NamedTuple):
     fallback: bool = False
 
 
-class Relay(NamedTuple):
+class Relay(Value):
     """One server at one address."""
 
     host: str

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import NamedTuple
 
 from postfix_trouble.model.status import EnhancedStatus
+from postfix_trouble.model.value import Value
 
 
-class Reply(NamedTuple):
+class Reply(Value):
     """A reply of the server, or a decision of our own in the shape of one.
 
     The class of the status always follows the reply code; what the server wrote

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import NamedTuple
 
 from postfix_trouble.model.reply import Lost, Reply
 from postfix_trouble.model.tls import TlsFacts
+from postfix_trouble.model.value import Value
 
 
 class Phase(Enum):
@@ -53,23 +53,23 @@ class Phase(Enum):
         return self.value[1]
 
 
-class Send(NamedTuple):
+class Send(Value):
     """Queue command lines; they leave at the next Read. Answer: None."""
 
     lines: tuple[bytes, ...]
 
 
-class Read(NamedTuple):
+class Read(Value):
     """Flush what is queued, and read one reply. Answer: Reply or Lost."""
 
     phase: Phase
 
 
-class StartTls(NamedTuple):
+class StartTls(Value):
     """Shake hands now. Answer: TlsFacts, or HandshakeFailed."""
 
 
-class Authenticate(NamedTuple):
+class Authenticate(Value):
     """Log in with the credentials for this server, if there are any.
 
     Answer: None (no credentials: go on without), Authenticated, AuthFailed or Lost.
@@ -82,7 +82,7 @@ class Authenticate(NamedTuple):
     phase: Phase
 
 
-class SendBody(NamedTuple):
+class SendBody(Value):
     """Write the message, without the final dot; its end may stay queued.
 
     Answer: None, Unsendable or Lost.
@@ -92,47 +92,47 @@ class SendBody(NamedTuple):
     seven_bit: bool
 
 
-class LookUp(NamedTuple):
+class LookUp(Value):
     """Search the table(s) that a parameter names. Answer: text, None or Lost.DATA."""
 
     parameter: str
     key: str
 
 
-class Pause(NamedTuple):
+class Pause(Value):
     """Flush, and wait so many seconds (PIX firewalls). Answer: None or Lost."""
 
     seconds: float
 
 
-class Pending(NamedTuple):
+class Pending(Value):
     """Has the server said something that nobody asked for? Answer: bool."""
 
 
-class Hangup(NamedTuple):
+class Hangup(Value):
     """Drop the connection at once; what is queued is not sent. Answer: None."""
 
 
-class Note(NamedTuple):
+class Note(Value):
     """Something for the log. Answer: None."""
 
     text: str
     warning: bool = False
 
 
-class HandshakeFailed(NamedTuple):
+class HandshakeFailed(Value):
     """No TLS session came of it. The reason is for the log only."""
 
     reason: str
 
 
-class Authenticated(NamedTuple):
+class Authenticated(Value):
     """The server knows who we are."""
 
     mechanism: str
 
 
-class AuthFailed(NamedTuple):
+class AuthFailed(Value):
     """It does not: the server's last reply, or what went wrong before one."""
 
     reply: Reply | None
@@ -142,7 +142,7 @@ class AuthFailed(NamedTuple):
     diagnostic: str = ""
 
 
-class Unsendable(NamedTuple):
+class Unsendable(Value):
     """The message can't be sent as it is (Postfix MIME state errors)."""
 
     status: str

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import NamedTuple
+
+from postfix_trouble.model.value import Value
 
 
 class TlsLevel(IntEnum):
@@ -24,7 +25,7 @@ class TlsLevel(IntEnum):
         return self.name.lower().replace("_", "-")
 
 
-class TlsPolicy(NamedTuple):
+class TlsPolicy(Value):
     """What is asked of a TLS session with one host (Postfix SMTP_TLS_POLICY)."""
 
     level: TlsLevel = TlsLevel.NONE
@@ -41,7 +42,7 @@ class TlsPolicy(NamedTuple):
     wrappermode: bool = False
 
 
-class TlsFacts(NamedTuple):
+class TlsFacts(Value):
     """A TLS session as it came out."""
 
     protocol: str

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import NamedTuple
 
 from postfix_trouble.model.envelope import DeliveryRequest, Recipient
 from postfix_trouble.model.relay import Relay
 from postfix_trouble.model.status import EnhancedStatus
 from postfix_trouble.model.tls import TlsFacts
+from postfix_trouble.model.value import Value
 
 
-class DSN(NamedTuple):
+class DSN(Value):
     """Why a recipient ends as it does (Postfix DSN_BUF, `why`)."""
 
     status: EnhancedStatus = EnhancedStatus("")
@@ -31,7 +31,7 @@ class Action(Enum):
     BOUNCE = "bounce"  # finished for ever
 
 
-class Verdict(NamedTuple):
+class Verdict(Value):
     """A decision of the policy: what happens now. How it ended is in an Outcome."""
 
     action: Action
@@ -54,7 +54,7 @@ class Disposition(Enum):
     BOUNCED = "bounced"
 
 
-class Delays(NamedTuple):
+class Delays(Value):
     """Seconds: before the queue manager, in it, connection set-up, transmission."""
 
     before_queue_manager: float = 0.0
@@ -68,7 +68,7 @@ class Delays(NamedTuple):
         return sum(self)
 
 
-class Outcome(NamedTuple):
+class Outcome(Value):
     """How one recipient ended. Final: there is exactly one for each."""
 
     recipient: Recipient
@@ -85,7 +85,7 @@ class Outcome(NamedTuple):
     connection_use: int = 1
 
 
-class ServerRecord(NamedTuple):
+class ServerRecord(Value):
     """One session: with whom, and what was said."""
 
     relay: Relay
@@ -97,7 +97,7 @@ class ServerRecord(NamedTuple):
     errors: tuple[str, ...] = ()
 
 
-class Report(NamedTuple):
+class Report(Value):
     """All that came of a delivery request."""
 
     request: DeliveryRequest

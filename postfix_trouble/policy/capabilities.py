@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+
+from postfix_trouble.model.value import Value
 
 # Something up to a separator (the code), the keyword up to a separator, the rest.
 _LINE = re.compile(r"[- ]*[^- ]+[- ][ \t=]*([^ \t=]+)[ \t=]?(.*)", re.DOTALL)
@@ -28,7 +29,7 @@ DISCARDABLE = (
 )
 
 
-class Capabilities(NamedTuple):
+class Capabilities(Value):
     """The extensions of a server that matter to us."""
 
     # The name the server gave itself, as it wrote it.

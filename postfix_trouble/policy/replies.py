@@ -10,10 +10,9 @@ int() is not used to recognise a code: it takes " 25", "+25" and "2_5" for numbe
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from postfix_trouble.model.reply import Reply
 from postfix_trouble.model.status import EnhancedStatus
+from postfix_trouble.model.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -30,10 +30,10 @@ stamps of the log (Stamps). Nothing here reads a socket, a clock, a file or a lo
 from __future__ import annotations
 
 from enum import Flag
-from typing import TYPE_CHECKING, NamedTuple
 
 from postfix_trouble.model.reply import Lost, Reply
 from postfix_trouble.model.status import EnhancedStatus
+from postfix_trouble.model.value import TYPE_CHECKING, Value
 from postfix_trouble.model.verdict import (
     DSN,
     Action,
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from postfix_trouble.model.relay import Relay
 
 
-class Situation(NamedTuple):
+class Situation(Value):
     """All that the policy looks at besides the failure itself."""
 
     # None: no session exists (name service, connection refused).
@@ -215,7 +215,7 @@ def left_over(
 # --- the end of a recipient ---------------------------------------------------------
 
 
-class Appending(NamedTuple):
+class Appending(Value):
     """How outcomes are recorded (Postfix bounce(3), defer(3), sent(3))."""
 
     soft_bounce: bool = False

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from postfix_trouble.model import sysexits
+from postfix_trouble.model.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from postfix_trouble.model.verdict import Outcome, Report, ServerRecord

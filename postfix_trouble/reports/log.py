@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from postfix_trouble.model.value import TYPE_CHECKING
 from postfix_trouble.policy.address import quote_local
 
 if TYPE_CHECKING:

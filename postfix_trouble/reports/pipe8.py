@@ -8,9 +8,8 @@ what an earlier command said where there is none.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
-
 from postfix_trouble.model import sysexits
+from postfix_trouble.model.value import TYPE_CHECKING, Value
 from postfix_trouble.model.verdict import DSN, Disposition, Outcome
 from postfix_trouble.reports.log import printable
 
@@ -32,7 +31,7 @@ _BY_SUBJECT = {
 }
 
 
-class Exit(NamedTuple):
+class Exit(Value):
     """What the program leaves behind."""
 
     code: int
@@ -54,14 +53,14 @@ def exit_code(status: str) -> int:
     if not status.startswith("5"):
         return sysexits.EX_TEMPFAIL
     subject = status.rpartition(".")[0]
-    return _BY_STATUS.get(
-        status, _BY_SUBJECT.get(subject, sysexits.EX_UNAVAILABLE)
-    )
+    return _BY_STATUS.get(status, _BY_SUBJECT.get(subject, sysexits.EX_UNAVAILABLE))
 
 
 def answer(dsn: DSN) -> Exit:
     """The answer that passes on one report."""
-    return Exit(exit_code(dsn.status), f"{dsn.status} {dsn.reason or 'no reason given'}")
+    return Exit(
+        exit_code(dsn.status), f"{dsn.status} {dsn.reason or 'no reason given'}"
+    )
 
 
 def deferred(status: str, reason: str) -> Exit:

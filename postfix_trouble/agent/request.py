@@ -1,0 +1,189 @@
+"""The outside of one delivery request."""
+
+from __future__ import annotations
+
+import time
+
+from postfix_trouble.agent.server import Server
+from postfix_trouble.edge import wire
+from postfix_trouble.engine import delivery
+from postfix_trouble.model.failure import TableError
+from postfix_trouble.model.value import TYPE_CHECKING
+from postfix_trouble.model.verdict import DSN
+from postfix_trouble.policy import nexthop
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from postfix_trouble.config.settings import Settings
+    from postfix_trouble.edge.message import Message
+    from postfix_trouble.edge.state import State
+    from postfix_trouble.engine.surroundings import Route
+    from postfix_trouble.model.envelope import DeliveryRequest
+    from postfix_trouble.model.relay import Destination, Relay
+    from postfix_trouble.model.tls import TlsPolicy
+    from postfix_trouble.model.verdict import Outcome, Report
+    from postfix_trouble.policy.sasl import Credentials
+
+
+class Agent:
+    """The outside of one delivery request (engine/surroundings.py)."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        request: DeliveryRequest,
+        message: Message,
+        *,
+        left: Callable[[], float],
+        note: Callable[[str], None],
+        ended: Callable[[Outcome], None] = lambda outcome: None,
+        critical: Callable[[bool], None] = lambda begun: None,
+        state: State | None = None,
+    ) -> None:
+        """`left`: seconds that are left for the whole request. `critical`: is told
+        when the dot goes out, and when the reply to it is in. `state`: where refused
+        log-ins and tokens are remembered."""
+        self.settings = settings
+        self.request = request
+        self.message = message
+        self.clock = time.time
+        self.left = left
+        self.note = note
+        self.ended = ended
+        self.critical = critical
+        self.state = state
+        self._tables: dict[str, Any] = {}
+        self._resolver: Any = None
+
+    # --- tables
+
+    def find(self, parameter: str, key: str, fold: bool = False) -> str | None:
+        """Search the tables that a parameter names. Raises TableError."""
+        maps = self.maps(parameter)
+        if maps is None:
+            return None
+        found: str | None = maps.find(key, fold)
+        return found
+
+    def maps(self, parameter: str) -> Any:
+        """The tables that a parameter names, None if it names none."""
+        if parameter not in self._tables:
+            spec = self.settings.text(parameter)
+            maps = None
+            if spec:
+                from postfix_trouble.edge.tables import open_maps
+
+                maps = open_maps(spec, parameter)
+            self._tables[parameter] = maps
+        return self._tables[parameter]
+
+    def status_filter(self) -> Callable[[str], str | None] | None:
+        """smtp_delivery_status_filter, if there is one."""
+        if not self.settings.text("smtp_delivery_status_filter"):
+            return None
+        return lambda text: self.find("smtp_delivery_status_filter", text)
+
+    def rewrite(self, address: str) -> str:
+        """An envelope address after smtp_generic_maps. Raises TableError."""
+        maps = self.maps("smtp_generic_maps")
+        if maps is None:
+            return address
+        found: str | None = maps.find_address(address)
+        return address if found is None else found
+
+    # --- finding servers
+
+    def route(self, destination: Destination) -> Route:
+        """Find the servers of a destination."""
+        if self._resolver is None:
+            from postfix_trouble.edge.resolver import Resolver
+
+            self._resolver = Resolver(self.settings, self.left, self.note)
+        route: Route = self._resolver.route(destination)
+        return route
+
+    def tls_policy(self, destination: Destination, relay: Relay) -> TlsPolicy | DSN:
+        """The TLS policy for a server, or why it must be passed over."""
+        from postfix_trouble.policy import tls_policy
+
+        return tls_policy.policy(
+            self.settings,
+            destination,
+            relay,
+            self.find,
+            table_error=TableError,
+            note=self.note,
+            prefix="lmtp" if self.request.lmtp else "smtp",
+        )
+
+    def credentials(self, destination: Destination, relay: Relay) -> bool:
+        """Whether a user name and password are known for this server."""
+        return self.find_credentials(destination, relay) is not None
+
+    def find_credentials(
+        self, destination: Destination, relay: Relay
+    ) -> Credentials | None:
+        """The user name and password for a server. Raises TableError."""
+        if not self.settings.flag("smtp_sasl_auth_enable"):
+            return None
+        from postfix_trouble.policy import sasl
+
+        return sasl.credentials(
+            self.settings, destination, relay, self.request.sender, self.find
+        )
+
+    def connect(
+        self, destination: Destination, relay: Relay, tls: TlsPolicy
+    ) -> Server | DSN:
+        """Open a connection, or say why not."""
+        sixth = ":" in relay.address
+        name = "smtp_bind_address6" if sixth else "smtp_bind_address"
+        seconds = self.settings.seconds("smtp_connect_timeout")
+        sock = wire.connect(
+            relay,
+            timeout=max(0.001, min(seconds or self.left(), self.left())),
+            bind_address=self.settings.text(name).strip("[]"),
+            bind_enforce=self.settings.flag("smtp_bind_address_enforce"),
+            note=self.note,
+        )
+        if isinstance(sock, DSN):
+            return sock
+        limits = wire.TimeLimits(
+            self.left,
+            budgets=self.settings.flag("smtp_per_request_deadline"),
+            min_rate=self.settings.integer("smtp_min_data_rate"),
+        )
+        reply_filter = None
+        if self.settings.text("smtp_reply_filter"):
+            reply_filter = self._filter_reply
+        connection = wire.Connection(
+            sock,
+            relay,
+            limits,
+            line_limit=self.settings.integer("line_length_limit"),
+            utf8=self.settings.flag("smtputf8_enable"),
+            reply_filter=reply_filter,
+            note=self.note,
+        )
+        return Server(self, connection, destination, tls)
+
+    def _filter_reply(self, line: str) -> str | None:
+        return self.find("smtp_reply_filter", line, fold=True)
+
+
+def deliver_request(agent: Agent) -> Report:
+    """Deliver one request: find its servers, try them, and say how it ended."""
+    settings, request = agent.settings, agent.request
+    destinations = nexthop.destinations(
+        request.nexthop,
+        fallback=settings.text("smtp_fallback_relay"),
+        default_port=settings.text("smtp_tcp_port"),
+        lmtp=request.lmtp,
+        known_ports=settings.words("known_tcp_ports"),
+        service_port=wire.service_port,
+    )
+    return delivery.deliver(
+        request, destinations, settings, agent, agent.status_filter()
+    )

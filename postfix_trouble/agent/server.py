@@ -1,0 +1,195 @@
+"""One connected server: carries out the steps of a session."""
+
+from __future__ import annotations
+
+import time
+
+from postfix_trouble.content.failure import ContentError
+from postfix_trouble.model.failure import TableError
+from postfix_trouble.model.reply import Lost, Reply
+from postfix_trouble.model.steps import (
+    Authenticate,
+    HandshakeFailed,
+    Hangup,
+    LookUp,
+    Note,
+    Pause,
+    Pending,
+    Phase,
+    Read,
+    Send,
+    SendBody,
+    StartTls,
+    Unsendable,
+)
+from postfix_trouble.model.value import TYPE_CHECKING
+from postfix_trouble.model.verdict import ServerRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+    from postfix_trouble.agent.request import Agent
+    from postfix_trouble.edge import wire
+    from postfix_trouble.model.relay import Destination
+    from postfix_trouble.model.steps import Answer, Step
+    from postfix_trouble.model.tls import TlsPolicy
+
+# Phase, and the parameter that limits the wait for its reply.
+_LIMITS = {
+    Phase.GREETING: "smtp_helo_timeout",
+    Phase.EHLO: "smtp_helo_timeout",
+    Phase.HELO: "smtp_helo_timeout",
+    Phase.LHLO: "smtp_helo_timeout",
+    Phase.STARTTLS: "smtp_starttls_timeout",
+    Phase.XFORWARD_NAME: "smtp_xforward_timeout",
+    Phase.XFORWARD_HELO: "smtp_xforward_timeout",
+    Phase.MAIL: "smtp_mail_timeout",
+    Phase.RCPT: "smtp_rcpt_timeout",
+    Phase.DATA: "smtp_data_init_timeout",
+    Phase.DOT: "smtp_data_done_timeout",
+    Phase.RSET: "smtp_rset_timeout",
+    Phase.PROBE: "smtp_rset_timeout",
+    Phase.QUIT: "smtp_quit_timeout",
+}
+
+# These share one budget under smtp_per_request_deadline.
+_HANDSHAKE = (Phase.GREETING, Phase.EHLO, Phase.HELO, Phase.LHLO)
+
+
+class Server:
+    """One connected server: carries out the steps of a session (engine Wire)."""
+
+    def __init__(
+        self,
+        agent: Agent,
+        connection: wire.Connection,
+        destination: Destination,
+        tls: TlsPolicy,
+    ) -> None:
+        self._agent = agent
+        self._connection = connection
+        self._destination = destination
+        self._tls = tls
+        self._actions: dict[type, Callable[[Any], Answer]] = {
+            Send: self._send,
+            Read: self._read,
+            StartTls: self._start_tls,
+            Authenticate: self._authenticate,
+            SendBody: self._send_body,
+            LookUp: self._look_up,
+            Pause: self._pause,
+            Pending: lambda step: connection.pending(),
+            Hangup: lambda step: connection.drop(),
+            Note: lambda step: agent.note(step.text),
+        }
+
+    def play(self, step: Step) -> Answer:
+        """Carry out one step. A table that can't be searched is Lost.DATA."""
+        try:
+            return self._actions[type(step)](step)
+        except TableError as problem:
+            self._agent.note(str(problem))
+            return Lost.DATA
+
+    def close(self) -> None:
+        """Hang up."""
+        self._connection.hang_up()
+
+    def record(self) -> ServerRecord:
+        """What was said."""
+        connection = self._connection
+        return ServerRecord(
+            connection.relay,
+            transcript=tuple(connection.transcript),
+            errors=("protocol",) if connection.garbage else (),
+        )
+
+    def _limit(self, phase: Phase) -> float:
+        return self._agent.settings.seconds(_LIMITS[phase])
+
+    def _send(self, step: Send) -> None:
+        for line in step.lines:
+            self._connection.queue(line)
+
+    def _read(self, step: Read) -> Answer:
+        phase = step.phase
+        dot = phase is Phase.DOT
+        if dot:
+            self._agent.critical(True)
+        budget = "handshake" if phase in _HANDSHAKE else f"{phase.name} {id(step)}"
+        answer = self._connection.read(budget, self._limit(phase))
+        if dot:
+            self._agent.critical(False)
+        return answer
+
+    def _send_body(self, step: SendBody) -> Answer:
+        limit = self._agent.settings.seconds("smtp_data_xfer_timeout")
+        try:
+            for chunk in self._text(step.seven_bit):
+                lost = self._connection.write(chunk, limit)
+                if lost is not None:
+                    return lost
+        except ContentError as problem:
+            self._connection.drop()
+            return Unsendable(problem.status, problem.reason)
+        return None
+
+    def _text(self, seven_bit: bool) -> Iterator[bytes]:
+        agent = self._agent
+        return agent.message.outgoing(
+            agent.settings.integer("smtp_line_length_limit"), note=agent.note
+        )
+
+    def _look_up(self, step: LookUp) -> Answer:
+        return self._agent.find(step.parameter, step.key)
+
+    def _pause(self, step: Pause) -> Answer:
+        lost = self._connection.flush()
+        if lost is None:
+            time.sleep(max(0.0, min(step.seconds, self._agent.left())))
+        return lost
+
+    def _start_tls(self, step: StartTls) -> Answer:
+        from postfix_trouble.edge import tls
+
+        agent, connection = self._agent, self._connection
+        if connection.flush() is not None or connection.sock is None:
+            return HandshakeFailed("connection lost")
+        limit = agent.settings.seconds("smtp_starttls_timeout")
+        answer = tls.handshake(
+            connection.sock,
+            self._tls,
+            self._destination,
+            connection.relay,
+            agent.settings,
+            min(limit, agent.left()),
+        )
+        if isinstance(answer, HandshakeFailed):
+            agent.note(
+                f"SSL_connect error to {connection.relay.namaddrport}: {answer.reason}"
+            )
+            return answer
+        sock, facts = answer
+        connection.secured(sock)
+        agent.note(tls.tls_summary(facts, connection.relay))
+        return facts
+
+    def _authenticate(self, step: Authenticate) -> Answer:
+        from postfix_trouble.agent.login import log_in
+
+        agent, connection = self._agent, self._connection
+        credentials = agent.find_credentials(self._destination, connection.relay)
+        if credentials is None:
+            return None
+        limit = self._limit(step.phase)
+
+        def exchange(line: bytes) -> Reply | Lost:
+            connection.queue(line)
+            return connection.read("handshake", limit)
+
+        connection.secret = True
+        try:
+            return log_in(agent, connection.relay, step, credentials, exchange)
+        finally:
+            connection.secret = False
