@@ -64,7 +64,7 @@ GENERAL = {
     "queue_directory": P("S", "/var/spool/postfix", "for expansions", 1),
     "daemon_directory": P("S", "/usr/lib/postfix/sbin", "for expansions", 1),
     "command_directory": P("S", "/usr/sbin", "where postmap(1) is", 1),
-    "sendmail_path": P("S", "/usr/sbin/sendmail", "sends bounces and notices", 1),
+    "sendmail_path": P("S", "/usr/sbin/sendmail", "sends bounces and notices"),
     "default_database_type": P("S", "hash", "for expansions", 1),
     "multi_instance_name": P("S", "", "for expansions"),
     "syslog_name": P("S", "postfix-trouble", "name in log lines", 1),

@@ -47,7 +47,7 @@ class Settings:
         for name, value in overrides.items():
             if name not in TABLE:
                 raise ConfigError(name, f"unknown parameter: {name} = {value}")
-            self._check(name)
+            self.check(name)
 
     def text(self, name: str) -> str:
         """The value; of a parameter with a vocabulary in lower case."""
@@ -72,6 +72,20 @@ class Settings:
     def given(self, name: str) -> bool:
         """Whether the administrator has set it, in the file or on the command line."""
         return self._name(name) in self._given
+
+    def as_written(self, name: str) -> str | None:
+        """What the administrator set; `name` is taken as it is, with `lmtp` too."""
+        return self._given.get(name)
+
+    def check(self, name: str) -> str:
+        """The expanded text, after a check of all that its kind asks for.
+
+        `name` is taken as it is, with `lmtp` too. Raises ConfigError.
+        """
+        parameter = TABLE[name]
+        value = self._expanded(name)
+        _CONVERSIONS[parameter.kind](name, value, parameter)
+        return value
 
     def give_up_age(self, null_sender: bool = False) -> float:
         """Seconds after which we return what is left, before the queue manager does."""
@@ -102,11 +116,6 @@ class Settings:
         if key not in self._known:
             self._known[key] = convert(name, self._expanded(name), TABLE[name])
         return self._known[key]  # type: ignore[return-value]
-
-    def _check(self, name: str) -> None:
-        parameter = TABLE[name]
-        convert = _CONVERSIONS[parameter.kind]
-        convert(name, self._expanded(name), parameter)
 
     def _expanded(self, name: str) -> str:
         raw = self._raw(name)

@@ -1,0 +1,42 @@
+"""All parameters with their values, for a person to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from postfix_trouble.config.kinds import ConfigError
+from postfix_trouble.config.parameters import TABLE
+from postfix_trouble.config.settings import Settings
+
+
+class Row(NamedTuple):
+    """One parameter as it stands."""
+
+    name: str
+    # As it was written; empty if it was not.
+    given: str
+    # Expanded; empty if there is a problem.
+    value: str
+    default: str
+    differs: bool
+    # Why the value can't be used.
+    problem: str
+    # Why the parameter is not honoured.
+    unsupported: str
+
+
+def effective(settings: Settings) -> Iterator[Row]:
+    """Each parameter of the table, by its own name also where LMTP is spoken."""
+    for name, parameter in TABLE.items():
+        default = parameter.default
+        raw = settings.as_written(name)
+        value = problem = ""
+        try:
+            value = settings.check(name)
+        except ConfigError as error:
+            problem = error.problem
+        differs = raw is not None and raw != default
+        given = raw or ""
+        unsupported = parameter.unsupported
+        yield Row(name, given, value, default, differs, problem, unsupported)
