@@ -81,7 +81,7 @@ class Sink:
         self.reply = reply
         self.received: Envelope | None = None
 
-    async def handle_RCPT(  # noqa: N802 - aiosmtpd's name
+    async def handle_RCPT(
         self,
         server: SMTP,
         _session: Session,
@@ -91,12 +91,12 @@ class Sink:
     ) -> str:
         """Answer as the case wants it."""
         if self.reply == CLOSE and server.transport is not None:
-            server.transport.abort()
+            server.transport.close()
         elif self.reply.startswith("2"):
             envelope.rcpt_tos.append(address)
         return self.reply
 
-    async def handle_DATA(  # noqa: N802
+    async def handle_DATA(
         self, _server: SMTP, _session: Session, envelope: Envelope
     ) -> str:
         """Keep the message."""

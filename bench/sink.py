@@ -1,0 +1,73 @@
+"""A fast SMTP server for the benchmark: takes everything, says when it listens.
+
+usage: sink.py
+Prints its port, then serves until its standard input ends.
+"""
+
+from __future__ import annotations
+
+import socket
+import sys
+import threading
+
+HELLO = b"250-sink.test\r\n250-PIPELINING\r\n250-SIZE 104857600\r\n250 8BITMIME\r\n"
+
+
+def serve(peer: socket.socket) -> None:
+    """One session, with no more work than it takes."""
+    peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    peer.sendall(b"220 sink.test ESMTP\r\n")
+    pending, in_message = b"", False
+    while octets := peer.recv(1 << 18):
+        pending += octets
+        answers = b""
+        while pending:
+            if in_message:
+                end = pending.find(b"\r\n.\r\n")
+                if end < 0:
+                    pending = pending[-4:]
+                    break
+                pending, in_message = pending[end + 5 :], False
+                answers += b"250 2.0.0 Ok: queued\r\n"
+                continue
+            line, found, rest = pending.partition(b"\n")
+            if not found:
+                break
+            pending, verb = rest, line[:4].upper()
+            if verb in (b"EHLO", b"HELO"):
+                answers += HELLO
+            elif verb == b"DATA":
+                answers += b"354 go\r\n"
+                # With a line end in front, an empty message ends like any other.
+                pending, in_message = b"\r\n" + pending, True
+                if pending == b"\r\n":
+                    break
+            elif verb == b"QUIT":
+                peer.sendall(answers + b"221 2.0.0 Bye\r\n")
+                return
+            else:
+                answers += b"250 2.0.0 Ok\r\n"
+        if answers:
+            peer.sendall(answers)
+
+
+def serve_and_close(peer: socket.socket) -> None:
+    with peer:
+        serve(peer)
+
+
+def main() -> None:
+    listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+    print(listener.getsockname()[1], flush=True)
+
+    def accept() -> None:
+        while True:
+            peer, _ = listener.accept()
+            threading.Thread(target=serve_and_close, args=(peer,), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    sys.stdin.read()
+
+
+if __name__ == "__main__":
+    main()
