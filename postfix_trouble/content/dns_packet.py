@@ -1,10 +1,10 @@
 """DNS messages (RFC 1035, 2782, 6698, 6891): questions out, answers in.
 
 Our own code, since start-up forbids the libraries: a name look-up is on the path of
-nearly every mail. CPU ms of import in a fresh CPython 3.11, beyond what is loaded
-anyway: dnspython 58 (dns.message; dns.resolver 70), pycares 27 (and it does not tell
-the AD bit), dnslib 9 (and gives up a whole reply for one odd label), this 1. What we
-need is small: six record types, of the answer section only.
+nearly every mail. CPU for one MX, one A and one AAAA query in a fresh CPython 3.11,
+beyond what is loaded anyway: dnspython 72 ms, pycares 15 ms (and it does not tell the
+AD bit), dnslib 11 ms (and one odd label makes it give up the whole reply), this 2.4 ms.
+What we need is small: six record types, of the answer section only.
 
 Everything in a reply is hostile: sizes are checked before use, compression pointers
 only lead backwards, names end at 255 bytes.
