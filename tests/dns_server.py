@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import select
 import socket
-import socketserver
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -78,48 +78,56 @@ class DnsServer:
 def serving(zone: Zone) -> Iterator[DnsServer]:
     """A running server."""
     dns = DnsServer(zone)
-
-    class Udp(socketserver.BaseRequestHandler):
-        def handle(self) -> None:
-            query, sock = self.request
-            reply = dns.reply(query, "udp")
-            if reply:
-                sock.sendto(reply, self.client_address)
-
-    class Tcp(socketserver.StreamRequestHandler):
-        def handle(self) -> None:
-            size = int.from_bytes(self.rfile.read(2), "big")
-            reply = dns.reply(self.rfile.read(size), "tcp")
-            if reply:
-                self.wfile.write(len(reply).to_bytes(2, "big") + reply)
-
-    udp, tcp = _pair(Udp, Tcp)
-    dns.address = "{}:{}".format(*udp.server_address)
-    servers = (udp, tcp)
-    threads = [
-        threading.Thread(target=x.serve_forever, args=(0.01,), daemon=True)
-        for x in servers
-    ]
-    for thread in threads:
-        thread.start()
+    udp, tcp = _pair()
+    dns.address = "{}:{}".format(*udp.getsockname())
+    stop, stopped = socket.socketpair()
+    thread = threading.Thread(target=_serve, args=(dns, udp, tcp, stopped))
+    thread.start()
     try:
         yield dns
     finally:
-        for server in servers:
-            server.shutdown()
-            server.server_close()
-        for thread in threads:
-            thread.join()
+        stop.close()
+        thread.join()
+        for sock in (udp, tcp, stopped):
+            sock.close()
 
 
-def _pair(udp: Any, tcp: Any) -> tuple[Any, Any]:
-    """Two servers on one port, which the kernel picks."""
+def _serve(
+    dns: DnsServer, udp: socket.socket, tcp: socket.socket, stopped: socket.socket
+) -> None:
+    """Answer, one after the other, until the other end of `stopped` is closed."""
+    while True:
+        ready, _, _ = select.select((udp, tcp, stopped), (), ())
+        if stopped in ready:
+            return
+        if udp in ready:
+            query, peer = udp.recvfrom(65535)
+            reply = dns.reply(query, "udp")
+            if reply:
+                udp.sendto(reply, peer)
+        if tcp in ready:
+            connection, _ = tcp.accept()
+            with connection, connection.makefile("rwb") as stream:
+                size = int.from_bytes(stream.read(2), "big")
+                reply = dns.reply(stream.read(size), "tcp")
+                if reply:
+                    stream.write(len(reply).to_bytes(2, "big") + reply)
+
+
+def _pair() -> tuple[socket.socket, socket.socket]:
+    """UDP and TCP on one port, which the kernel picks."""
     for _ in range(20):
-        first = socketserver.UDPServer(("127.0.0.1", 0), udp)
+        udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        udp.bind(("127.0.0.1", 0))
+        tcp = socket.socket()
         try:
-            return first, socketserver.TCPServer(first.server_address, tcp)
+            tcp.bind(udp.getsockname())
         except OSError:
-            first.server_close()
+            udp.close()
+            tcp.close()
+            continue
+        tcp.listen()
+        return udp, tcp
     raise RuntimeError("no port is free")
 
 
