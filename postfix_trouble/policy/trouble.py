@@ -175,11 +175,12 @@ def _decide(now: Situation, flags: Fail, why: DSN) -> Action:
 def _bulk_fail(now: Situation, flags: Fail, why: DSN) -> Verdict:
     """Decide for all recipients that are not marked yet (Postfix smtp_bulk_fail)."""
     action = _decide(now, flags, why)
-    put_off = action is Action.DEFER or (action is Action.BOUNCE and now.soft_bounce)
+    # Whether a bounce leads to a deferral is seen only when it is recorded.
+    finish = action is not Action.KEEP
     return Verdict(
         action,
         why,
-        throttle=Fail.THROTTLE in flags and put_off and not now.complete,
+        throttle=Fail.THROTTLE in flags and finish and not now.complete,
         reusable=not flags & (Fail.THROTTLE | Fail.DONT_CACHE),
     )
 
