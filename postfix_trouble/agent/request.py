@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from postfix_trouble.config.settings import Settings
     from postfix_trouble.edge.message import Message
     from postfix_trouble.edge.state import State
-    from postfix_trouble.engine.surroundings import Route
+    from postfix_trouble.engine.session import Kept
+    from postfix_trouble.engine.surroundings import Route, Wire
     from postfix_trouble.model.envelope import DeliveryRequest
     from postfix_trouble.model.relay import Destination, Relay
     from postfix_trouble.model.tls import TlsPolicy
@@ -133,6 +134,20 @@ class Agent:
         return sasl.credentials(
             self.settings, destination, relay, self.request.sender, self.find
         )
+
+    def keeps(self, destination: Destination, relay: Relay, use: int) -> bool:
+        """One process, one message: no connection stays open."""
+        return False
+
+    def kept(
+        self, destination: Destination, relay: Relay, tls: TlsPolicy
+    ) -> tuple[Server, Kept] | None:
+        """There is none."""
+        return None
+
+    def keep(self, wire: Wire, kept: Kept) -> None:
+        """Not reached: see keeps()."""
+        wire.close()
 
     def connect(
         self, destination: Destination, relay: Relay, tls: TlsPolicy

@@ -54,6 +54,8 @@ class Attempt:
         self.complete = False
         # Why the destination is to be left alone (hop status).
         self.throttled: DSN | None = None
+        # Messages over the connection of the transaction, this one included.
+        self.connection_use = 1
         # A recipient stays in the queue.
         self.put_off = False
 
@@ -89,12 +91,11 @@ class Attempt:
             self._finish(recipient, verdict, relay)
 
     def succeed(
-        self, recipient: Recipient, reply: Reply, relay: Relay, action: str, use: int
+        self, recipient: Recipient, reply: Reply, relay: Relay, action: str
     ) -> None:
         """The server took the mail for this recipient."""
         self._mark(recipient)
-        outcome = trouble.sent(self._appending, recipient, relay, reply, action)
-        self._end(outcome._replace(connection_use=use))
+        self._end(trouble.sent(self._appending, recipient, relay, reply, action))
 
     def end_session(self) -> None:
         """Offer who was kept to the next host (Postfix smtp_rcpt_cleanup)."""
@@ -103,6 +104,7 @@ class Attempt:
         self.unmarked = sorted(self._kept, key=lambda rcpt: rcpt.position)
         self._kept = []
         self.stamps.forget_session()
+        self.connection_use = 1
 
     def _mark(self, recipient: Recipient) -> None:
         try:
@@ -124,7 +126,9 @@ class Attempt:
         return self._end(outcome._replace(relay=name))
 
     def _end(self, outcome: Outcome) -> bool:
-        outcome = outcome._replace(delays=self.stamps.delays(self.clock()))
+        outcome = outcome._replace(
+            delays=self.stamps.delays(self.clock()), connection_use=self.connection_use
+        )
         self.outcomes.append(outcome)
         self._ended(outcome)
         still_queued = outcome.action == "delayed"

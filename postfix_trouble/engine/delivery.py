@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from postfix_trouble.engine.attempt import Attempt, Panic
 from postfix_trouble.engine.handshake import handshake
-from postfix_trouble.engine.session import Session
-from postfix_trouble.engine.transaction import transaction
+from postfix_trouble.engine.session import Kept, Session
+from postfix_trouble.engine.transaction import probe, transaction
 from postfix_trouble.model.tls import TlsLevel
 from postfix_trouble.model.value import TYPE_CHECKING
 from postfix_trouble.model.verdict import DSN, Report
@@ -131,8 +131,11 @@ class _Visit:
             if plaintext:
                 # Once more the same address, and neither attempt counts twice.
                 self.addresses -= 1
+            elif self.attempt.unmarked and not self._limit_reached():
+                relay = route.next()
             else:
-                relay = None if self._limit_reached() else route.next()
+                # Not even asked for: the next server may cost a look-up.
+                relay = None
         return self.last or route.last_resort
 
     def _limit_reached(self) -> bool:
@@ -156,26 +159,64 @@ class _Visit:
         if plaintext:
             policy = policy._replace(level=TlsLevel.NONE)
         self.attempt.why = DSN()
-        wire = self.outside.connect(self.destination, relay, policy)
-        if isinstance(wire, DSN):
-            self.attempt.why = wire
-            if wire.status == "4.4.1":
-                self.attempt.skip(wire.reason)
-            else:
-                # It was not the server that failed.
-                self.outside.note(wire.reason)
-            return False
         session = self._session(relay, policy)
-        counted = False
+        wire = self._kept(session, policy)
+        reused = wire is not None
+        if wire is None:
+            found = self.outside.connect(self.destination, relay, policy)
+            if isinstance(found, DSN):
+                self._not_connected(found)
+                return False
+            wire = found
+        return self._run(session, wire, reused)
+
+    def _kept(self, session: Session, policy: TlsPolicy) -> Wire | None:
+        """A connection that was kept open and is still good. Nobody hears of others."""
+        found = self.outside.kept(self.destination, session.relay, policy)
+        if found is None:
+            return None
+        wire, kept = found
+        session.resume(kept)
+        if _play(wire, probe(session)):
+            return wire
+        wire.close()
+        session.forget()
+        return None
+
+    def _not_connected(self, why: DSN) -> None:
+        self.attempt.why = why
+        if why.status == "4.4.1":
+            self.attempt.skip(why.reason)
+        else:
+            # It was not the server that failed.
+            self.outside.note(why.reason)
+
+    def _run(self, session: Session, wire: Wire, reused: bool) -> bool:
+        """One session. True if the server is to be tried again without TLS."""
+        counted = reused
+        keeping = False
         try:
-            counted = _play(wire, handshake(session))
+            counted = counted or _play(wire, handshake(session))
             self.sessions += counted
-            _play(wire, transaction(session) if counted else session.quit())
+            if counted:
+                session.keeping = session.reusable and self.outside.keeps(
+                    self.destination, session.relay, session.use
+                )
+                _play(wire, transaction(session))
+                keeping = session.keeping and session.reusable and not session.broken
+            else:
+                _play(wire, session.quit())
         finally:
-            wire.close()
+            if not keeping:
+                wire.close()
         record = wire.record()
         errors = tuple(sorted(session.errors.union(record.errors)))
-        self.servers.append(record._replace(tls=session.tls, errors=errors))
+        self.servers.append(
+            record._replace(tls=session.tls, errors=errors, reused=reused)
+        )
+        if keeping:
+            kept = Kept(session.capabilities, session.tls, session.use)
+            self.outside.keep(wire, kept)
         self.attempt.end_session()
         if session.retry_plaintext:
             self.sessions -= counted

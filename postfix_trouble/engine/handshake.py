@@ -236,7 +236,7 @@ def _shake_hands(session: Session) -> Script[bool]:
         session.handshake_failed(flags, Reply.local(fork.status), fork.text)
         return False
     session.tls = answer
-    session.reusable = False
+    session.reusable &= session.settings.flag("smtp_tls_connection_reuse")
     unmatched = tls_level.match_fork(level, answer)
     if unmatched is not None:
         _tls_failed(session, unmatched, Reply.local(unmatched.status))

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from postfix_trouble.model.reply import Lost, Reply
 from postfix_trouble.model.steps import Hangup, Note, Phase, Read, Send
-from postfix_trouble.model.value import TYPE_CHECKING
+from postfix_trouble.model.value import TYPE_CHECKING, Value
 from postfix_trouble.policy import trouble
 from postfix_trouble.policy.capabilities import Capabilities
 from postfix_trouble.policy.tls_level import plaintext_fallback
@@ -31,6 +31,15 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
     Script: TypeAlias = Generator[Step, Any, T]
+
+
+class Kept(Value):
+    """What is remembered of a session whose connection stays open."""
+
+    capabilities: Capabilities
+    tls: TlsFacts | None
+    # Messages that went over it.
+    use: int
 
 
 class Session:
@@ -74,6 +83,8 @@ class Session:
         self.pix_workarounds: frozenset[str] = frozenset()
         # Messages over this connection, this one included.
         self.use = 1
+        # The connection is to stay open for another message, unless it fails.
+        self.keeping = False
 
     # --- talking
 
@@ -102,6 +113,33 @@ class Session:
             return False
         yield Send((b"QUIT",))
         return (yield from self.goodbye())
+
+    def leave(self) -> Script[bool]:
+        """The transaction is over: keep the connection if it is worth it, else QUIT.
+
+        One that was to be kept, and on which the server then stumbled, is closed
+        without a word.
+        """
+        if not self.keeping:
+            return (yield from self.quit())
+        if not self.reusable:
+            self.keeping = False
+            yield Hangup()
+        return True
+
+    def resume(self, kept: Kept) -> None:
+        """Go on with a connection that was kept. The size limit is not remembered."""
+        self.capabilities = kept.capabilities._replace(size_limit=0)
+        self.tls = kept.tls
+        self.use = kept.use + 1
+
+    def forget(self) -> None:
+        """The connection that was kept is gone: start from nothing."""
+        self.capabilities = Capabilities()
+        self.tls = None
+        self.use = 1
+        self.errors.clear()
+        self.reusable = True
 
     def goodbye(self) -> Script[bool]:
         """Read the reply to QUIT if it is to be waited for. False if none came."""

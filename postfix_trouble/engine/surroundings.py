@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from postfix_trouble.model.relay import Destination, Relay
 from postfix_trouble.model.steps import Answer, Step
 from postfix_trouble.model.tls import TlsPolicy
 from postfix_trouble.model.verdict import DSN, Outcome, ServerRecord
+
+if TYPE_CHECKING:
+    from postfix_trouble.engine.session import Kept
 
 
 class Wire(Protocol):
@@ -70,6 +73,20 @@ class Surroundings(Protocol):
         self, destination: Destination, relay: Relay, tls: TlsPolicy
     ) -> Wire | DSN:
         """Open a connection, or say why not. Reads nothing yet."""
+        ...
+
+    def keeps(self, destination: Destination, relay: Relay, use: int) -> bool:
+        """Whether a connection is to stay open after this use of it."""
+        ...
+
+    def kept(
+        self, destination: Destination, relay: Relay, tls: TlsPolicy
+    ) -> tuple[Wire, Kept] | None:
+        """A connection that stayed open, if there is one. It may be dead."""
+        ...
+
+    def keep(self, wire: Wire, kept: Kept) -> None:
+        """Keep this connection open."""
         ...
 
     def credentials(self, destination: Destination, relay: Relay) -> bool:

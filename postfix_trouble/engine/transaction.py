@@ -47,10 +47,11 @@ def transaction(session: Session) -> Script[None]:
     if _too_big(session):
         # The session ran to its end in a way; it is only closed without a word.
         session.attempt.complete = True
-        session.broken = True
-        yield from session.quit()
+        session.broken = not session.keeping
+        yield from session.leave()
         return
     session.attempt.stamps.setup_done = session.attempt.clock()
+    session.attempt.connection_use = session.use
     course = yield from _envelope(session)
     if course is not None:
         data = course.data_reply
@@ -61,6 +62,12 @@ def transaction(session: Session) -> Script[None]:
         session.attempt.complete |= alive
     if session.broken:
         yield from session.quit()
+
+
+def probe(session: Session) -> Script[bool]:
+    """Ask a connection that was kept whether it is still good (RSET)."""
+    reply = yield from session.ask(b"RSET", Phase.PROBE)
+    return isinstance(reply, Reply) and reply.klass == 2
 
 
 def _too_big(session: Session) -> bool:
@@ -176,15 +183,15 @@ def _rcpt_fail(
 
 def _reset(session: Session) -> Script[bool]:
     """Leave the transaction. False if the connection did not last."""
-    lines = (b"RSET", b"QUIT") if session.capabilities.pipelining else (b"RSET",)
-    yield Send(lines)
+    piped = session.capabilities.pipelining and not session.keeping
+    yield Send((b"RSET", b"QUIT") if piped else (b"RSET",))
     reply = yield from session.read(Phase.RSET)
     if isinstance(reply, Lost):
         session.broken = True
         return False
-    if session.capabilities.pipelining:
+    if piped:
         return (yield from session.goodbye())
-    return (yield from session.quit())
+    return (yield from session.leave())
 
 
 # --- the message --------------------------------------------------------------------
@@ -213,13 +220,13 @@ def _message(session: Session, accepted: tuple[Recipient, ...]) -> Script[bool]:
             return False
         yield from _pix_delay(session)
     # No dot leaves together with QUIT unless the server can take that.
-    piped = session.capabilities.pipelining
+    piped = session.capabilities.pipelining and not session.keeping
     yield Send((b".", b"QUIT") if piped else (b".",))
     if not (yield from _replies(session, accepted, phase)):
         return False
     if piped:
         return (yield from session.goodbye())
-    return (yield from session.quit())
+    return (yield from session.leave())
 
 
 def _replies(
@@ -248,9 +255,7 @@ def _final(session: Session, whom: tuple[Recipient, ...], reply: Reply) -> None:
     """The server's last word on these recipients."""
     if reply.klass == 2:
         for recipient in whom:
-            session.attempt.succeed(
-                recipient, reply, session.relay, _action(session), session.use
-            )
+            session.attempt.succeed(recipient, reply, session.relay, _action(session))
         return
     reason = (
         f"host {session.relay.namaddr} said: {reply.oneline}"
