@@ -48,7 +48,7 @@ def name_length(line: bytes) -> int:
 
 def headers(chunks: Iterable[bytes]) -> Iterator[bytes]:
     """The headers of a message one by one, with the newlines where they are folded."""
-    header = b""
+    header = bytearray()
     continued = False
     for text, complete in records(chunks):
         if continued or (header and text[:1] in (b" ", b"\t")):
@@ -56,13 +56,13 @@ def headers(chunks: Iterable[bytes]) -> Iterator[bytes]:
                 header += text if continued else b"\n" + text
         else:
             if header:
-                yield header
-            header = text
+                yield bytes(header)
+            header[:] = text
             if not name_length(text):
                 return
         continued = not complete
     if header:
-        yield header
+        yield bytes(header)
 
 
 def facts(chunks: Iterable[bytes]) -> Facts:

@@ -14,12 +14,16 @@ import select
 import stat
 import time
 from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
 
 from postfix_trouble.content.failure import ContentError
 from postfix_trouble.content.headers import Facts, facts
 from postfix_trouble.content.lines import nobody, outgoing, unix_lines
 from postfix_trouble.model.status import EnhancedStatus
 from postfix_trouble.model.verdict import DSN
+
+if TYPE_CHECKING:
+    from postfix_trouble.content.stages import Stages
 
 # Bytes per read; what a pipe holds, and the most that is written in one go.
 CHUNK = 65536
@@ -38,6 +42,7 @@ class Message:
         self._pieces = pieces
         self._spool = spool
         self._facts: Facts | None = None
+        self._utf8: bool | None = None
         self._digest = ""
         self._break_noted = False
         if spool < 0:
@@ -117,8 +122,15 @@ class Message:
 
     @property
     def utf8_header(self) -> bool:
-        """Whether a header has bytes that are not ASCII."""
-        return self._header.utf8
+        """Whether a header has bytes that are not ASCII, those of parts included.
+
+        Looks at the whole message if its own header has none. Raises ContentError.
+        """
+        if self._utf8 is None:
+            self._utf8 = self._header.utf8 or (
+                not all(map(bytes.isascii, self.chunks())) and self._utf8_in_parts()
+            )
+        return self._utf8
 
     def received(self) -> float | None:
         """When the message came to this system: its topmost Received: header.
@@ -142,14 +154,16 @@ class Message:
         self,
         limit: int = 998,
         *,
+        stages: Stages | None = None,
         note: Callable[[str], object] = nobody,
         crlf: bool = False,
     ) -> Iterator[bytes]:
         """The message as it goes over the wire, without the final dot.
 
-        limit: smtp_line_length_limit. note: is told what Postfix logs, of a broken
-        line only once however many servers there are. crlf: the lines of the message
-        may end in CRLF. Raises ContentError.
+        limit: smtp_line_length_limit. stages: conversion, checks, address rewriting.
+        note: is told what Postfix logs, of a broken line only once however many
+        servers there are. crlf: the lines of the message may end in CRLF. Raises
+        ContentError, and what tables in the stages raise.
         """
 
         def note_break(text: str) -> None:
@@ -158,6 +172,10 @@ class Message:
                 note(text)
 
         text = unix_lines(self.chunks()) if crlf else self.chunks()
+        if stages:
+            from postfix_trouble.content.stages import transformed
+
+            text = transformed(text, stages, note)
         return outgoing(text, limit, note=note_break)
 
     def close(self) -> None:
@@ -166,6 +184,11 @@ class Message:
         if self._spool >= 0:
             os.close(self._spool)
             self._spool = -1
+
+    def _utf8_in_parts(self) -> bool:
+        from postfix_trouble.content.mime import utf8_headers
+
+        return utf8_headers(self.chunks())
 
     @property
     def _header(self) -> Facts:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from postfix_trouble.content.failure import ContentError
+from postfix_trouble.content.stages import Stages
 from postfix_trouble.edge.message import Message, parent_gone
 from postfix_trouble.model.verdict import DSN
 
@@ -80,6 +81,34 @@ def test_a_broken_line_is_noted_once_for_all_servers() -> None:
     for _ in range(2):
         assert b"".join(message.outgoing(50, note=notes.append)).count(b"\r\n") == 4
     assert notes == ["breaking line > 50 bytes with <CR><LF>SPACE"]
+
+
+def test_a_message_goes_through_the_stages_that_are_wanted() -> None:
+    message = Message.from_bytes(TEXT.replace(b"one", b"\xe4"))
+    sent = b"".join(message.outgoing(stages=Stages(downgrade=True)))
+    assert sent == (
+        b"Subject: x\r\nContent-Transfer-Encoding: quoted-printable\r\n"
+        b"\r\n..=E4\r\ntwo\r\n"
+    )
+    assert b"\xe4" in b"".join(message.outgoing(stages=Stages()))
+
+
+def test_crlf_line_ends() -> None:
+    message = Message.from_bytes(b"A: 1\r\n\r\n.\r\nb\rc")
+    sent = b"A: 1\r\n\r\n..\r\nb c\r\n"
+    assert b"".join(message.outgoing(crlf=True)) == sent
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (b"A: \xe4\n\n", True),
+        (b"A: a\n\n\xe4", False),
+        (b"Content-Type: message/rfc822\n\nA: \xe4\n\n", True),
+    ],
+)
+def test_utf8_header(text: bytes, found: bool) -> None:
+    assert Message.from_bytes(text).utf8_header is found
 
 
 def test_slow_input_is_deferred(pipe: tuple[int, int]) -> None:
