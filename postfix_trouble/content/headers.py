@@ -7,7 +7,6 @@ that is neither that nor the continuation of one ends the header.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -16,12 +15,8 @@ from postfix_trouble.content.records import records
 # header_size_limit: text of one header that is kept, more or less.
 LIMIT = 102400
 
-_NAME = re.compile(rb"([!-9;-~]+)[ \t]*:")
-# RFC 5322 3.3, with a numeric zone or one of the two obsolete names in use.
-_DATE = re.compile(
-    r"\s*(?:[A-Za-z]{3},)?\s*(\d{1,2})\s+([A-Za-z]{3})\s+(\d{4})"
-    r"\s+(\d\d):(\d\d)(?::(\d\d))?\s+(?:([+-])(\d\d)(\d\d)|GMT|UT)"
-)
+# No regular expressions here: to compile two costs a tenth of a delivery.
+_NAME_BYTES = bytes(range(33, 127)).replace(b":", b"")
 _MONTHS = "jan feb mar apr may jun jul aug sep oct nov dec"
 
 
@@ -42,8 +37,8 @@ class Facts(NamedTuple):
 
 def name_length(line: bytes) -> int:
     """Length of the header name that a line begins with, 0 if with none."""
-    found = _NAME.match(line)
-    return found.end(1) if found else 0
+    name = line[: max(line.find(b":"), 0)].rstrip(b" \t")
+    return 0 if name.translate(None, _NAME_BYTES) else len(name)
 
 
 def headers(chunks: Iterable[bytes]) -> Iterator[bytes]:
@@ -87,15 +82,22 @@ def facts(chunks: Iterable[bytes]) -> Facts:
 
 def date(text: str) -> float | None:
     """Seconds since 1970 of a date and time after RFC 5322, None if it is none."""
-    found = _DATE.match(text)
-    place = _MONTHS.find(found[2].lower()) if found else -1
-    if not found or place % 4:
+    words = text.split()
+    if words and words[0].endswith(","):
+        del words[0]
+    try:
+        day, month, year, clock, zone = words[:5]
+        hours, minutes, seconds = clock.split(":")
+        digits = (day, year, hours, minutes, seconds, zone[1:])
+        usual = zone[0] in "+-" and all(map(str.isdecimal, digits))
+        if not usual or len(year) != 4 or len(zone) != 5 or len(month) != 3:
+            raise ValueError
+        days = _days(int(year), _MONTHS.index(month.lower()) // 4 + 1, int(day))
+    except ValueError:
         return _unusual_date(text)
-    year, month = int(found[3]), place // 4 + 1
-    zone = int(found[8] or 0) * 3600 + int(found[9] or 0) * 60
-    seconds = int(found[4]) * 3600 + int(found[5]) * 60 + int(found[6] or 0)
-    days = _days(year, month, int(found[1]))
-    return float(days * 86400 + seconds - (-zone if found[7] == "-" else zone))
+    offset = int(zone[0] + zone[1:3]) * 3600 + int(zone[0] + zone[3:]) * 60
+    clock_seconds = int(hours) * 3600 + int(minutes) * 60 + int(seconds)
+    return float(days * 86400 + clock_seconds - offset)
 
 
 def _days(year: int, month: int, day: int) -> int:
