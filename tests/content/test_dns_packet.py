@@ -144,6 +144,32 @@ def test_labels_are_text(label: bytes, text: str) -> None:
     assert [x.data for x in read(packet).records] == [text]
 
 
+def one_alias(data: bytes) -> bytes:
+    """A reply with one CNAME record, its data as given."""
+    head = ASKED[:2] + b"\x81\x80\0\1\0\1\0\0\0\0" + ASKED[12:]
+    return head + b"\xc0\x0c\0\5\0\1" + bytes(4) + len(data).to_bytes(2, "big") + data
+
+
+@pytest.mark.parametrize(
+    ("data", "damaged"),
+    [
+        (b"\1a\0", False),
+        (b"\1a\xc0\x0c", False),
+        (b"\xc0\x26", True),  # onwards
+        (b"\1a", True),
+        (b"", True),
+        (b"\x80a\0", True),
+        (b"\x3f" + b"x" * 63 + b"\0", False),
+        ((b"\x3f" + b"x" * 63) * 3 + b"\x3d" + b"y" * 61 + b"\0", False),
+        ((b"\x3f" + b"x" * 63) * 3 + b"\x3e" + b"y" * 62 + b"\0", True),
+    ],
+)
+def test_names(data: bytes, damaged: bool) -> None:
+    packet = read(one_alias(data) + b"\1a\0\0\0\0")
+    assert packet.damaged is damaged
+    assert bool(packet.records) is not damaged
+
+
 def test_pointers_end() -> None:
     """A packet full of chains of pointers must not keep us busy."""
     head = ASKED[:2] + b"\x81\x80\0\1\x17\0\0\0\0\0" + ASKED[12:]

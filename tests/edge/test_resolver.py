@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ import pytest
 from dns_server import DnsServer, Zone, serving, silent_port
 from postfix_trouble.config.settings import ConfigError, Settings
 from postfix_trouble.edge.resolver import Resolver, service_port
+from postfix_trouble.edge.resolver.name_servers import NameServers
 from postfix_trouble.model.lookup import Result
 from postfix_trouble.model.relay import Destination
 from postfix_trouble.model.reply import Lost
@@ -262,6 +264,12 @@ DELIVERED: dict[str, tuple[Zone, dict[str, str], str, list[str]]] = {
         {**ALL, "smtp_address_preference": "ipv6"},
         "d.test",
         ["b.test[2001:db8::2]:25", "a.test[198.51.100.1]:25", "c.test[2001:db8::3]:25"],
+    ),
+    "a host with IPv6 preferred": (
+        {"d.test": {"A": ["198.51.100.1"], "AAAA": ["2001:db8::1"]}},
+        {**ALL, "smtp_address_preference": "ipv6"},
+        "[d.test]",
+        ["d.test[2001:db8::1]:25", "d.test[198.51.100.1]:25"],
     ),
     "one family fails, the other does not": (
         {"d.test": {"rcode:AAAA": "SERVFAIL", "A": ["198.51.100.1"]}},
@@ -657,6 +665,91 @@ def test_silence_is_soft_and_short(tmp_path: Path) -> None:
         assert time.monotonic() - start < 1
 
 
+class Hurried(Settings):
+    """Postfix knows no fractions of seconds."""
+
+    def seconds(self, name: str) -> float:
+        return 0.2 if name == "trouble_resolver_time_limit" else super().seconds(name)
+
+
+def test_all_look_ups_of_a_destination_share_a_limit() -> None:
+    zone = {
+        "d.test": mx("10 a.test.", "20 b.test.", "30 c.test."),
+        **{x: {"drop": True} for x in ("a.test", "b.test", "c.test")},
+    }
+    with serving(zone) as dns:
+        settings = Hurried({**BASE, "trouble_nameserver": dns.address})
+        resolver = Resolver(settings, lambda: 30, lambda _: None)
+        start = time.monotonic()
+        for place in (1, 2):
+            route = resolver.route(Destination("d.test", "d.test", 25))
+            assert route.failure.status == "4.4.3"
+            assert time.monotonic() - start < place * 0.2 + 0.5
+
+
+def test_the_system_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    go_on = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_: go_on.wait(10) and [])
+    with scene({}, {"smtp_host_lookup": "native"}, deadline=0.1) as here:
+        reason = "unable to look up host h: Temporary failure in name resolution"
+        assert here.failure("[h]") == ("4.4.4", reason)
+    go_on.set()
+
+
+def test_the_next_server_may_know_better() -> None:
+    sock, silent = silent_port()
+    sock.close()
+    good = {"d.test": a("198.51.100.1")}
+    with serving({"d.test": {"rcode": "SERVFAIL"}}) as bad, serving(good) as dns:
+        values = {"trouble_nameserver": f"{silent}, {bad.address} {dns.address}"}
+        here = Scene(dns, values)
+        assert here.servers("[d.test]") == ["d.test[198.51.100.1]:25"]
+        assert len(bad.queries) == len(dns.queries) == 1
+
+
+def test_servers_that_can_not_say_are_asked_once() -> None:
+    with scene({"d.test": {"rcode": "SERVFAIL"}}) as here:
+        here.failure("d.test")
+        assert len(here.dns.queries) == 1
+
+
+def test_servers_take_turns(tmp_path: Path) -> None:
+    conf = tmp_path / "resolv.conf"
+    conf.write_text("options rotate\n")
+    zone = {f"n{x}.test": a("198.51.100.1") for x in range(20)}
+    with serving(zone) as one, serving(zone) as two:
+        values = {"trouble_nameserver": f"{one.address} {two.address}"}
+        here = Scene(one, values, resolv_conf=str(conf))
+        for name in zone:
+            here.servers(f"[{name}]")
+        assert one.queries
+        assert two.queries
+
+
+@pytest.mark.parametrize(
+    ("text", "server", "trusted"),
+    [
+        ("", "127.0.0.53", True),
+        ("", "::1", True),
+        ("", "198.51.100.53", False),
+        ("options trust-ad", "198.51.100.53", True),
+    ],
+)
+def test_whom_we_trust(text: str, server: str, trusted: bool, tmp_path: Path) -> None:
+    conf = tmp_path / "resolv.conf"
+    conf.write_text(text)
+    servers = NameServers(str(conf), server, dnssec=True, below=lambda _: 0)
+    assert servers._is_trusted(server) is trusted
+
+
+def test_name_servers_are_addresses(tmp_path: Path) -> None:
+    """A name would have to be looked up in turn."""
+    conf = tmp_path / "resolv.conf"
+    conf.write_text("nameserver localhost\nnameserver fe80::1%eth0\n")
+    servers = NameServers(str(conf), "", dnssec=False, below=lambda _: 0)
+    assert servers._servers == [("fe80::1%eth0", 53)]
+
+
 def test_no_time_no_query() -> None:
     with scene({"d.test": a("198.51.100.1")}, deadline=0) as here:
         assert here.failure("[d.test]")[0] == "4.4.3"
@@ -697,7 +790,6 @@ def test_a_forged_reply_is_passed_over() -> None:
     """Wrong identity, wrong question, not a reply: all come first."""
     sock, address = silent_port()
     with sock, scene({}, {"trouble_nameserver": address}) as here:
-        import threading
 
         def serve() -> None:
             query, peer = sock.recvfrom(4096)
@@ -855,6 +947,8 @@ def srv(*records: str, **more: Any) -> dict[str, Any]:
 )
 def test_srv(data: dict[str, Any], expected: list[str]) -> None:
     with scene({Q: data, **H1}, SRV) as here:
+        assert here.servers("d.test:submission") == expected
+    with scene({Q: data, **H1}, {**SRV, "allow_srv_lookup_fallback": "yes"}) as here:
         assert here.servers("d.test:submission") == expected
 
 

@@ -71,7 +71,7 @@ def _getaddrinfo(host: str, family: int) -> NativeAnswer:
     except socket.gaierror as error:
         code = error.errno
         return NativeAnswer((), error.strerror or "", code in _AGAIN, code in _UNKNOWN)
-    except (OSError, UnicodeError) as error:
+    except (OSError, ValueError) as error:
         return NativeAnswer((), str(error), soft=True)
     known = (socket.AF_INET, socket.AF_INET6)
     addresses = (str(x[4][0]).partition("%")[0] for x in found if x[0] in known)

@@ -22,7 +22,11 @@ _DNS_PORT = 53
 
 
 class NameServers:
-    """The name servers of this machine, and how they are asked."""
+    """The name servers of this machine, and how they are asked.
+
+    `path`: of resolv.conf; `own`: trouble_nameserver, counts instead of its servers.
+    Raises ConfigError if that is no list of addresses.
+    """
 
     def __init__(
         self, path: str, own: str, *, dnssec: bool, below: Callable[[int], int]
@@ -38,7 +42,9 @@ class NameServers:
         self._below = below
         self._servers = [(x, _DNS_PORT) for x in self.conf.nameservers]
         if own:
-            self._servers = [_address_and_port(own)]
+            self._servers = [
+                _address_and_port(x) for x in own.replace(",", " ").split()
+            ]
         # What is no address would be looked up in turn.
         self._servers = [
             x for x in self._servers if address_family(x[0].partition("%")[0])
