@@ -1,0 +1,511 @@
+"""Log-ins, mechanism by mechanism, against a server that is a list of replies."""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import scramp  # type: ignore[import-untyped]
+from hypothesis import given
+from hypothesis import strategies as st
+
+from postfix_trouble.config.settings import Settings
+from postfix_trouble.edge import sasl, tokens
+from postfix_trouble.model.relay import Relay
+from postfix_trouble.model.reply import Lost, Reply
+from postfix_trouble.model.status import EnhancedStatus
+from postfix_trouble.model.steps import Authenticated, AuthFailed
+from postfix_trouble.policy.sasl import Credentials, Options
+
+RELAY = Relay("mx.test", "192.0.2.1", 587)
+ANY = Options(frozenset())
+SECRET = "canary-päss-3141"
+WELCOME = "235 2.7.0 welcome"
+CANNOT = (
+    "SASL authentication failed; cannot authenticate to server mx.test[192.0.2.1]: "
+)
+
+
+def reply(text: str) -> Reply:
+    said = EnhancedStatus.leading(text[4:])
+    return Reply(int(text[:3]), said or EnhancedStatus(f"{text[0]}.0.0"), text)
+
+
+def b64(text: str | bytes) -> str:
+    octets = text.encode() if isinstance(text, str) else text
+    return base64.b64encode(octets).decode()
+
+
+class Server:
+    """Answers with what it was given, or what that says to the line."""
+
+    def __init__(self, *answers: str | Lost | Callable[[str], str]) -> None:
+        self.lines: list[str] = []
+        self._answers = list(answers)
+
+    def __call__(self, line: bytes) -> Reply | Lost:
+        self.lines.append(line.decode("ascii"))
+        answer = self._answers.pop(0)
+        if isinstance(answer, Lost):
+            return answer
+        return reply(answer if isinstance(answer, str) else answer(self.lines[-1]))
+
+
+def log_in(
+    server: Server,
+    offered: str,
+    *,
+    password: str = "secret",
+    username: str = "user",
+    options: Options = ANY,
+    cache: sasl.Cache | None = None,
+) -> Authenticated | AuthFailed | Lost:
+    mine = Credentials(username, password)
+    words = tuple(offered.split())
+    return sasl.authenticate(server, words, mine, RELAY, options, cache=cache)
+
+
+# --- what is sent -------------------------------------------------------------------
+
+PLAIN = "AUTH PLAIN AHVzZXIAc2VjcmV0"
+SENT = [
+    ("PLAIN", [WELCOME], [PLAIN]),
+    ("LOGIN", ["334 VXNlcjo=", "334 UGFzczo=", WELCOME],
+     ["AUTH LOGIN", "dXNlcg==", "c2VjcmV0"]),
+    ("LOGIN", ["334", "334 ", WELCOME], ["AUTH LOGIN", "dXNlcg==", "c2VjcmV0"]),
+    ("CRAM-MD5", ["334 " + b64("<1896.697170952@postoffice>"), WELCOME],
+     ["AUTH CRAM-MD5", b64("user " + hmac.digest(
+         b"secret", b"<1896.697170952@postoffice>", "md5").hex())]),
+    ("XOAUTH2", [WELCOME],
+     ["AUTH XOAUTH2 " + b64("user=user\1auth=Bearer secret\1\1")]),
+    ("OAUTHBEARER", [WELCOME],
+     ["AUTH OAUTHBEARER "
+      + b64("n,a=user,\1host=mx.test\1port=587\1auth=Bearer secret\1\1")]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("offered", "answers", "lines"), SENT)
+def test_dialogues(offered: str, answers: list[str], lines: list[str]) -> None:
+    server = Server(*answers)
+    assert log_in(server, offered) == Authenticated(offered)
+    assert server.lines == lines
+
+
+def test_external_says_nothing_of_its_own() -> None:
+    server = Server(WELCOME)
+    options = Options(frozenset(), ("external",))
+    assert log_in(server, "EXTERNAL", options=options) == Authenticated("EXTERNAL")
+    assert server.lines == ["AUTH EXTERNAL ="]
+
+
+def test_authorization_identity() -> None:
+    server = Server(WELCOME)
+    log_in(server, "PLAIN", options=ANY._replace(authzid=True))
+    assert server.lines == ["AUTH PLAIN " + b64("user\0user\0secret")]
+
+
+def test_passwords_are_utf8() -> None:
+    server = Server(WELCOME)
+    assert isinstance(log_in(server, "PLAIN", password=SECRET), Authenticated)
+    assert server.lines == ["AUTH PLAIN " + b64(f"\0user\0{SECRET}")]
+
+
+def test_a_bearer_user_may_have_any_name() -> None:
+    server = Server(WELCOME)
+    log_in(server, "OAUTHBEARER", username="a=b,c")
+    assert base64.b64decode(server.lines[0].split()[2]).startswith(b"n,a=a=3Db=2Cc,")
+
+
+@pytest.mark.parametrize("name", ["SCRAM-SHA-1", "SCRAM-SHA-256", "SCRAM-SHA-512"])
+@pytest.mark.parametrize("known", [True, False], ids=["right", "wrong"])
+def test_scram_against_another_implementation(name: str, known: bool) -> None:
+    mechanism = scramp.ScramMechanism(name)
+    stored = mechanism.make_auth_info(SECRET if known else "other", salt=b"salt" * 4)
+    peer = mechanism.make_server(lambda user: stored)
+
+    def first(line: str) -> str:
+        peer.set_client_first(base64.b64decode(line.split()[2]).decode())
+        return "334 " + b64(peer.get_server_first())
+
+    def final(line: str) -> str:
+        try:
+            peer.set_client_final(base64.b64decode(line).decode())
+        except scramp.ScramException:
+            return "535 5.7.8 no"
+        return "334 " + b64(peer.get_server_final())
+
+    server = Server(first, final, WELCOME)
+    found = log_in(server, name, password=SECRET)
+    if known:
+        assert found == Authenticated(name)
+        assert server.lines[-1] == ""
+    else:
+        assert isinstance(found, AuthFailed)
+
+
+def test_a_server_must_know_the_password_too() -> None:
+    def first(line: str) -> str:
+        nonce = base64.b64decode(line.split()[2]).decode().rpartition("r=")[2]
+        return "334 " + b64(f"r={nonce}x,s={b64('salt' * 4)},i=4096")
+
+    server = Server(first, "334 " + b64("v=" + b64(bytes(20))))
+    found = log_in(server, "SCRAM-SHA-1")
+    problem = "server failed mutual authentication step"
+    assert found == AuthFailed(None, "4.7.0", CANNOT + problem, f"x-sasl; {problem}")
+
+
+# --- long responses -----------------------------------------------------------------
+
+
+def test_a_long_response_waits_for_an_empty_challenge() -> None:
+    # 8 bytes besides mechanism and response: "AUTH ", " ", CRLF.
+    for size, waits in ((364, False), (367, True)):
+        server = Server("334 ", WELCOME)
+        response = b64(f"\0user\0{'x' * size}")
+        assert (len("PLAIN") + len(response) + 8 > 512) is waits
+        log_in(server, "PLAIN", password="x" * size)
+        expected = ["AUTH PLAIN", response] if waits else [f"AUTH PLAIN {response}"]
+        assert server.lines[: len(expected)] == expected
+
+
+def test_both_first() -> None:
+    server = Server("334 Zm9v")
+    found = log_in(server, "PLAIN", password="x" * 400)
+    text = (
+        "SASL authentication failed; non-empty initial PLAIN challenge from server "
+        "mx.test[192.0.2.1]"
+    )
+    assert found == AuthFailed(None, "4.7.0", text, "x-sasl; protocol error")
+
+
+# --- failures -----------------------------------------------------------------------
+
+BROKEN = [
+    ("LOGIN", ["334 !!!bad"], "bad protocol / cancel"),
+    ("CRAM-MD5", ["334 !!!bad"], "bad protocol / cancel"),
+    ("CRAM-MD5", ["334-Zm9v\n334 Zm9v"], "bad protocol / cancel"),
+    ("CRAM-MD5", ["334 é"], "bad protocol / cancel"),
+    ("SCRAM-SHA-1", ["334 Zm9v"], "bad protocol / cancel"),
+    ("SCRAM-SHA-1", ["334 /w=="], "bad protocol / cancel"),
+    ("PLAIN", ["334 "], "generic failure"),
+    ("PLAIN", ["334 Zm9v"], "generic failure"),
+    ("LOGIN", ["334 ", "334 ", "334 "], "generic failure"),
+    ("XOAUTH2", ["334 ", "334 "], "generic failure"),
+    ("GSSAPI", [], "no mechanism available"),
+]
+
+
+@pytest.mark.parametrize(("offered", "answers", "problem"), BROKEN)
+def test_our_side_gives_up(offered: str, answers: list[str], problem: str) -> None:
+    found = log_in(Server(*answers), offered)
+    assert found == AuthFailed(None, "4.7.0", CANNOT + problem, f"x-sasl; {problem}")
+
+
+def test_nothing_is_left_of_the_offer() -> None:
+    options = Options(mechanisms=("plain",))
+    for offered in ("", "GSSAPI"):
+        found = log_in(Server(), offered, options=options)
+        assert found == AuthFailed(
+            None,
+            "4.7.0",
+            "SASL authentication failed: server mx.test[192.0.2.1] offered no "
+            "compatible authentication mechanisms for this type of connection "
+            "security",
+        )
+
+
+def test_no_password_in_the_clear_by_default() -> None:
+    server = Server()
+    found = log_in(server, "PLAIN LOGIN", options=Options())
+    assert isinstance(found, AuthFailed)
+    assert found.diagnostic == "x-sasl; no mechanism available"
+    assert server.lines == []
+
+
+@pytest.mark.parametrize(
+    "text", ["535 5.7.8 no", "421 4.3.0 bye", "100 hm", "535-a\n535 b"]
+)
+def test_one_try_and_the_reply_is_reported(text: str) -> None:
+    server = Server(text)
+    assert log_in(server, "CRAM-MD5 PLAIN LOGIN") == AuthFailed(reply(text))
+    assert server.lines == ["AUTH CRAM-MD5"]
+
+
+@pytest.mark.parametrize("lost", list(Lost))
+def test_a_lost_connection_is_that(lost: Lost) -> None:
+    assert log_in(Server(lost), "PLAIN") is lost
+    assert log_in(Server("334 ", lost), "LOGIN") is lost
+
+
+def test_an_endless_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    def asks_for_ever(*arguments: object) -> sasl.Dialogue:
+        while True:
+            yield b"x"
+
+    monkeypatch.setitem(sasl._DIALOGUES, "PLAIN", asks_for_ever)
+    server = Server(*["334 "] * 101)
+    found = log_in(server, "PLAIN")
+    assert isinstance(found, AuthFailed)
+    assert (found.status, len(server.lines)) == ("4.3.0", 101)
+    assert found.text.endswith(
+        "authentication protocol loop with server mx.test[192.0.2.1]"
+    )
+    assert isinstance(log_in(Server(*["334 "] * 100, WELCOME), "PLAIN"), Authenticated)
+
+
+COMPLAINT = json.dumps({"status": "400", "schemes": "Bearer"})
+BEARERS = [("XOAUTH2", ""), ("OAUTHBEARER", "AQ==")]
+
+
+@pytest.mark.parametrize(("name", "answer"), BEARERS)
+def test_what_is_wrong_with_a_token_is_told(name: str, answer: str) -> None:
+    server = Server("334 " + b64(COMPLAINT), "535 5.7.8 no")
+    found = log_in(server, name)
+    assert server.lines[1] == answer
+    assert found == AuthFailed(reply(f"535 5.7.8 no {COMPLAINT}"))
+
+
+def test_a_complaint_is_cut_and_cleaned() -> None:
+    server = Server("334 " + b64("{\r\n\0" + "x" * 9999), "535 5.7.8 no")
+    found = log_in(server, "XOAUTH2")
+    assert isinstance(found, AuthFailed)
+    assert found.reply is not None
+    assert found.reply.text.startswith("535 5.7.8 no { ?xxx")
+    assert len(found.reply.text) < 600
+
+
+@given(
+    st.lists(st.text(max_size=30), max_size=6), st.sampled_from(sorted(sasl._DIALOGUES))
+)
+def test_no_server_can_raise(texts: list[str], name: str) -> None:
+    answers = [f"334 {text}" for text in texts]
+    server = Server(*answers, *["334 "] * 101)
+    options = Options(frozenset(), (name,))
+    assert isinstance(log_in(server, name, options=options), AuthFailed)
+
+
+# --- the cache of refusals ----------------------------------------------------------
+
+
+def test_a_refused_password_is_not_sent_again() -> None:
+    known: dict[str, tuple[str, str]] = {}
+    cache = sasl.Cache(
+        known.get, lambda key, status, text: known.update({key: (status, text)})
+    )
+    log_in(Server("454 4.7.0 later"), "PLAIN", cache=cache)
+    assert not known
+    log_in(Server("535 5.7.8 no"), "PLAIN", cache=cache)
+    silent = Server()
+    for soft, status in ((True, "4.7.8"), (False, "5.7.8")):
+        options = ANY._replace(soft_bounce=soft)
+        assert log_in(silent, "PLAIN", cache=cache, options=options) == AuthFailed(
+            None,
+            status,
+            "SASL [CACHED] authentication failed; server mx.test said: 535 5.7.8 no",
+            "smtp; 535 5.7.8 no",
+        )
+    # Another password, or another user, is worth a try.
+    for username, password in (("user", "other"), ("other", "secret")):
+        found = log_in(
+            Server(WELCOME), "PLAIN", cache=cache, username=username, password=password
+        )
+        assert isinstance(found, Authenticated)
+    assert "secret" not in str(known)
+
+
+# --- secrets ------------------------------------------------------------------------
+
+
+def leaks(text: str) -> bool:
+    """Whether a text holds the secret in a form that a dialogue uses."""
+    forms = [SECRET, b64(SECRET), b64(f"\0user\0{SECRET}")]
+    forms += [b64(f"user=user\1auth=Bearer {SECRET}\1\1")]
+    return any(form in text for form in forms)
+
+
+@pytest.mark.parametrize(
+    "name", ["PLAIN", "LOGIN", "CRAM-MD5", "XOAUTH2", "SCRAM-SHA-1"]
+)
+def test_no_secret_in_what_is_returned(name: str) -> None:
+    def repeats(line: str) -> str:
+        return f"535 5.7.8 what is {line}, {SECRET}, {server.lines}?"
+
+    known: dict[str, tuple[str, str]] = {}
+    cache = sasl.Cache(
+        known.get, lambda key, status, text: known.update({key: (status, text)})
+    )
+    for challenges in range(3):
+        server = Server(*["334 "] * challenges, repeats)
+        found = log_in(server, name, password=SECRET, cache=cache)
+        sent = [line.split()[-1] for line in server.lines if line.split()[2:]]
+        sent += server.lines[1:]
+        assert isinstance(found, AuthFailed)
+        assert not leaks(str(found) + str(known))
+        assert not any(line in str(found) for line in sent if len(line) > 3)
+        known.clear()
+
+
+def test_no_secret_where_both_go_first() -> None:
+    found = log_in(Server("334 Zm9v"), "PLAIN", password=SECRET * 40)
+    assert "canary" not in str(found)
+    assert b64("canary")[:7] not in str(found)
+
+
+# --- before connecting --------------------------------------------------------------
+
+
+def test_a_password_table_must_be_named() -> None:
+    found = sasl.unready(Settings({"smtp_sasl_auth_enable": "yes"}))
+    assert found is not None
+    assert found.status == "4.3.5"
+    assert found.reason == (
+        "specify a password table via the `smtp_sasl_password_maps' "
+        "configuration parameter"
+    )
+
+
+@pytest.mark.parametrize("index", ["", ".db", ".lmdb"])
+def test_passwords_must_not_be_open_to_everybody(tmp_path: Path, index: str) -> None:
+    table = tmp_path / "sasl_passwd"
+    settings = Settings({"smtp_sasl_password_maps": f"static:x, proxy:hash:{table}"})
+    assert sasl.unready(settings) is None
+    for name in ("sasl_passwd", f"sasl_passwd{index}"):
+        (tmp_path / name).write_text("x y:z")
+        (tmp_path / name).chmod(0o640)
+    assert sasl.unready(settings) is None
+    secret = tmp_path / f"sasl_passwd{index}"
+    secret.chmod(0o644)
+    found = sasl.unready(settings)
+    assert found is not None
+    assert (found.status, found.reason.split(": ")[1]) == (
+        "4.3.5",
+        f"chmod o-rwx {secret}",
+    )
+
+
+# --- tokens -------------------------------------------------------------------------
+
+NOW = 1_700_000_000.0
+
+
+def python(code: str) -> str:
+    return f'{sys.executable} -I -S -c "{code}" {{username}} {{host}}'
+
+
+def get(command: str, **options: object) -> tuple[str | None, list[str]]:
+    notes: list[str] = []
+    arguments: dict[str, object] = {"now": NOW, "margin": 60.0, "note": notes.append}
+    arguments.update(options)
+    found = tokens.token(command, "me@x", "mx.test", **arguments)  # type: ignore[arg-type]
+    return found, notes
+
+
+def jwt(expires: object) -> str:
+    claims = base64.urlsafe_b64encode(json.dumps({"exp": expires}).encode())
+    return f"head.{claims.decode().rstrip('=')}.tail"
+
+
+def test_the_command_sees_no_shell() -> None:
+    command = python("import sys; print('/'.join(sys.argv[1:]))") + " '$HOME;' `id`"
+    assert get(command) == ("me@x/mx.test/$HOME;/`id`", [])
+
+
+def test_a_token_may_be_long() -> None:
+    assert get(python("print('x' * 300000)")) == ("x" * 300000, [])
+
+
+READ = [
+    ("abc\n", "abc", 0.0),
+    ("  abc  ", "abc", 0.0),
+    (jwt(NOW + 900), jwt(NOW + 900), NOW + 900),
+    (jwt(str(NOW + 900)), jwt(str(NOW + 900)), NOW + 900),
+    (jwt("soon"), jwt("soon"), 0.0),
+    ("a.!!!.c", "a.!!!.c", 0.0),
+    ('{"access_token": "abc", "expires_in": 600}', "abc", NOW + 600),
+    ('{"access_token": "abc", "expires_in": "600"}', "abc", NOW + 600),
+    ('{"access_token": "abc"}', "abc", 0.0),
+    (json.dumps({"access_token": jwt(NOW + 9)}), jwt(NOW + 9), NOW + 9),
+    ('{"error": "invalid_grant"}', "", 0.0),
+    ("{not json", "", 0.0),
+    ("", "", 0.0),
+    ("two words", "", 0.0),
+    ("two\nlines", "", 0.0),
+    ("päss", "", 0.0),
+]
+
+
+@pytest.mark.parametrize(("output", "token", "expires"), READ)
+def test_what_commands_print(output: str, token: str, expires: float) -> None:
+    assert tokens._read(output.encode(), NOW) == (token, expires)
+
+
+@given(st.binary(max_size=80))
+def test_any_output_is_read(output: bytes) -> None:
+    token, expires = tokens._read(output, NOW)
+    assert "\r" not in token
+    assert expires >= 0.0
+
+
+FAILURES = [
+    (python("import sys; sys.exit(3)"), "failed: 3"),
+    (python("pass"), "no token in what"),
+    ("/nonexistent/program", "/nonexistent/program: No such file or directory"),
+    ("'open", "No closing quotation"),
+]
+
+
+@pytest.mark.parametrize(("command", "note"), FAILURES)
+def test_no_token_and_why(command: str, note: str) -> None:
+    found, notes = get(command)
+    assert found is None
+    assert any(note in line for line in notes)
+
+
+def test_complaints_go_to_the_log_without_the_token(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    code = "import sys; print('canary-3141'); sys.stderr.write('got canary-3141\\a\\n')"
+    found, notes = get(python(code))
+    assert found == "canary-3141"
+    assert len(notes) == 1
+    assert notes[0].endswith(": got <hidden>?")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_command_that_hangs_is_ended_with_all_it_started(tmp_path: Path) -> None:
+    # The child of the child holds the pipe open, and would do so for a minute.
+    script = tmp_path / "hang"
+    script.write_text(f"#!/bin/sh\nsleep 60 &\necho $! > {tmp_path}/pid\nwait\n")
+    script.chmod(0o700)
+    start = time.monotonic()
+    found, notes = get(str(script), limit=0.3)
+    assert time.monotonic() - start < 5
+    assert found is None
+    assert "took more than 0.3s" in notes[0]
+    # Killed means dead or, where nobody has collected it yet, as good as dead.
+    sleeper = Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}/stat")
+    assert not sleeper.exists() or sleeper.read_text().rpartition(")")[2][1] == "Z"
+
+
+def test_tokens_are_kept_until_shortly_before_their_end() -> None:
+    kept: dict[str, tuple[str, float]] = {}
+    store = tokens.Store(
+        lambda key: kept.get(key, ("", 0))[0],
+        lambda key, token, expires: kept.update({key: (token, expires)}),
+    )
+    lasting = python(f"print('{jwt(NOW + 900)}')")
+    assert get(lasting, store=store)[0] == jwt(NOW + 900)
+    key = tokens.token_key(lasting, "me@x", "mx.test")
+    assert kept == {key: (jwt(NOW + 900), NOW + 840)}
+    kept[key] = ("kept", NOW + 840)
+    assert get(lasting, store=store)[0] == "kept"
+    kept.clear()
+    for expires in (NOW + 59, 0):
+        assert get(python(f"print('{jwt(expires)}')"), store=store)[0]
+    assert kept == {}
