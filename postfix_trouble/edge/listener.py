@@ -43,17 +43,22 @@ class Stop:
 
     def __init__(self) -> None:
         self._read, self._write = os.pipe()
+        os.set_blocking(self._write, False)
         self._set = False
 
     def set(self) -> None:
         """End the service when the running transactions are over."""
         if not self._set:
             self._set = True
-            # Readable for all who look, and for ever: end of file.
-            os.close(self._write)
+            # Nobody reads it: readable for all who look, and for ever.
+            os.write(self._write, b"!")
 
     def is_set(self) -> bool:
-        """Whether it was told."""
+        """Whether it was told, the signal's Python half not having run yet included."""
+        if not self._set:
+            poll = select.poll()
+            poll.register(self._read, select.POLLIN)
+            self._set = bool(poll.poll(0))
         return self._set
 
     def fileno(self) -> int:
@@ -61,9 +66,15 @@ class Stop:
         return self._read
 
     def on_signals(self, *numbers: int) -> None:
-        """Let signals set it (from the main thread); SIGTERM and SIGINT by default."""
+        """Let signals set it (from the main thread); SIGTERM and SIGINT by default.
+
+        The interpreter writes to the pipe as soon as a signal arrives. A Python
+        function alone might run too late: a signal just before poll(2) begins, or in
+        another thread, would be looked at only when poll(2) has returned.
+        """
         for number in numbers or (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: self.set())
+            signal.signal(number, lambda *_: None)
+        signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
 
 
 def take_descriptor_0() -> socket.socket:

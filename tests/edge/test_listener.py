@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import signal
 import socket
 import stat
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -254,13 +256,33 @@ DIALOGUE = (
 )
 
 
-def run_on_descriptor_0(error: int) -> tuple[bytes, subprocess.Popen[bytes]]:
+@pytest.fixture
+def run() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+    """Start Python; it is ended whatever happens."""
+    children = []
+
+    def start(*arguments: str, **options: Any) -> subprocess.Popen[bytes]:
+        child = subprocess.Popen([sys.executable, "-c", *arguments], **options)
+        children.append(child)
+        return child
+
+    yield start
+    for child in children:
+        child.kill()
+        child.communicate()
+
+
+Run = Callable[..., subprocess.Popen[bytes]]
+
+
+def run_on_descriptor_0(
+    run: Run, error: int = 0
+) -> tuple[bytes, subprocess.Popen[bytes]]:
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        command = [sys.executable, "-c", ON_DESCRIPTOR_0]
         number = theirs.fileno()
-        child = subprocess.Popen(
-            command, stdin=number, stdout=number, stderr=error or number
+        child = run(
+            ON_DESCRIPTOR_0, stdin=number, stdout=number, stderr=error or number
         )
         theirs.close()
         ours.settimeout(PATIENCE)
@@ -269,27 +291,27 @@ def run_on_descriptor_0(error: int) -> tuple[bytes, subprocess.Popen[bytes]]:
             return replies.read(), child
 
 
-def test_nothing_but_replies_enters_the_dialogue() -> None:
+def test_nothing_but_replies_enters_the_dialogue(run: Run) -> None:
     """As under spawn(8): 0, 1 and 2 are the connection."""
-    said, child = run_on_descriptor_0(0)
+    said, child = run_on_descriptor_0(run)
     assert child.wait(PATIENCE) == 0
     assert b"noise" not in said
     assert said.endswith(b"\r\n250 2.0.0 Ok\r\n250 2.0.0 Ok\r\n221 2.0.0 Bye\r\n")
 
 
-def test_a_log_on_descriptor_2_stays(tmp_path: Path) -> None:
+def test_a_log_on_descriptor_2_stays(run: Run, tmp_path: Path) -> None:
     log = tmp_path / "log"
     with log.open("wb") as error:
-        said, child = run_on_descriptor_0(error.fileno())
+        said, child = run_on_descriptor_0(run, error.fileno())
     assert child.wait(PATIENCE) == 0
     assert b"noise" not in said
     assert "noise on stderr" in log.read_text()
 
 
-def test_sigterm_on_descriptor_0() -> None:
+def test_sigterm_on_descriptor_0(run: Run) -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        child = subprocess.Popen([sys.executable, "-c", ON_DESCRIPTOR_0], stdin=theirs)
+        child = run(ON_DESCRIPTOR_0, stdin=theirs)
         theirs.close()
         ours.settimeout(PATIENCE)
         with ours.makefile("rb") as replies:
@@ -297,6 +319,26 @@ def test_sigterm_on_descriptor_0() -> None:
             child.send_signal(signal.SIGTERM)
             assert replies.read() == b"421 4.3.2 Service is shutting down\r\n"
         assert child.wait(PATIENCE) == 0
+
+
+def test_a_signal_that_another_thread_got() -> None:
+    """poll is not interrupted then, and what Python does about it has to wait."""
+    stop, usual = Stop(), signal.getsignal(signal.SIGUSR1)
+    stop.on_signals(signal.SIGUSR1)
+    thread = threading.Thread(
+        target=lambda: signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)
+    )
+    try:
+        assert not stop.is_set()
+        thread.start()
+        poll = select.poll()
+        poll.register(stop, select.POLLIN)
+        assert poll.poll(PATIENCE * 1000)
+        assert stop.is_set()
+    finally:
+        thread.join(PATIENCE)
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGUSR1, usual)
 
 
 def test_no_connection_on_descriptor_0() -> None:
@@ -310,13 +352,15 @@ def test_no_connection_on_descriptor_0() -> None:
     assert b"OSError" in child.stderr
 
 
-def test_socket_activation(path: str) -> None:
+def test_socket_activation(run: Run, path: str) -> None:
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(path)
         server.listen()
         number = server.fileno()
-        child = subprocess.Popen(
-            [sys.executable, "-c", LIKE_SYSTEMD, str(number), ACTIVATED],
+        child = run(
+            LIKE_SYSTEMD,
+            str(number),
+            ACTIVATED,
             pass_fds=[number],
             stdout=subprocess.PIPE,
         )
