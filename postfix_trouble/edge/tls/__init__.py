@@ -64,7 +64,7 @@ def handshake(
         reason = f"{problem}: aborting TLS session"
     except TimeoutError:
         reason = os.strerror(errno.ETIMEDOUT)
-    except ssl.SSLEOFError:
+    except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
         reason = "lost connection"
     except ssl.SSLError as problem:
         reason = (problem.reason or str(problem)).replace("_", " ").lower()
