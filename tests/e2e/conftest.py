@@ -10,6 +10,7 @@ from pathlib import Path
 import contract
 import pytest
 import side_by_side
+import variants
 from installation import install
 from private_postfix import PrivatePostfix, transport
 
@@ -18,7 +19,7 @@ ACCOUNT = "nobody"
 
 # Both clients read these from main.cf. So short that a hanging server is no nuisance.
 TIMEOUTS = {
-    f"smtp_{stage}_timeout": "2s"
+    f"smtp_{stage}_timeout": "1s"
     for stage in (
         "connect",
         "helo",
@@ -54,42 +55,58 @@ def installed(place: Path) -> Path:
     return install(place / "program")
 
 
-def example_entries(program: Path, place: Path) -> str:
-    """Both transports of master.cf.example, with the paths of this test."""
-    example = (ROOT / "master.cf.example").read_text()
+@pytest.fixture(scope="session")
+def our_log(place: Path) -> Path:
+    """The file that the program logs to."""
+    path = place / "trouble.log"
+    path.touch()
+    shutil.chown(path, ACCOUNT)
+    return path
+
+
+@pytest.fixture(scope="session")
+def example(installed: Path, place: Path) -> str:
+    """master.cf.example with the paths and the account of this test."""
+    text = (ROOT / "master.cf.example").read_text()
     state = place / "state"
-    state.mkdir()
+    state.mkdir(mode=0o700)
     shutil.chown(state, ACCOUNT)
     for standing, here in {
-        "/usr/local/bin/postfix-trouble": str(program),
+        "/usr/local/bin/postfix-trouble": str(installed),
         "/var/lib/postfix-trouble": str(state),
         "user=trouble": f"user={ACCOUNT}",
     }.items():
-        assert standing in example
-        example = example.replace(standing, here)
-    return transport(example, "trouble") + transport(example, "troubles")
+        assert standing in text
+        text = text.replace(standing, here)
+    return text
 
 
 @pytest.fixture(scope="session")
 def postfix(
-    own_network: None, installed: Path, place: Path
+    own_network: None, installed: Path, example: str, place: Path, our_log: Path
 ) -> Iterator[PrivatePostfix]:
     """A running Postfix with our transports and its own smtp(8)."""
     scripts = place / "contract"
     contract.write_scripts(scripts)
-    our_log = place / "trouble.log"
-    our_log.touch()
-    shutil.chown(our_log, ACCOUNT)
+    bare = place / "bare-launcher"
+    shutil.copy(installed, bare)
+    recipe = transport(example, "trouble")
     instance = PrivatePostfix(
         place / "postfix",
         main={
             **TIMEOUTS,
             **contract.MAIN,
+            **variants.settings(),
             "trouble_destination_recipient_limit": "1",
             "trouble_log_file": str(our_log),
+            # For addresses that begin with a dash.
+            "allow_min_user": "yes",
         },
-        master=example_entries(installed, place) + contract.master(scripts, ACCOUNT),
-        routes=contract.routes() + side_by_side.routes(),
+        master=recipe
+        + transport(example, "troubles")
+        + variants.master(recipe, str(installed), str(bare))
+        + contract.master(scripts, ACCOUNT),
+        routes=contract.routes() + side_by_side.routes() + variants.routes(),
     )
     instance.start()
     yield instance

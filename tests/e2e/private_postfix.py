@@ -152,14 +152,16 @@ class PrivatePostfix:
         """The first delivery record for a recipient, waited for."""
         return self.delivered([recipient])[recipient]
 
-    def delivered(self, recipients: Iterable[str]) -> dict[str, Delivery]:
-        """The first delivery record for each recipient, waited for."""
+    def delivered(
+        self, recipients: Iterable[str], status: str = ""
+    ) -> dict[str, Delivery]:
+        """The first delivery record (of a status) for each recipient, waited for."""
         wanted = set(recipients)
         until = time.monotonic() + PATIENCE
         while True:
             found: dict[str, Delivery] = {}
             for record in deliveries(self.log()):
-                if record.recipient in wanted:
+                if record.recipient in wanted and status in ("", record.status):
                     found.setdefault(record.recipient, record)
             if len(found) == len(wanted):
                 return found
@@ -168,6 +170,10 @@ class PrivatePostfix:
                 f"nothing about {missing} in:\n{self.log()}"
             )
             time.sleep(0.02)
+
+    def flush(self) -> None:
+        """Try again all that is in the queue."""
+        _run("postqueue", "-f")
 
 
 def transport(example: str, name: str) -> str:

@@ -70,7 +70,7 @@ CASES: dict[str, Case] = {
     ),
     "reply-without-status": Case([{"rcpt": "550 no"}], "bounced", "5.0.0"),
     "reply-of-wrong-class": Case([{"rcpt": "350 what"}], "bounced", "5.5.0"),
-    "reply-with-wrong-status": Case([{"rcpt": "550 4.2.0 odd"}], "bounced", "5.2.0"),
+    "reply-with-wrong-status": Case([{"rcpt": "550 4.2.0 odd"}], "bounced", "5.0.0"),
     "backup-after-down": Case([DOWN, {}], "sent"),
     "backup-after-421": Case([{"banner": "421 4.3.2 busy"}, {}], "sent"),
     "backup-after-mail-4xx": Case([{"mail": "450 4.2.0 later"}, {}], "sent"),
