@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 
 from postfix_trouble.model.lookup import Answer, Packet, Record, Result
@@ -20,11 +19,6 @@ _MAX_NAME = 253
 
 # Another server may know better: res_send(3) goes on to it.
 NEXT_SERVER = frozenset((_SERVFAIL, _NOTIMP, _REFUSED))
-
-# Nobody can be reached at these, or only we ourselves; Postfix would try.
-_NOWHERE = re.compile(
-    r"0\.|22[4-9]\.|23[0-9]\.|255\.255\.255\.255$|::$|::ffff:|ff[0-9a-f]{2}:"
-)
 
 
 class Alias(str):
@@ -114,7 +108,7 @@ def _of(packet: Packet, name: str, kind: str) -> tuple[str, list[Record]]:
 def _usable(record: Record, name: str, note: Callable[[str], None]) -> bool:
     """Whether a record names something to connect to (valid_rr_name)."""
     if record.kind in ("A", "AAAA"):
-        if not _NOWHERE.match(record.data):
+        if not _is_nowhere(record.data):
             return True
         note(f"warning: ignoring address {record.data} of {name}: nobody can be there")
         return False
@@ -129,6 +123,15 @@ def _usable(record: Record, name: str, note: Callable[[str], None]) -> bool:
         note(f"warning: valid_hostname: {problem}")
         note(f"warning: {_gripe('malformed', record.kind, name, record.data)}")
     return not problem
+
+
+def _is_nowhere(address: str) -> bool:
+    """Nobody can be reached there, or only we ourselves. (Postfix would try.)"""
+    if ":" in address:
+        multicast = address.startswith("ff") and address[4:5] == ":"
+        return multicast or address == "::" or address.startswith("::ffff:")
+    first = int(address.partition(".")[0])
+    return first == 0 or 224 <= first < 240 or address == "255.255.255.255"
 
 
 def _gripe(what: str, kind: str, name: str, data: str) -> str:
