@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from postfix_trouble.config.settings import Settings
+    from postfix_trouble.content.stages import Stages
     from postfix_trouble.edge.message import Message
     from postfix_trouble.edge.state import State
     from postfix_trouble.engine.session import Kept
@@ -26,6 +27,16 @@ if TYPE_CHECKING:
     from postfix_trouble.model.tls import TlsPolicy
     from postfix_trouble.model.verdict import Outcome, Report
     from postfix_trouble.policy.sasl import Credentials
+
+
+# Parameters that change the text of a message; the checks in the order of Tables.
+_STAGE_TABLES = (
+    "smtp_header_checks",
+    "smtp_mime_header_checks",
+    "smtp_nested_header_checks",
+    "smtp_body_checks",
+    "smtp_generic_maps",
+)
 
 
 class Agent:
@@ -93,6 +104,27 @@ class Agent:
             return address
         found: str | None = maps.find_address(address)
         return address if found is None else found
+
+    def stages(self, seven_bit: bool) -> Stages | None:
+        """What is to be done to the message on its way; None if nothing is."""
+        text = self.settings.text
+        if not seven_bit and not any(map(text, _STAGE_TABLES)):
+            return None
+        from postfix_trouble.content.checks import Tables
+        from postfix_trouble.content.stages import Stages
+
+        def table(parameter: str) -> Callable[[str], str | None] | None:
+            if not text(parameter):
+                return None
+            return lambda key: self.find(parameter, key)
+
+        return Stages(
+            Tables(*map(table, _STAGE_TABLES[:4])),
+            self.rewrite if text("smtp_generic_maps") else None,
+            seven_bit,
+            self.settings.integer("mime_nesting_limit"),
+            "lmtp" if self.request.lmtp else "smtp",
+        )
 
     # --- finding servers
 

@@ -138,7 +138,9 @@ class Server:
     def _text(self, seven_bit: bool) -> Iterator[bytes]:
         agent = self._agent
         return agent.message.outgoing(
-            agent.settings.integer("smtp_line_length_limit"), note=agent.note
+            agent.settings.integer("smtp_line_length_limit"),
+            stages=agent.stages(seven_bit),
+            note=agent.note,
         )
 
     def _look_up(self, step: LookUp) -> Answer:

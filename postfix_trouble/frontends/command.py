@@ -73,7 +73,9 @@ def read_request(
     nexthop = line.value("--nexthop")
     if not nexthop:
         raise options.UsageError("--nexthop is missing")
+    # Whether a header has non-ASCII bytes matters only to those who asked.
     ascii_only = sender.isascii() and all(r.address.isascii() for r in recipients)
+    smtputf8 = line.switch("--smtputf8") or not ascii_only
     return DeliveryRequest(
         sender,
         tuple(recipients),
@@ -83,8 +85,8 @@ def read_request(
         envid=line.value("--envid"),
         ret=_one_of(line, "--ret", ("", "full", "hdrs")),
         encoding=_one_of(line, "--encoding", ("", "7bit", "8bit")) or message.encoding,
-        smtputf8=line.switch("--smtputf8") or not ascii_only,
-        utf8_header=message.utf8_header,
+        smtputf8=smtputf8,
+        utf8_header=smtputf8 and message.utf8_header,
         age=_age(line, settings, message),
         attributes=line.pairs("--attribute"),
         lmtp=line.switch("--lmtp"),
