@@ -1,0 +1,242 @@
+"""Tables of rules that are tried in order: regexp_table, pcre_table, cidr_table(5)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from postfix_trouble.config.lines import BLANKS
+from postfix_trouble.config.regular import UntranslatableError, perl, posix
+
+# What a pattern caught of a key ([0] is unused), None if it does not match.
+Test = Callable[[str], Sequence[str] | None]
+
+
+class Rule:
+    """A pattern with its result, or the start or the end of a block."""
+
+    __slots__ = ("end", "is_block", "negated", "result", "test")
+
+    def __init__(
+        self, test: Test | None, negated: bool, is_block: bool, result: list[str | int]
+    ) -> None:
+        # None: the end of a block.
+        self.test = test
+        self.negated = negated
+        self.is_block = is_block
+        # Texts, and numbers of what the pattern caught.
+        self.result = result
+        # Of a block: the rule to go on with when its condition does not hold.
+        self.end = 0
+
+
+class RuleError(ValueError):
+    """A rule is of no use, and is passed over."""
+
+
+class PatternTable:
+    """The rules of one table."""
+
+    def __init__(self, rules: list[Rule], warnings: list[str]) -> None:
+        self._rules = rules
+        # As Postfix logs them; each rule that is named there is passed over.
+        self.warnings = warnings
+
+    def find(self, key: str) -> str | None:
+        """The result of the first rule that matches."""
+        at = 0
+        while at < len(self._rules):
+            rule = self._rules[at]
+            at += 1
+            if rule.test is None:
+                continue
+            caught = rule.test(key)
+            if (caught is not None) is rule.negated:
+                at = rule.end if rule.is_block else at
+            elif not rule.is_block:
+                parts = rule.result
+                return "".join(
+                    part if isinstance(part, str) else (caught or ())[part]
+                    for part in parts
+                )
+        return None
+
+
+def parse(lines: Iterable[tuple[int, str]], place: str, kind: str) -> PatternTable:
+    """The rules in logical lines, with their line numbers.
+
+    `kind` is regexp, pcre or cidr; `place` names the file in warnings. Wrong rules are
+    passed over with a warning, as in Postfix. Raises UntranslatableError for a pattern
+    that Postfix may understand, but we don't.
+    """
+    rules: list[Rule] = []
+    warnings: list[str] = []
+    blocks: list[Rule] = []
+    for number, line in lines:
+        try:
+            rule = _cidr_rule(line) if kind == "cidr" else _regular_rule(line, kind)
+            if rule.test is None:
+                if not blocks:
+                    raise RuleError("ignoring ENDIF without matching IF")
+                blocks.pop().end = len(rules)
+        except RuleError as problem:
+            warnings.append(f"{place}, line {number}: {problem}")
+            continue
+        rules.append(rule)
+        if rule.is_block:
+            blocks.append(rule)
+    for rule in blocks:
+        rule.end = len(rules)
+        warnings.append(f"{place}: IF has no matching ENDIF")
+    return PatternTable(rules, warnings)
+
+
+def _keyword(line: str) -> str:
+    """The word if or endif at the start of a line."""
+    for word in ("if", "endif"):
+        after = line[len(word) : len(word) + 1]
+        if line[: len(word)].lower() == word and not after.isalnum():
+            return word
+    return ""
+
+
+def _negation(line: str) -> tuple[bool, str]:
+    """Whether there is an odd number of exclamation marks, and what follows them."""
+    rest = line.lstrip("!" + BLANKS)
+    return line[: len(line) - len(rest)].count("!") % 2 == 1, rest
+
+
+def _regular_rule(line: str, kind: str) -> Rule:
+    word = _keyword(line)
+    if word == "endif":
+        return Rule(None, False, False, [])
+    if not word and line[:1].isalnum():
+        raise RuleError("ignoring unrecognized request")
+    negated, rest = _negation(line[len(word) :])
+    expression, flags, result = _split_pattern(rest)
+    known = "imx" if kind == "regexp" else "imsxAEUX"
+    if wrong := flags.strip(known):
+        raise RuleError(f'unknown {kind} option "{wrong[0]}": skipping this rule')
+    pattern = (posix if kind == "regexp" else perl)(
+        _as_bytes(expression) if kind == "regexp" else expression, flags
+    )
+    parts = [] if word else _template(result)
+    numbers = [part for part in parts if isinstance(part, int)]
+    if numbers and negated:
+        problem = "$number found in negative match replacement text"
+        raise RuleError(f"{problem}: skipping this rule")
+    if numbers and not 1 <= min(numbers) <= max(numbers) <= pattern.groups:
+        raise RuleError("out of range replacement index: skipping this rule")
+
+    def by_bytes(key: str) -> Sequence[str] | None:
+        match = pattern.search(_as_bytes(key))
+        return match and ["", *map(_from_bytes, match.groups(""))]
+
+    def by_letters(key: str) -> Sequence[str] | None:
+        match = pattern.search(key)
+        return match and ["", *match.groups("")]
+
+    test = by_bytes if kind == "regexp" else by_letters
+    return Rule(test, negated, word == "if", parts)
+
+
+def _as_bytes(text: str) -> str:
+    """One letter for each byte: what the C library's regexec(3) sees."""
+    return text.encode("utf-8", "surrogateescape").decode("latin-1")
+
+
+def _from_bytes(text: str) -> str:
+    return text.encode("latin-1").decode("utf-8", "surrogateescape")
+
+
+def _split_pattern(text: str) -> tuple[str, str, str]:
+    """Pattern, flags and result of a rule, without the delimiters."""
+    if not text:
+        raise RuleError("no regexp: skipping this rule")
+    delimiter, at = text[0], 1
+    while at < len(text) and text[at] != delimiter:
+        at += 2 if text[at] == "\\" else 1
+    if at >= len(text):
+        problem = f'no closing regexp delimiter "{delimiter}"'
+        raise RuleError(f"{problem}: ignoring this rule")
+    rest = text[at + 1 :]
+    flags = rest
+    for blank in BLANKS:
+        flags = flags.partition(blank)[0]
+    return text[1:at], flags, rest[len(flags) :].strip(BLANKS)
+
+
+def _template(text: str) -> list[str | int]:
+    """The parts of a result: `$1`, `${1}` and `$(1)` stand for what was caught."""
+    parts: list[str | int] = []
+    head, *pieces = text.split("$")
+    parts.append(head)
+    at = 0
+    while at < len(pieces):
+        piece = pieces[at]
+        at += 1
+        if not piece and at < len(pieces):
+            parts.append("$" + pieces[at])
+            at += 1
+            continue
+        closing = {"{": "}", "(": ")"}.get(piece[:1], "")
+        if closing and closing in piece:
+            name, _, rest = piece[1:].partition(closing)
+        else:
+            name, rest = _leading_name(piece)
+        if not name.isascii() or not name.isdigit() or len(name) > 9:
+            raise RuleError("bad replacement syntax: skipping this rule")
+        parts += [int(name), rest]
+    return parts
+
+
+def _leading_name(text: str) -> tuple[str, str]:
+    end = 0
+    while end < len(text) and text[end].isascii() and _in_name(text[end]):
+        end += 1
+    return text[:end], text[end:]
+
+
+def _in_name(letter: str) -> bool:
+    return letter.isalnum() or letter == "_"
+
+
+def _cidr_rule(line: str) -> Rule:
+    word = _keyword(line)
+    if word == "endif":
+        return Rule(None, False, False, [])
+    negated, rest = _negation(line[len(word) :])
+    pattern = rest
+    for blank in BLANKS:
+        pattern = pattern.partition(blank)[0]
+    result = rest[len(pattern) :].strip(BLANKS)
+    test = _network_test(pattern)
+    if not word and not result:
+        raise RuleError("no lookup result: skipping this rule")
+    return Rule(test, negated, word == "if", [] if word else [result])
+
+
+def _network_test(pattern: str) -> Test:
+    import ipaddress
+
+    address, slash, length = pattern.partition("/")
+    if address.startswith("[") and address.endswith("]"):
+        address = address[1:-1]
+    # ipaddress would also take a net mask, and a zone.
+    if "%" in address or (slash and not (length.isascii() and length.isdigit())):
+        raise RuleError(f'bad address pattern: "{pattern}": skipping this rule')
+    try:
+        network = ipaddress.ip_network(address + slash + length)
+    except ValueError:
+        problem = f'bad net/mask pattern: "{pattern}": skipping this rule'
+        raise RuleError(problem) from None
+
+    def test(key: str) -> Sequence[str] | None:
+        try:
+            return () if ipaddress.ip_address(key) in network else None
+        except ValueError:
+            return None
+
+    return test
+
+
+__all__ = ["PatternTable", "UntranslatableError", "parse"]

@@ -1,0 +1,142 @@
+"""Tables that are files in text form, or stand in the configuration itself."""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import TYPE_CHECKING
+
+from postfix_trouble.config.lines import logical_lines
+from postfix_trouble.config.text_table import (
+    SyntaxProblem,
+    fold,
+    inline_lines,
+    inline_table,
+    numbered,
+    text_table,
+)
+from postfix_trouble.edge.tables.kinds import TableError
+
+if TYPE_CHECKING:
+    from postfix_trouble.config.pattern_table import PatternTable
+
+# The largest file that is taken for a table in text form, in bytes.
+SIZE_LIMIT = 100_000_000
+
+
+def read_text(path: str, secret: bool = False) -> str:
+    """A whole file. Raises TableError, also for a secret that others may read."""
+    try:
+        with open(path, "rb") as file:
+            status = os.fstat(file.fileno())
+            if secret:
+                refuse_open_to_others(path, status)
+            if not stat.S_ISREG(status.st_mode):
+                raise TableError(f"open {path}: not a regular file")
+            if status.st_size > SIZE_LIMIT:
+                raise TableError(f"open {path}: larger than {SIZE_LIMIT} bytes")
+            return file.read().decode("utf-8", "surrogateescape")
+    except OSError as error:
+        raise TableError(f"open {path}: {error.strerror}") from None
+
+
+def refuse_open_to_others(path: str, status: os.stat_result | None = None) -> None:
+    """Raise TableError when more than owner and group may read a file."""
+    try:
+        mode = (status or os.stat(path)).st_mode
+    except OSError as error:
+        raise TableError(f"open {path}: {error.strerror}") from None
+    if mode & stat.S_IROTH:
+        raise TableError(
+            f"{path} holds passwords, but anyone can read it; run: chmod o= {path}"
+        )
+
+
+class FixedTable:
+    """texthash and inline: keys and values in memory."""
+
+    fixed = True
+
+    def __init__(self, entries: dict[str, str], last_counts: bool = False) -> None:
+        self._entries = entries
+        self._folded: dict[str, str] | None = None
+        self._last_counts = last_counts
+
+    def find(self, key: str, folded: bool) -> str | None:
+        """The value of a key."""
+        if not folded:
+            return self._entries.get(key)
+        if self._folded is None:
+            pairs = list(self._entries.items())
+            # Of two keys that differ in case only, the one that comes last in here.
+            ordered = pairs if self._last_counts else reversed(pairs)
+            self._folded = {fold(name): value for name, value in ordered}
+        return self._folded.get(fold(key))
+
+
+class StaticTable:
+    """static: one value for all keys."""
+
+    fixed = True
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def find(self, _key: str, _fold: bool) -> str | None:
+        """The value."""
+        return self._value
+
+
+class EnvironmentTable:
+    """environ: the variables of our own environment."""
+
+    fixed = True
+
+    def find(self, key: str, _fold: bool) -> str | None:
+        """The value of a variable."""
+        return None if "\0" in key or "=" in key else os.environ.get(key)
+
+
+class RuleTable:
+    """regexp, pcre and cidr. The key is taken as it is, whatever its case."""
+
+    fixed = False
+
+    def __init__(self, table: PatternTable) -> None:
+        self._table = table
+
+    def find(self, key: str, _fold: bool) -> str | None:
+        """The result of the first rule that matches."""
+        return self._table.find(key)
+
+
+def open_text(name: str, secret: bool) -> tuple[FixedTable, list[str]]:
+    """Read a texthash file; and what to warn of."""
+    entries, warnings = text_table(read_text(name, secret), name)
+    return FixedTable(entries), warnings
+
+
+def open_inline(name: str) -> FixedTable:
+    """Take an inline table from its name."""
+    try:
+        return FixedTable(inline_table(name), last_counts=True)
+    except SyntaxProblem as problem:
+        raise TableError(str(problem)) from None
+
+
+def open_rules(kind: str, name: str, secret: bool) -> tuple[RuleTable, list[str]]:
+    """Read a table of patterns, from a file or from its own name.
+
+    Raises UntranslatableError when only Postfix can say what a pattern means.
+    """
+    from postfix_trouble.config.pattern_table import parse
+
+    if not name.startswith("{"):
+        lines = logical_lines(read_text(name, secret))
+    else:
+        try:
+            lines = iter(numbered(inline_lines(name)))
+        except SyntaxProblem as problem:
+            raise TableError(str(problem)) from None
+    table = parse(lines, f"{kind} map {name}", kind)
+    return RuleTable(table), table.warnings

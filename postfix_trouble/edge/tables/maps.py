@@ -1,0 +1,260 @@
+"""Lists of tables, and how Postfix's clients look things up in them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from postfix_trouble.config.kinds import split_words
+from postfix_trouble.config.matching import address_keys, domain_keys, external
+from postfix_trouble.config.matching import match_list as match_words
+from postfix_trouble.config.text_table import SyntaxProblem, between_braces, table_names
+from postfix_trouble.edge.tables import files
+from postfix_trouble.edge.tables.kinds import Table, TableError
+
+POSTMAP = "/usr/sbin/postmap"
+
+
+class Maps:
+    """The tables of one parameter (Postfix maps(3)).
+
+    Nothing is opened before the first look-up. A table that can't be opened is an error
+    of each look-up that gets so far, never a table without the key.
+    """
+
+    def __init__(self, specs: tuple[str, ...], parameter: str, opener: _Opener) -> None:
+        self._specs = specs
+        self._parameter = parameter
+        self._opener = opener
+        self._tables: dict[str, Table] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._specs)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What was wrong with single lines and rules of tables opened so far."""
+        return self._opener.warnings
+
+    def find(self, key: str, fold: bool = False) -> str | None:
+        """The value of a key in the first table that has it, None if none has.
+
+        With `fold`, case does not count for tables of fixed keys (those of patterns
+        decide for themselves). Raises TableError, also for an empty value.
+        """
+        return self._find(key, fold, patterns=True)
+
+    def find_address(
+        self,
+        address: str,
+        *,
+        delimiters: str = "",
+        is_local: Callable[[str], bool] = lambda _domain: False,
+    ) -> tuple[str, str] | None:
+        """The value for an address in internal form, and the extension that is left.
+
+        The keys are those of mail_addr_find(3): user+ext@domain, user@domain, for a
+        local domain user+ext and user, then @domain; tables of patterns see the first
+        only. Local parts that need quotes are looked up with, then without them. Case
+        does not count. Raises TableError.
+        """
+        for key in address_keys(address, delimiters, is_local) if self else ():
+            for form in dict.fromkeys((external(key.text), key.text)):
+                value = self._find(form, fold=True, patterns=key.whole)
+                if value is not None:
+                    return value, key.extension
+        return None
+
+    def find_domain(self, destination: str) -> str | None:
+        """The value for a destination: a domain's own, or that of a parent `.domain`.
+
+        Anything but a plain domain is looked up as it stands. Raises TableError.
+        """
+        for key in domain_keys(destination) if self else ():
+            if (value := self.find(key, fold=True)) is not None:
+                return value
+        return None
+
+    def _find(self, key: str, fold: bool, patterns: bool) -> str | None:
+        for spec in self._specs:
+            try:
+                table = self._tables.get(spec) or self._opener.open(spec)
+                self._tables[spec] = table
+                value = table.find(key, fold) if patterns or table.fixed else None
+            except TableError as error:
+                raise TableError(f"{self._parameter}: {spec}: {error}") from None
+            if value == "":
+                problem = f"lookup of {key} returns an empty string result"
+                raise TableError(f"{self._parameter} {problem}")
+            if value is not None:
+                return value
+        return None
+
+
+class _Opener:
+    """Opens tables by their type:name."""
+
+    def __init__(self, secret: bool, postmap: str, config_directory: str) -> None:
+        self._secret = secret
+        self._postmap = postmap
+        self._config_directory = config_directory
+        self.warnings: list[str] = []
+
+    def open(self, spec: str) -> Table:
+        kind, colon, name = spec.partition(":")
+        if not (colon and name and kind.replace("_", "").isalnum()):
+            raise TableError('expecting "type:name" form')
+        try:
+            return self._open(kind, name)
+        except SyntaxProblem as problem:
+            raise TableError(str(problem)) from None
+
+    def _open(self, kind: str, name: str) -> Table:
+        if kind == "texthash":
+            table, warnings = files.open_text(name, self._secret)
+            self.warnings += warnings
+            return table
+        if kind == "inline":
+            return files.open_inline(name)
+        if kind == "static":
+            text = between_braces(name) if name.startswith("{") else name
+            return files.StaticTable(text)
+        if kind in ("regexp", "pcre", "cidr"):
+            return self._open_rules(kind, name)
+        if kind in ("pipemap", "unionmap", "randmap"):
+            return self._open_group(kind, name)
+        if kind == "socketmap":
+            return _open_socketmap(name)
+        if kind == "tcp":
+            from postfix_trouble.edge.tables.sockets import TcpTable
+
+            host, _, port = name.rpartition(":")
+            return TcpTable((host.strip("[]"), port))
+        if kind == "environ":
+            return files.EnvironmentTable()
+        if kind == "fail":
+            raise TableError("error as asked for")
+        return self._through_postmap(kind, name)
+
+    def _through_postmap(self, kind: str, name: str) -> Table:
+        from postfix_trouble.edge.tables.postmap import PostmapTable
+
+        return PostmapTable(
+            kind, name, self._postmap, self._config_directory, self._secret
+        )
+
+    def _open_rules(self, kind: str, name: str) -> Table:
+        # Regular expressions of our own are compiled there.
+        from postfix_trouble.config.regular import UntranslatableError
+
+        try:
+            table, warnings = files.open_rules(kind, name, self._secret)
+        except UntranslatableError:
+            # Postfix knows what the pattern means, or says what is wrong with it.
+            return self._through_postmap(kind, name)
+        self.warnings += warnings
+        return table
+
+    def _open_group(self, kind: str, name: str) -> Table:
+        if kind == "randmap":
+            return _RandomTable(table_names(name))
+        tables = [self.open(spec) for spec in table_names(name)]
+        return _PipeTable(tables) if kind == "pipemap" else _UnionTable(tables)
+
+
+def _open_socketmap(name: str) -> Table:
+    from postfix_trouble.edge.tables.sockets import SocketMapTable
+
+    kind, _, rest = name.partition(":")
+    address, colon, table = rest.rpartition(":")
+    if kind == "unix" and address and table:
+        return SocketMapTable(address, table)
+    host, _, port = address.rpartition(":")
+    if kind == "inet" and colon and host and port and table:
+        return SocketMapTable((host.strip("[]"), port), table)
+    raise TableError("expecting socketmap:inet:host:port:name or unix:path:name")
+
+
+class _PipeTable:
+    """pipemap: what one table finds is the key for the next."""
+
+    fixed = True
+
+    def __init__(self, tables: list[Table]) -> None:
+        self._tables = tables
+
+    def find(self, key: str, fold: bool) -> str | None:
+        for table in self._tables:
+            value = table.find(key, fold)
+            if value == "":
+                raise TableError("an empty result within a pipemap")
+            if value is None:
+                return None
+            key = value
+        return key
+
+
+class _UnionTable:
+    """unionmap: the results of all tables that have the key, with commas between."""
+
+    fixed = True
+
+    def __init__(self, tables: list[Table]) -> None:
+        self._tables = tables
+
+    def find(self, key: str, fold: bool) -> str | None:
+        values = [table.find(key, fold) for table in self._tables]
+        if "" in values:
+            raise TableError("an empty result within a unionmap")
+        return ",".join(value for value in values if value) or None
+
+
+class _RandomTable:
+    """randmap: one of several values, whatever the key."""
+
+    fixed = True
+
+    def __init__(self, values: tuple[str, ...]) -> None:
+        self._values = values
+
+    def find(self, _key: str, _fold: bool) -> str | None:
+        import random
+
+        return random.choice(self._values)
+
+
+def open_maps(
+    spec: str,
+    parameter: str,
+    *,
+    secret: bool = False,
+    postmap: str = POSTMAP,
+    config_directory: str = "",
+) -> Maps:
+    """The tables that the value of a parameter names, none for an empty value.
+
+    `parameter` is for messages. `secret`: files with passwords, which are refused when
+    others may read them. `postmap` and `config_directory` are for the types that only
+    Postfix can open; empty: the directory that postmap(1) finds for itself. Opens
+    nothing, and so does not fail.
+    """
+    return Maps(
+        split_words(spec), parameter, _Opener(secret, postmap, config_directory)
+    )
+
+
+def match_list(words: Iterable[str], subject: str, parameter: str) -> bool:
+    """Whether a list such as smtp_sasl_mechanism_filter names `subject`.
+
+    Items are words, !words, /files and type:tables (match_list(3)). Raises TableError.
+    """
+
+    def find_table(spec: str, key: str) -> str | None:
+        return open_maps(spec, parameter).find(key, fold=True)
+
+    def read_file(path: str) -> str:
+        try:
+            return files.read_text(path)
+        except TableError as error:
+            raise TableError(f"{parameter}: {error}") from None
+
+    return match_words(words, subject, find_table, read_file)
