@@ -90,8 +90,9 @@ def _keyword(
         if not number:
             return
         if number[0].isascii() and number[0].isdigit():
-            limit = int(number[0])
-            # More than an off_t: as good as none.
+            # More than an off_t: as good as none. int() takes no more than 4300 digits.
+            digits = number[0].lstrip("0")
+            limit = int(digits or 0) if len(digits) < 20 else 0
             found["size_limit"] = limit if limit < 1 << 63 else 0
         else:
             bad = found.get("bad_sizes", ())

@@ -142,12 +142,13 @@ class ReplyReader:
                 return None
 
     def _cut(self, line: bytes) -> bytes:
-        line = line.rstrip(b"\r")
-        if len(line) > self._limit:
-            line = line[: self._limit]
-            start = printable(line[:30], self._utf8)
-            self._note(f"response longer than {self._limit}: {start}...")
-        return line
+        # The limit is for the line with its end, but for a CR that comes last; what
+        # is beyond it is not looked at, so a CR before the cut is no line end.
+        if len(line) + (not line.endswith(b"\r")) <= self._limit:
+            return line.rstrip(b"\r")
+        start = printable(line[:30], self._utf8)
+        self._note(f"response longer than {self._limit}: {start}...")
+        return line[: self._limit]
 
     def _take(self, raw: bytes) -> Reply | None:
         """Add a line to the reply; the reply when this was its last one."""

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from postfix_trouble.config.settings import Settings
 from postfix_trouble.engine.delivery import deliver
+from postfix_trouble.engine.session import Kept
 from postfix_trouble.model.envelope import DeliveryRequest, Recipient
 from postfix_trouble.model.relay import Destination, Relay
 from postfix_trouble.model.reply import Lost, Reply
@@ -51,6 +52,7 @@ SUCCESS: dict[str, Any] = {
     "data": "354 go",
     "dot": "250 2.0.0 queued",
     "rset": "250 ok",
+    "probe": "250 ok",
     "quit": "221 bye",
     "xforward_name": "250 ok",
     "xforward_helo": "250 ok",
@@ -190,6 +192,10 @@ class Outside:
         self.wires: list[FakeWire] = []
         self.connects: list[tuple[str, TlsLevel]] = []
         self.finished: list[Outcome] = []
+        # A connection from an earlier message, whether to keep this one, and what was.
+        self.stock: tuple[Server, Kept] | None = None
+        self.keep_open = False
+        self.stored: list[tuple[FakeWire, Kept]] = []
         self.notes: list[str] = []
         self._relays: dict[Relay, list[Any]] = {}
 
@@ -232,6 +238,21 @@ class Outside:
             return server
         self.wires.append(FakeWire(server, relay))
         return self.wires[-1]
+
+    def keeps(self, destination: Destination, relay: Relay, use: int) -> bool:
+        return self.keep_open
+
+    def kept(
+        self, destination: Destination, relay: Relay, tls: TlsPolicy
+    ) -> tuple[FakeWire, Kept] | None:
+        if self.stock is None:
+            return None
+        (server, kept), self.stock = self.stock, None
+        self.wires.append(FakeWire(server, relay))
+        return self.wires[-1], kept
+
+    def keep(self, wire: Any, kept: Kept) -> None:
+        self.stored.append((wire, kept))
 
     def credentials(self, destination: Destination, relay: Relay) -> bool:
         return self.password
@@ -303,6 +324,8 @@ def run(
     password: bool = False,
     destinations: DSN | None = None,
     status_filter: Any = None,
+    stock: tuple[Server, Kept] | None = None,
+    keep: bool = False,
     **facts: Any,
 ) -> Run:
     """Deliver to places (a single server may be given as such); `facts` of the mail."""
@@ -311,6 +334,7 @@ def run(
     policy = TlsPolicy(tls) if isinstance(tls, TlsLevel) else tls
     where = [p if isinstance(p, Place) else Place([p]) for p in places]
     outside = Outside(where, policy, password)
+    outside.stock, outside.keep_open = stock, keep
     values = {"myhostname": "me.test", **(settings or {})}
     report = deliver(
         request,

@@ -1,0 +1,96 @@
+"""Connections that stay open for another message."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from script import PIPELINING, REFUSED, TLS, Place, Server, offers, run
+
+from postfix_trouble.engine.session import Kept
+from postfix_trouble.model.reply import Lost
+from postfix_trouble.model.tls import TlsLevel
+from postfix_trouble.policy.capabilities import Capabilities
+
+KEPT = Kept(Capabilities("mx", True, size=True, size_limit=5), None, 1)
+PIPED = Kept(Capabilities("mx", True, pipelining=True), None, 1)
+
+
+def test_kept_connection_is_asked_first_and_used() -> None:
+    done = run({}, stock=({}, KEPT), size=10, encoding="7bit")
+    assert done.sequence == "RSET | MAIL | RCPT | DATA | body . | QUIT"
+    assert done.outside.connects == []
+    # The limit is not remembered; that SIZE was offered is.
+    assert "SIZE=10" in done.lines[1]
+    assert done.report.outcomes[0].connection_use == 2
+    assert done.report.servers[0].reused
+
+
+@pytest.mark.parametrize("probe", ["421 no", "500 no", "354 what", Lost.EOF, Lost.TIME])
+def test_kept_connection_that_is_dead_leaves_no_trace(probe: Any) -> None:
+    done = run({"rcpt": "450 no"}, stock=({"probe": probe}, PIPED))
+    assert done.outside.wires[0].sequence == "RSET"
+    assert done.outside.wires[0].closed == 1
+    assert done.outside.wires[1].sequence == "EHLO | MAIL | RCPT | RSET | QUIT"
+    assert done.end == "deferred 4.0.0 h1"
+    assert len(done.report.servers) == 1
+    assert not done.report.servers[0].reused
+    assert done.outside.notes == []
+
+
+def test_kept_connection_counts_as_a_session() -> None:
+    settings = {"smtp_mx_session_limit": "1"}
+    hosts: list[Any] = [REFUSED, {}]
+    done = run(Place(hosts), stock=({"mail": "450 no"}, KEPT), settings=settings)
+    assert done.end == "deferred 4.0.0 h1"
+
+
+@pytest.mark.parametrize("use", [1, 2])
+def test_failure_on_a_kept_connection_is_told_as_such(use: int) -> None:
+    done = run({}, stock=({"rcpt": "550 no"}, KEPT._replace(use=use)))
+    assert done.report.outcomes[0].connection_use == use + 1
+
+
+KEEPING: list[Any] = [
+    # server, kept open, sequence
+    ({}, True, "EHLO | MAIL | RCPT | DATA | body ."),
+    (PIPELINING, True, "EHLO | MAIL RCPT DATA | body ."),
+    ({"rcpt": "450 no"}, True, "EHLO | MAIL | RCPT | RSET"),
+    # Whatever is said to the RSET: another one comes before the next message.
+    ({"rcpt": "421 no", "rset": "500 no"}, True, "EHLO | MAIL | RCPT | RSET"),
+    ({**PIPELINING, "rcpt": "450 no"}, True, "EHLO | MAIL RCPT DATA | ."),
+    ({"dot": "451 no"}, True, "EHLO | MAIL | RCPT | DATA | body ."),
+    ({"dot": "500 no"}, False, "EHLO | MAIL | RCPT | DATA | body . | hangup"),
+    ({"dot": "what\n250 ok"}, False, "EHLO | MAIL | RCPT | DATA | body . | hangup"),
+    ({"mail": "354 no"}, False, "EHLO | MAIL | RSET | hangup"),
+    ({"mail": Lost.EOF}, False, "EHLO | MAIL | hangup"),
+    # Garbled before: no need to keep it, so it is left in good form.
+    (
+        {"greeting": "x\n220 mx"},
+        False,
+        "EHLO | MAIL | RCPT | DATA | body . | QUIT",
+    ),
+    ({"greeting": "421 no"}, False, "QUIT"),
+    (offers("SIZE 1"), True, "EHLO"),
+]
+
+
+@pytest.mark.parametrize(("server", "kept", "sequence"), KEEPING)
+def test_who_is_kept(server: Server, kept: bool, sequence: str) -> None:
+    done = run(server, keep=True, size=2)
+    assert done.sequence == sequence
+    assert [wire for wire, _ in done.outside.stored] == done.outside.wires * kept
+    assert [wire.closed for wire in done.outside.wires] == [0 if kept else 1]
+
+
+def test_what_is_remembered() -> None:
+    done = run(offers("DSN"), stock=None, keep=True)
+    capabilities = done.outside.stored[0][1].capabilities
+    assert (capabilities.dsn, done.outside.stored[0][1].use) == (True, 1)
+
+
+@pytest.mark.parametrize("setting", ["yes", "no"])
+def test_tls_sessions_are_kept_if_that_is_wanted(setting: str) -> None:
+    settings = {"smtp_tls_connection_reuse": setting}
+    done = run(offers("STARTTLS"), tls=TlsLevel.MAY, keep=True, settings=settings)
+    assert [kept.tls for _, kept in done.outside.stored] == [TLS] * (setting == "yes")
