@@ -9,11 +9,11 @@ and passed over.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 from postfix_trouble.content.headers import name_length
 from postfix_trouble.content.lines import nobody
 from postfix_trouble.content.mime import Place
+from postfix_trouble.model.value import Value
 
 # What a table says about a text, None for nothing. What it raises passes through.
 Find = Callable[[str], str | None]
@@ -34,7 +34,7 @@ _MIME_HEADERS = frozenset(
 _UNPRINTABLE = {**dict.fromkeys(range(32), "?"), 127: "?"}
 
 
-class Tables(NamedTuple):
+class Tables(Value):
     """The tables that are searched; None for none."""
 
     header: Find | None = None

@@ -11,9 +11,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from enum import Enum
-from typing import NamedTuple
 
 from postfix_trouble.content.mime import Place
+from postfix_trouble.model.value import Value
 
 # Changes an address, in internal form (not quoted); the same address: no change.
 Rewrite = Callable[[str], str]
@@ -58,7 +58,7 @@ class _Sort(Enum):
     ADDRESS = "address"
 
 
-class _Token(NamedTuple):
+class _Token(Value):
     sort: _Sort
     # Without quotes or brackets; a comment with its parentheses; an address unquoted.
     text: bytes

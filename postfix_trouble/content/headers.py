@@ -8,9 +8,9 @@ that is neither that nor the continuation of one ends the header.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
 
 from postfix_trouble.content.records import records
+from postfix_trouble.model.value import Value
 
 # header_size_limit: text of one header that is kept, more or less.
 LIMIT = 102400
@@ -20,7 +20,7 @@ _NAME_BYTES = bytes(range(33, 127)).replace(b":", b"")
 _MONTHS = "jan feb mar apr may jun jul aug sep oct nov dec"
 
 
-class Facts(NamedTuple):
+class Facts(Value):
     """What the rest of the program wants to know of the message header."""
 
     # "8bit" if Content-Transfer-Encoding says 8bit or binary, else empty.

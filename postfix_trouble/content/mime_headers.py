@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from enum import Enum
-from typing import NamedTuple
+
+from postfix_trouble.model.value import Value
 
 # mime_boundary_length_limit.
 BOUNDARY_LENGTH = 2048
@@ -34,7 +35,7 @@ class Kind(Enum):
     MULTIPART = "multipart"
 
 
-class ContentType(NamedTuple):
+class ContentType(Value):
     """What a Content-Type header says."""
 
     # None: nothing of interest, the default remains.

@@ -7,15 +7,15 @@ checked. Loaded only where one of these is wanted: the usual message needs none.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
 
 from postfix_trouble.content.checks import Checks, Tables
 from postfix_trouble.content.generic import Rewrite, rewrite_header
 from postfix_trouble.content.lines import nobody
 from postfix_trouble.content.mime import Parser, Place, unchanged
+from postfix_trouble.model.value import Value
 
 
-class Stages(NamedTuple):
+class Stages(Value):
     """What is to be done to a message."""
 
     tables: Tables = Tables()

@@ -14,12 +14,12 @@ import select
 import stat
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING
 
 from postfix_trouble.content.failure import ContentError
 from postfix_trouble.content.headers import Facts, facts
 from postfix_trouble.content.lines import nobody, outgoing, unix_lines
 from postfix_trouble.model.status import EnhancedStatus
+from postfix_trouble.model.value import TYPE_CHECKING
 from postfix_trouble.model.verdict import DSN
 
 if TYPE_CHECKING:

@@ -96,6 +96,13 @@ def test_addresses_rewritten_as_by_postfix(before: str, after: str) -> None:
     assert sent.decode() == after + "\n\nTo: a@b.test\n"
 
 
+def test_parts_are_looked_at_only_where_needed() -> None:
+    text = b"Content-Type: message/rfc822\n\nX : 1\n"
+    assert b"".join(transformed([text], Stages(rewrite=rewrite))) == text
+    checked = b"".join(transformed([text], Stages(Tables(body=lambda key: None))))
+    assert checked == text.replace(b" :", b":")
+
+
 def test_addresses_of_parts_are_not_rewritten() -> None:
     text = b"Content-Type: message/rfc822\n\nTo: a@b.test\n"
     stages = Stages(rewrite=rewrite, downgrade=True)
