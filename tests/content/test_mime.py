@@ -102,6 +102,20 @@ def test_looking_at_single_lines_makes_no_difference(text: bytes, size: int) -> 
     assert b"".join(parser.run(cut(text, size))) == convert(text)
 
 
+def test_a_long_header_is_cut() -> None:
+    sent = convert(b"A: 1\n" + b" x\n" * 100_000 + b"B: 1\n")
+    assert len(sent) < 110_000
+    assert sent.endswith(b"B: 1\n")
+
+
+def test_a_last_line_without_newline_is_not_lost() -> None:
+    header = b"Content-Transfer-Encoding: 8bit\n\n"
+    for length in (2047, 2048, 2049, 4096):
+        sent = convert(header + b"x" * length)
+        assert sent.count(b"x") == length
+        assert sent.endswith(b"x\n")
+
+
 def test_places_of_headers() -> None:
     seen = []
 
