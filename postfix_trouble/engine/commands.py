@@ -100,7 +100,8 @@ def _orcpt(recipient: Recipient, smtputf8: bool) -> str:
     if kind.lower() == "utf-8":
         encoded = address.uxtext(text)
         return f"{kind};{encoded}" if encoded is not None else ""
-    return f"{kind};{address.xtext(text)}"
+    # The type comes from afar, too.
+    return f"{address.xtext(kind)};{address.xtext(text)}"
 
 
 def _xforward(session: Session) -> list[Command]:
