@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from postfix_trouble.model.value import Value
 
 # Limits of the GNU C library (MAXNS, RES_MAXRETRANS, RES_MAXRETRY).
 _MAX_SERVERS = 3
@@ -11,7 +11,7 @@ _MAX_ATTEMPTS = 5
 _MAX_NDOTS = 15
 
 
-class ResolvConf(NamedTuple):
+class ResolvConf(Value):
     """What the resolver of the C library would make of the file."""
 
     nameservers: tuple[str, ...] = ("127.0.0.1",)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from postfix_trouble.model.lookup import Answer, Packet, Record, Result
 from postfix_trouble.model.reply import Lost
+from postfix_trouble.model.value import TYPE_CHECKING
 from postfix_trouble.policy.hostnames import address_family, hostname_problem
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _NOERROR = 0
 _SERVFAIL = 2

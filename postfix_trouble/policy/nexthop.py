@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-
 from postfix_trouble.model.relay import Destination
 from postfix_trouble.model.status import EnhancedStatus
+from postfix_trouble.model.value import TYPE_CHECKING
 from postfix_trouble.model.verdict import DSN
 from postfix_trouble.policy.hostnames import (
     IPV6,
@@ -13,6 +12,9 @@ from postfix_trouble.policy.hostnames import (
     hostname_problem,
     idn_to_ascii,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
 
 
 class BadDestination(Destination):

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from itertools import groupby
-from typing import TypeVar
 
 from postfix_trouble.model.lookup import Record
 from postfix_trouble.model.relay import Relay
+from postfix_trouble.model.value import TYPE_CHECKING
 from postfix_trouble.policy.hostnames import IPV6, address_family
 
-_T = TypeVar("_T")
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import TypeVar
 
-#: A random number from 0 to one less than the argument.
-Below = Callable[[int], int]
+    _T = TypeVar("_T")
+
+    # A random number from 0 to one less than the argument.
+    Below = Callable[[int], int]
 
 # As many addresses as Postfix ever handles for one destination.
 MAX_ADDRESSES = 100

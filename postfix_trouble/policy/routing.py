@@ -7,14 +7,12 @@ somebody asks: most mail is taken by the first one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
 from postfix_trouble.model.lookup import Answer, Record, Result
 from postfix_trouble.model.relay import Destination, Relay
 from postfix_trouble.model.status import EnhancedStatus
+from postfix_trouble.model.value import TYPE_CHECKING
 from postfix_trouble.model.verdict import DSN
 from postfix_trouble.policy.hostnames import IPV4, IPV6, address_family
-from postfix_trouble.policy.lookups import Lookups, Rules
 from postfix_trouble.policy.nexthop import BadDestination
 from postfix_trouble.policy.ordering import (
     MAX_ADDRESSES,
@@ -24,6 +22,12 @@ from postfix_trouble.policy.ordering import (
     in_groups,
     shuffled,
 )
+from postfix_trouble.policy.rules import Rules
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from postfix_trouble.policy.lookups import Lookups
 
 _SMTP_PORT = 25
 

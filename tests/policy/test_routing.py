@@ -20,7 +20,6 @@ from postfix_trouble.model.relay import Destination, Relay
 from postfix_trouble.model.verdict import DSN
 from postfix_trouble.policy.answers import Alias, interpret
 from postfix_trouble.policy.hostnames import IPV4, IPV6
-from postfix_trouble.policy.lookups import Rules
 from postfix_trouble.policy.nexthop import destinations
 from postfix_trouble.policy.ordering import (
     balanced,
@@ -30,6 +29,7 @@ from postfix_trouble.policy.ordering import (
     shuffled,
 )
 from postfix_trouble.policy.routing import Servers, find_servers
+from postfix_trouble.policy.rules import Rules
 
 
 def relays(families: str) -> list[Relay]:

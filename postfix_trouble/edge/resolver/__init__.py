@@ -9,21 +9,22 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
 
 from postfix_trouble.config.kinds import ConfigError
-from postfix_trouble.config.settings import Settings
 from postfix_trouble.edge.resolver import machine
 from postfix_trouble.edge.resolver.machine import service_port
 from postfix_trouble.model.lookup import Answer, NativeAnswer, Packet, Result
 from postfix_trouble.model.relay import Destination
 from postfix_trouble.model.reply import Lost
+from postfix_trouble.model.value import TYPE_CHECKING
 from postfix_trouble.policy.hostnames import IPV4, IPV6
-from postfix_trouble.policy.lookups import Rules
 from postfix_trouble.policy.routing import Servers, find_servers
+from postfix_trouble.policy.rules import Rules
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from postfix_trouble.config.settings import Settings
     from postfix_trouble.edge.resolver.name_servers import NameServers
 
 __all__ = ["Resolver", "service_port"]

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
 
 from postfix_trouble.config.kinds import ConfigError
-from postfix_trouble.config.settings import Settings
 from postfix_trouble.model.lookup import NativeAnswer
+from postfix_trouble.model.value import TYPE_CHECKING
 from postfix_trouble.policy.hostnames import IPV4, IPV6, address_family
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from postfix_trouble.config.settings import Settings
 
 FAMILIES = {IPV4: socket.AF_INET, IPV6: socket.AF_INET6}
 

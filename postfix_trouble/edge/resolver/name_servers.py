@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable
 
 from postfix_trouble.config.kinds import ConfigError
 from postfix_trouble.config.resolv_conf import parse
 from postfix_trouble.content.dns_packet import answers, question, read, truncated
 from postfix_trouble.model.lookup import Packet
+from postfix_trouble.model.value import TYPE_CHECKING
 from postfix_trouble.policy.answers import NEXT_SERVER
 from postfix_trouble.policy.hostnames import address_family
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _DNS_PORT = 53
 
