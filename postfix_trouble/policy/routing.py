@@ -85,10 +85,15 @@ class Servers:
             self._rest = None
 
 
+def unusable(problem: DSN) -> Servers:
+    """A destination at which Postfix's client dies: none is tried after it."""
+    return Servers(failure=problem, own=True)
+
+
 def find_servers(destination: Destination, rules: Rules, lookups: Lookups) -> Servers:
     """Where to connect for a destination, or why there is nowhere to."""
     if isinstance(destination, BadDestination):
-        return Servers(failure=destination.problem)
+        return unusable(destination.problem)
     if destination.socket:
         return Servers([Relay(rules.myhostname, destination.socket, 0)])
     if not rules.families:

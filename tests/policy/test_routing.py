@@ -329,6 +329,7 @@ def test_a_destination_that_is_none() -> None:
     assert route.next() is None
     problem = "bad network port: 0 for destination: b:0"
     assert route.failure == DSN("4.3.5", problem)  # type: ignore[arg-type]
+    assert route.last_resort
 
 
 def test_a_numeric_host_is_not_asked_for() -> None:

@@ -16,9 +16,11 @@ from postfix_trouble.edge.resolver.machine import service_port
 from postfix_trouble.model.lookup import Answer, NativeAnswer, Packet, Result
 from postfix_trouble.model.relay import Destination
 from postfix_trouble.model.reply import Lost
+from postfix_trouble.model.status import EnhancedStatus
 from postfix_trouble.model.value import TYPE_CHECKING
+from postfix_trouble.model.verdict import DSN
 from postfix_trouble.policy.hostnames import IPV4, IPV6
-from postfix_trouble.policy.routing import Servers, find_servers
+from postfix_trouble.policy.routing import Servers, find_servers, unusable
 from postfix_trouble.policy.rules import Rules
 
 if TYPE_CHECKING:
@@ -69,9 +71,22 @@ class Resolver:
         self._budget = 0.0
 
     def route(self, destination: Destination) -> Servers:
-        """The servers of a destination. Raises ConfigError for wrong settings."""
+        """The servers of a destination.
+
+        A wrong setting that comes to light only here makes a destination without
+        servers (4.3.5), no exception: others may have taken part of the mail already.
+        """
+        try:
+            self._budget = self._settings.seconds("trouble_resolver_time_limit")
+            self._warn(destination)
+            return find_servers(destination, self._rules, self)
+        except ConfigError as problem:
+            reason = f"mail system configuration error: {problem}"
+            return unusable(DSN(EnhancedStatus("4.3.5"), reason))
+
+    def _warn(self, destination: Destination) -> None:
+        """Say what is likely to be a mistake."""
         settings = self._settings
-        self._budget = settings.seconds("trouble_resolver_time_limit")
         if destination.socket and settings.text("smtp_fallback_relay"):
             relays = settings.text("smtp_fallback_relay")
             self.note(
@@ -89,7 +104,6 @@ class Resolver:
                 f' "{name}_tls_wrappermode = yes", and'
                 f' "{name}_tls_security_level = encrypt" (or stronger)'
             )
-        return find_servers(destination, self._rules, self)
 
     # What policy/routing.py asks for (Lookups)
 
