@@ -63,6 +63,15 @@ def fingerprint(certificate: Path) -> str:
     return hashlib.sha256(der).digest().hex(":").upper()
 
 
+def key_digest(certificate: Path) -> str:
+    """SHA-256 of a certificate's public key, in hexadecimal digits."""
+    key = x509.load_pem_x509_certificate(certificate.read_bytes()).public_key()
+    info = key.public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    return hashlib.sha256(info).hexdigest()
+
+
 def _builder(
     subject: str, issuer: str, key: _Key, valid: tuple[datetime, datetime]
 ) -> x509.CertificateBuilder:

@@ -43,6 +43,7 @@ class DnsServer:
         reply.header.ad = 0
         if data is None:
             reply.header.rcode = dnslib.RCODE.NXDOMAIN
+            reply.header.ad = int(self._below_authentic(name))
             return bytes(reply.pack())
         if data.get("drop") or data.get(f"drop:{kind}"):
             return b""
@@ -60,6 +61,12 @@ class DnsServer:
         self._fill(reply, name, kind)
         return bytes(reply.pack())
 
+    def _below_authentic(self, name: str) -> bool:
+        """Whether the nearest parent that is there is marked as authentic."""
+        while name and name not in self.zone:
+            name = name.partition(".")[2]
+        return bool(self.zone.get(name, {}).get("ad"))
+
     def _fill(self, reply: dnslib.DNSRecord, name: str, kind: str) -> None:
         """Records, and the aliases on the way to them."""
         for _ in range(8):
@@ -75,10 +82,10 @@ class DnsServer:
 
 
 @contextmanager
-def serving(zone: Zone) -> Iterator[DnsServer]:
-    """A running server."""
+def serving(zone: Zone, host: str = "127.0.0.1", port: int = 0) -> Iterator[DnsServer]:
+    """A running server. Port 0: one that is free."""
     dns = DnsServer(zone)
-    udp, tcp = _pair()
+    udp, tcp = _pair(host, port)
     dns.address = "{}:{}".format(*udp.getsockname())
     stop, stopped = socket.socketpair()
     thread = threading.Thread(target=_serve, args=(dns, udp, tcp, stopped))
@@ -114,11 +121,11 @@ def _serve(
                     stream.write(len(reply).to_bytes(2, "big") + reply)
 
 
-def _pair() -> tuple[socket.socket, socket.socket]:
-    """UDP and TCP on one port, which the kernel picks."""
+def _pair(host: str, port: int) -> tuple[socket.socket, socket.socket]:
+    """UDP and TCP on one port, 0: which the kernel picks."""
     for _ in range(20):
         udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        udp.bind(("127.0.0.1", 0))
+        udp.bind((host, port))
         tcp = socket.socket()
         try:
             tcp.bind(udp.getsockname())

@@ -32,7 +32,7 @@ class Installation:
         self.bin = top / "bin"
         self.bin.mkdir(parents=True)
         self.packages = top / "lib" / "python3.11" / "site-packages"
-        (self.packages / "dns").mkdir(parents=True)
+        (self.packages / "scramp").mkdir(parents=True)
         self.package = self.packages / "postfix_trouble"
         self.package.mkdir()
         (self.package / "__main__.py").touch()

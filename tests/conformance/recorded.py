@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from certificates import fingerprint
+from certificates import fingerprint, key_digest
 from scripted_server import Connection, ScriptedServer
 
 HERE = Path(__file__).parent
@@ -93,6 +93,16 @@ class Placeholders:
             text = text.replace(placeholder, place)
         return text
 
+    def tlsa(self, text: str) -> str:
+        """A `3 1 1` TLSA record of a test certificate: {good}, or {good!}: wrong."""
+        fields, _, name = text.partition("{")
+        if not name:
+            return text
+        assert fields.split() == ["3", "1", "1"]
+        name = name.rstrip("}")
+        digest = key_digest(self.certificates / f"{name.rstrip('!')}.pem")
+        return fields + (digest[:-2] + "00" if name.endswith("!") else digest)
+
     def restore(self, value: Any) -> Any:
         """The opposite, for all texts in a result."""
         if isinstance(value, str):
@@ -136,7 +146,7 @@ def message(scenario: Scenario) -> bytes:
     """The message as lines that end with LF."""
     spec = scenario["message"]
     if "b64" in spec:
-        return base64.b64decode(spec["b64"])
+        return base64.b64decode(str(spec["b64"]))
     if "text" in spec:
         return str(spec["text"]).encode()
     if spec["file"] == "big.eml":
@@ -144,9 +154,21 @@ def message(scenario: Scenario) -> bytes:
         text = text.replace(b"ascii", b"big") + b"\n\n"
         line = b"line %06d of a large message, to be sure it takes many writes\n"
         return text + b"".join(line % number for number in range(12000))
-    octets = (HERE / "messages" / spec["file"]).read_bytes()
+    octets = (HERE / "messages" / str(spec["file"])).read_bytes()
     lines = int(spec.get("times", 0))
     return octets + (str(spec.get("repeat", "")).encode() + b"\n") * lines
+
+
+def zone(scenario: Scenario, places: Placeholders) -> dict[str, Mapping[str, Any]]:
+    """What the name server knows. The root is signed, for those who look."""
+    names = {
+        name.lower().rstrip("."): {
+            kind: [places.tlsa(v) for v in values] if kind == "TLSA" else values
+            for kind, values in entry.items()
+        }
+        for name, entry in scenario.get("dns", {}).items()
+    }
+    return {"": {"NS": ["ns.root.test."], "ad": True}, **names}
 
 
 def servers(scenario: Scenario, places: Placeholders) -> dict[str, ScriptedServer]:

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from name_service import NameServer
 from recorded import (
     Placeholders,
     Scenario,
@@ -16,9 +15,11 @@ from recorded import (
     needs_own_network,
     play,
     scenarios,
+    zone,
 )
 
 import private_network
+from dns_server import DnsServer, serving
 
 # Families whose subject is not built yet, each with the reason. They run all the same.
 NOT_YET: dict[str, str] = {}
@@ -28,7 +29,7 @@ QUICK = 1.0
 
 
 def _cases() -> list[object]:
-    cases = []
+    cases: list[object] = []
     for family in families():
         for scenario in scenarios(family):
             marks = []
@@ -41,9 +42,10 @@ def _cases() -> list[object]:
 
 
 @pytest.fixture(scope="session")
-def name_server(own_network: None) -> NameServer:
+def name_server(own_network: None) -> Iterator[DnsServer]:
     """The name server that /etc/resolv.conf of the own network leads to."""
-    return NameServer(private_network.NAME_SERVER)
+    with serving({}, private_network.NAME_SERVER, 53) as server:
+        yield server
 
 
 @pytest.fixture
@@ -62,6 +64,6 @@ def test_same_as_postfix(
     request: pytest.FixtureRequest,
 ) -> None:
     if needs_own_network(scenario):
-        server: NameServer = request.getfixturevalue("name_server")
-        server.zone = scenario.get("dns", {})
+        server: DnsServer = request.getfixturevalue("name_server")
+        server.zone = zone(scenario, places)
     assert play([program], scenario, places) == []

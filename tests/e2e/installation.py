@@ -13,7 +13,15 @@ from pathlib import Path
 import postfix_trouble
 
 # What `deliver` may need; the rest is for commands by hand.
-NEEDED = ("postfix_trouble", "dns", "click", "idna", "email_validator")
+NEEDED = (
+    "postfix_trouble",
+    "asn1crypto",
+    "click",
+    "dns",
+    "email_validator",
+    "idna",
+    "scramp",
+)
 
 
 def install(top: Path) -> Path:
