@@ -382,7 +382,7 @@ def test_socket_activation(run: Run, path: str) -> None:
         {"LISTEN_FDS": "1"},
         {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "many"},
     ],
-    ids=repr,
+    ids=["none", "for-another-process", "for-nobody", "not-a-number"],
 )
 def test_sockets_meant_for_others(environ: dict[str, str]) -> None:
     environ = dict(environ)
