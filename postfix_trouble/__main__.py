@@ -84,6 +84,10 @@ def by_hand(argv: list[str]) -> int:
         import site
 
         site.main()
+    if argv and argv[0] == "lmtp":
+        from postfix_trouble.frontends.lmtp import run as serve
+
+        return serve(argv[1:])
     from postfix_trouble.frontends.cli import main as run
 
     try:

@@ -53,10 +53,12 @@ class Agent:
         ended: Callable[[Outcome], None] = lambda outcome: None,
         critical: Callable[[bool], None] = lambda begun: None,
         state: State | None = None,
+        abandoned: Callable[[], bool] = lambda: False,
     ) -> None:
         """`left`: seconds that are left for the whole request. `critical`: is told
         when the dot goes out, and when the reply to it is in. `state`: where refused
-        log-ins and tokens are remembered."""
+        log-ins and tokens are remembered. `abandoned`: nobody wants to know any more,
+        so the message must not be ended."""
         self.settings = settings
         self.request = request
         self.message = message
@@ -66,6 +68,7 @@ class Agent:
         self.ended = ended
         self.critical = critical
         self.state = state
+        self.abandoned = abandoned
         self._tables: dict[str, Any] = {}
         self._resolver: Any = None
 

@@ -81,7 +81,7 @@ class Server:
             Pause: self._pause,
             Pending: lambda step: connection.pending(),
             Hangup: lambda step: connection.drop(),
-            Note: lambda step: agent.note(step.text),
+            Note: lambda step: self._agent.note(step.text),
         }
 
     def play(self, step: Step) -> Answer:
@@ -108,7 +108,21 @@ class Server:
     def _limit(self, phase: Phase) -> float:
         return self._agent.settings.seconds(_LIMITS[phase])
 
+    def adopt(self, agent: Agent) -> None:
+        """Serve another request over the same connection."""
+        self._agent = agent
+        self._connection.start_over(agent.left)
+
+    def farewell(self) -> None:
+        """Nobody needs the connection any more."""
+        self._connection.queue(b"QUIT")
+        self._connection.hang_up()
+
     def _send(self, step: Send) -> None:
+        if b"." in step.lines and self._agent.abandoned():
+            # Whoever gave us the message will give it to us again.
+            self._connection.drop()
+            return
         for line in step.lines:
             self._connection.queue(line)
 

@@ -41,7 +41,7 @@ class Settings:
         system_hostname: str = "",
     ) -> None:
         self._given = {**values, **overrides}
-        self._lmtp = lmtp
+        self.lmtp = lmtp
         self._system_hostname = system_hostname or "localhost"
         self._known: dict[tuple[str, Callable[..., object]], object] = {}
         for name, value in overrides.items():
@@ -104,11 +104,11 @@ class Settings:
                     raise ConfigError(name, f"{name} = {value}: {reason}")
 
     def _is_ours(self, name: str) -> bool:
-        other = "smtp_" if self._lmtp else "lmtp_"
+        other = "smtp_" if self.lmtp else "lmtp_"
         return not name.startswith(other)
 
     def _name(self, name: str) -> str:
-        return lmtp_name(name) if self._lmtp else name
+        return lmtp_name(name) if self.lmtp else name
 
     def _value(self, name: str, convert: Callable[[str, str, Parameter], _T]) -> _T:
         name = self._name(name)

@@ -60,6 +60,11 @@ class TimeLimits:
         self._end = 0.0
         self._phase = ""
 
+    def start_over(self, left: Callable[[], float]) -> None:
+        """The time is that of another request."""
+        self._left = left
+        self._phase = ""
+
     def arm(self, phase: str, limit: float) -> None:
         """Enter a phase. The same phase again goes on with what is left of it."""
         self._limit = limit
@@ -138,6 +143,8 @@ class Connection(smtplib.SMTP):
     def flush(self) -> Lost | None:
         """Write what is queued. It is dropped if that fails."""
         data, self._queue, self._queued = b"".join(self._queue), [], 0
+        if self.sock is None:
+            return Lost.EOF
         for start in range(0, len(data), _WRITE):
             try:
                 self.send(data[start : start + _WRITE])
@@ -219,6 +226,12 @@ class Connection(smtplib.SMTP):
         return bool(select.select([self.sock], [], [], 0)[0])
 
     # --- the rest
+
+    def start_over(self, left: Callable[[], float]) -> None:
+        """Another request goes over this connection; its transcript is its own."""
+        self.limits.start_over(left)
+        self.transcript = []
+        self._reader.garbage = False
 
     @property
     def garbage(self) -> bool:

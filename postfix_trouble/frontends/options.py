@@ -77,7 +77,16 @@ OPTIONS = (
     Option("-v", "", "Log the dialogue too."),
 )
 
-_BY_NAME = {option.name: option for option in OPTIONS}
+_SHARED = ("--nexthop", "--lmtp", "-o", "--config", "--state-directory", "--log-file")
+LMTP_OPTIONS = (
+    Option(
+        "--listen",
+        "unix:PATH|inet:HOST:PORT",
+        "Listen there; default: serve the connection on descriptor 0.",
+    ),
+    Option("--connections", "COUNT", "Serve at most so many clients at once (100)."),
+    *(option for option in OPTIONS if option.name in _SHARED),
+)
 
 
 class UsageError(Exception):
@@ -126,9 +135,10 @@ def _split_orcpt(text: str, name: str) -> tuple[str, str]:
     return _split_pair(text, name)
 
 
-def read(argv: list[str]) -> CommandLine:
+def read(argv: list[str], table: tuple[Option, ...] = OPTIONS) -> CommandLine:
     """Take a command line apart. Raises UsageError."""
     line = CommandLine()
+    known = {option.name: option for option in table}
     rest = list(reversed(argv))
     while rest:
         word = rest.pop()
@@ -137,17 +147,19 @@ def read(argv: list[str]) -> CommandLine:
         if not word.startswith("-") or word == "-":
             rest.append(word)
             break
-        _option(line, word, rest)
+        _option(line, known, word, rest)
     line.recipients = list(reversed(rest))
     return line
 
 
-def _option(line: CommandLine, word: str, rest: list[str]) -> None:
+def _option(
+    line: CommandLine, known: dict[str, Option], word: str, rest: list[str]
+) -> None:
     name, equals, value = word.partition("=")
     if not word.startswith("--"):
         # -o NAME=VALUE, -oNAME=VALUE
         name, equals, value = word[:2], word[2:], word[2:]
-    option = _BY_NAME.get(name)
+    option = known.get(name)
     if option is None:
         raise UsageError(f"no such option: {name}")
     if not option.metavar:

@@ -1,0 +1,87 @@
+"""`postfix-trouble lmtp`: the door for a process that stays.
+
+lmtp(8) speaks to us, over a socket of ours or through spawn(8), and gets one reply for
+each recipient: what pipe(8) can't pass on (different outcomes, NOTIFY, ENVID) comes
+through here. Same engine, same policy; connections to next hops are kept as smtp(8)
+keeps them, and destinations in trouble are remembered while we live.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from postfix_trouble.config.settings import ConfigError
+from postfix_trouble.edge import listener, lmtp_server
+from postfix_trouble.edge.maillog import MailLog
+from postfix_trouble.frontends import command, options
+from postfix_trouble.frontends.lmtp_door import Door
+from postfix_trouble.model.sysexits import EX_CONFIG, EX_OK, EX_TEMPFAIL
+
+if TYPE_CHECKING:
+    import socket
+
+    from postfix_trouble.config.settings import Settings
+    from postfix_trouble.frontends.options import CommandLine
+
+# Clients that are served at once.
+_MOST = 100
+
+
+def run(argv: list[str]) -> int:
+    """Serve as the arguments after `lmtp` say. Returns the exit code."""
+    connection: socket.socket | None = None
+    log = MailLog("postfix-trouble")
+    try:
+        line = options.read(argv, options.LMTP_OPTIONS)
+        log = MailLog("postfix-trouble", line.value("--log-file"))
+        listeners = listener.inherited(os.environ)
+        if not listeners and not line.switch("--listen"):
+            # Before anything can be written to descriptors 1 and 2.
+            connection = listener.take_descriptor_0()
+        settings = _settings(line)
+        log = MailLog(settings.text("syslog_name"), line.value("--log-file"))
+        if line.switch("--listen"):
+            listeners.append(listener.listen(line.value("--listen")))
+        most = int(line.value("--connections") or _MOST)
+    except (options.UsageError, ConfigError, OSError, ValueError) as problem:
+        return _refuse(log, connection, problem)
+    stop = listener.Stop()
+    stop.on_signals()
+    door = Door(settings, log, nexthop=line.value("--nexthop"))
+
+    def serve(client: socket.socket) -> None:
+        lmtp_server.serve(
+            client,
+            door.client().deliver,
+            hostname=settings.text("myhostname"),
+            stop=stop,
+            note=log.write,
+        )
+
+    with door:
+        if connection is not None:
+            serve(connection)
+        else:
+            listener.accept_all(listeners, serve, stop, most=most, note=log.write)
+    return EX_OK
+
+
+def _settings(line: CommandLine) -> Settings:
+    if line.recipients:
+        raise options.UsageError(f"no such argument: {line.recipients[0]}")
+    settings = command.read_settings(line)
+    settings.refuse_unsupported()
+    return settings
+
+
+def _refuse(log: MailLog, connection: socket.socket | None, problem: Exception) -> int:
+    """Say why there is no service: to a client that it should try again."""
+    text = f"fatal: {problem}"
+    log.write(text)
+    if connection is not None:
+        with connection:
+            connection.sendall(b"421 4.3.5 Mail system configuration error\r\n")
+        return EX_TEMPFAIL
+    os.write(2, f"postfix-trouble lmtp: {text}\n".encode("utf-8", "replace"))
+    return EX_CONFIG

@@ -1,0 +1,235 @@
+"""What the LMTP door does with a message: route it, deliver it, answer for each."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING
+
+from postfix_trouble.agent import deliver_request
+from postfix_trouble.edge.message import Message
+from postfix_trouble.frontends.connections import Connections, PooledAgent
+from postfix_trouble.frontends.suspensions import Suspensions
+from postfix_trouble.model.failure import TableError
+from postfix_trouble.model.status import EnhancedStatus
+from postfix_trouble.model.value import Value
+from postfix_trouble.model.verdict import DSN, Disposition, Outcome, Report
+from postfix_trouble.reports import lmtp as lmtp_report
+from postfix_trouble.reports.log import delivery_record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from postfix_trouble.config.settings import Settings
+    from postfix_trouble.edge.lmtp_server import Transaction
+    from postfix_trouble.edge.maillog import MailLog
+    from postfix_trouble.edge.state import State
+    from postfix_trouble.model.envelope import DeliveryRequest, Recipient
+
+# Seconds. lmtp(8) waits lmtp_data_done_timeout (600s) for the replies; if it gave up
+# while we deliver, it would have the message delivered once more.
+DEADLINE = 540.0
+# Destinations of one message that are served at the same time.
+_AT_ONCE = 5
+
+
+class _Part(Value):
+    """The recipients of a message that go to one destination."""
+
+    nexthop: str
+    recipients: tuple[Recipient, ...]
+
+
+class Door:
+    """What all clients share."""
+
+    def __init__(self, settings: Settings, log: MailLog, *, nexthop: str) -> None:
+        """`nexthop`: for all mail; empty: relayhost, or else the recipient's domain."""
+        self.settings = settings
+        self.log = log
+        self.nexthop = nexthop or settings.text("relayhost")
+        self.connections = Connections(settings)
+        self.state = self._open_state()
+        self.suspensions = Suspensions(
+            settings.seconds("trouble_destination_retry_time"), self.state
+        )
+
+    def _open_state(self) -> State | None:
+        directory = self.settings.text("trouble_state_directory")
+        if not directory:
+            return None
+        from postfix_trouble.edge.state import State, StateProblem
+
+        state = State.open(directory, self.log.write)
+        if isinstance(state, StateProblem):
+            self.log.write(f"warning: {state.text}")
+            return None
+        return state
+
+    def __enter__(self) -> Door:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.connections.close()
+        if self.state is not None:
+            self.state.close()
+
+    def client(self) -> Client:
+        """Somebody to serve one client."""
+        return Client(self)
+
+
+class Client:
+    """One client's messages, one after the other."""
+
+    def __init__(self, door: Door) -> None:
+        self._door = door
+        # When the last message was done: one that follows soon is part of a stream.
+        self._last = float("-inf")
+
+    def deliver(
+        self, transaction: Transaction, client_gone: Callable[[], bool]
+    ) -> Sequence[tuple[bytes, ...]]:
+        """Deliver one message. The reply for each recipient, in their order."""
+        idle = self._door.settings.seconds("smtp_connection_cache_time_limit")
+        busy = time.monotonic() - self._last < idle
+        delivery = _Delivery(self._door, transaction, client_gone, busy)
+        outcomes = delivery.run()
+        self._last = time.monotonic()
+        return [lmtp_report.reply(outcome) for outcome in outcomes]
+
+
+class _Delivery:
+    """One message on its way to its destinations."""
+
+    def __init__(
+        self,
+        door: Door,
+        transaction: Transaction,
+        client_gone: Callable[[], bool],
+        busy: bool,
+    ) -> None:
+        self._door = door
+        self._client_gone = client_gone
+        self._busy = busy
+        deadline = min(DEADLINE, door.settings.seconds("trouble_deadline"))
+        self._end = time.monotonic() + deadline
+        self._message = _message(transaction)
+        request = transaction.request
+        received = self._message.received()
+        self._request = request._replace(
+            encoding=request.encoding or self._message.encoding,
+            utf8_header=request.smtputf8 and self._message.utf8_header,
+            age=max(0.0, time.time() - received) if received else 0.0,
+            lmtp=door.settings.lmtp,
+            queue_id=request.queue_id or "NOQUEUE",
+        )
+
+    def run(self) -> list[Outcome]:
+        """Deliver to all destinations, several at the same time. Outcomes in order."""
+        parts = _parts(self._request, self._door.nexthop)
+        found: list[Outcome] = []
+        try:
+            if len(parts) == 1:
+                found += self._part(parts[0])
+            else:
+                from concurrent.futures import ThreadPoolExecutor
+
+                with ThreadPoolExecutor(min(len(parts), _AT_ONCE)) as pool:
+                    for outcomes in pool.map(self._part, parts):
+                        found += outcomes
+        finally:
+            self._message.close()
+        return sorted(found, key=lambda end: end.recipient.position)
+
+    def _part(self, part: _Part) -> tuple[Outcome, ...]:
+        """Deliver to one destination. What goes wrong with us puts the mail off."""
+        request = self._request._replace(
+            nexthop=part.nexthop, recipients=part.recipients
+        )
+        try:
+            return self._attempt(request).outcomes
+        except TableError as problem:
+            self._note(str(problem))
+            why = DSN(EnhancedStatus("4.3.0"), f"table look-up error: {problem}")
+        except Exception as bug:  # noqa: BLE001  the other parts may be delivered
+            self._note(f"internal error: {type(bug).__name__}: {bug}")
+            why = DSN(EnhancedStatus("4.3.0"), "internal error, see the log")
+        return _put_off(request, why)
+
+    def _attempt(self, request: DeliveryRequest) -> Report:
+        door = self._door
+        standing = door.suspensions.check(request.nexthop)
+        if standing is not None:
+            outcomes = _put_off(request, standing)
+            for outcome in outcomes:
+                self._ended(outcome)
+            return Report(request, outcomes, suspended=True)
+        with door.connections.use(request.nexthop, self._busy) as wanted:
+            agent = PooledAgent(
+                door.settings,
+                request,
+                self._message,
+                left=lambda: self._end - time.monotonic(),
+                note=self._note,
+                ended=self._ended,
+                state=door.state,
+                connections=door.connections,
+                wanted=wanted,
+                abandoned=self._client_gone,
+            )
+            report = deliver_request(agent)
+        door.suspensions.remember(report)
+        if any(server.errors for server in report.servers):
+            from postfix_trouble.frontends.postmaster import tell
+
+            tell(
+                report,
+                door.settings,
+                door.state,
+                self._note,
+                by_mail=True,
+                verbose=False,
+            )
+        return report
+
+    def _note(self, text: str) -> None:
+        self._door.log.write(f"{self._request.queue_id}: {text}")
+
+    def _ended(self, outcome: Outcome) -> None:
+        settings = self._door.settings
+        external = settings.text("info_log_address_format") == "external"
+        resolution = settings.integer("delay_logging_resolution_limit")
+        self._door.log.write(
+            delivery_record(
+                self._request.queue_id,
+                outcome,
+                external=external,
+                resolution=resolution,
+            )
+        )
+
+
+def _message(transaction: Transaction) -> Message:
+    """The spooled message. It has a descriptor only if it is large."""
+    spool = transaction.message
+    try:
+        return Message([], os.dup(spool.fileno()))
+    except OSError:
+        return Message.from_bytes(spool.read())
+
+
+def _parts(request: DeliveryRequest, nexthop: str) -> list[_Part]:
+    """Recipients by destination, in the order in which the destinations appear."""
+    groups: dict[str, list[Recipient]] = {}
+    for recipient in request.recipients:
+        domain = recipient.address.rpartition("@")[2].lower()
+        groups.setdefault(nexthop or domain or "localhost", []).append(recipient)
+    return [_Part(where, tuple(who)) for where, who in groups.items()]
+
+
+def _put_off(request: DeliveryRequest, why: DSN) -> tuple[Outcome, ...]:
+    return tuple(
+        Outcome(recipient, Disposition.DEFERRED, why, action="delayed")
+        for recipient in request.recipients
+    )
