@@ -8,6 +8,7 @@ from postfix_trouble.agent.server import Server
 from postfix_trouble.edge import wire
 from postfix_trouble.engine import delivery
 from postfix_trouble.model.failure import TableError
+from postfix_trouble.model.reply import Lost
 from postfix_trouble.model.value import TYPE_CHECKING
 from postfix_trouble.model.verdict import DSN
 from postfix_trouble.policy import nexthop
@@ -136,9 +137,24 @@ class Agent:
         if self._resolver is None:
             from postfix_trouble.edge.resolver import Resolver
 
-            self._resolver = Resolver(self.settings, self.left, self.note)
+            wanted = self.settings.text("smtp_dns_reply_filter")
+            self._resolver = Resolver(
+                self.settings,
+                self.left,
+                self.note,
+                lmtp=self.request.lmtp,
+                search_filter=self._filter_record if wanted else None,
+            )
         route: Route = self._resolver.route(destination)
         return route
+
+    def _filter_record(self, record: str) -> str | Lost | None:
+        """smtp_dns_reply_filter: what is to be done with a resource record."""
+        try:
+            return self.find("smtp_dns_reply_filter", record)
+        except TableError as problem:
+            self.note(str(problem))
+            return Lost.DATA
 
     def tls_policy(self, destination: Destination, relay: Relay) -> TlsPolicy | DSN:
         """The TLS policy for a server, or why it must be passed over."""

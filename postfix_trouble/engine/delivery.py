@@ -136,7 +136,8 @@ class _Visit:
             else:
                 # Not even asked for: the next server may cost a look-up.
                 relay = None
-        return self.last or route.last_resort
+        # Whether others may follow can cost look-ups; with nobody left it is no matter.
+        return self.last or not self.attempt.unmarked or route.last_resort
 
     def _limit_reached(self) -> bool:
         """No server follows, whether there is one or not."""
