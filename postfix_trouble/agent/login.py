@@ -29,7 +29,7 @@ def log_in(
     """Log in, in one try. `exchange` sends a line and reads the reply."""
     settings = agent.settings
     options = sasl.options(settings, step.tls)
-    left = sasl.usable(step.mechanisms, options.mechanisms)
+    left = sasl.usable(step.mechanisms, options.mechanisms, _in_table)
     problem = sasl.offer_problem(" ".join(step.mechanisms), left, relay.namaddrport)
     if problem:
         agent.note(f"warning: {problem}")
@@ -47,8 +47,16 @@ def log_in(
         relay,
         options,
         cache=_cache(agent),
+        in_table=_in_table,
         program="lmtp" if agent.request.lmtp else "smtp",
     )
+
+
+def _in_table(item: str, word: str) -> bool:
+    """Whether a table or file of smtp_sasl_mechanism_filter has a word."""
+    from postfix_trouble.edge.tables import match_list
+
+    return match_list((item,), word, "smtp_sasl_mechanism_filter")
 
 
 def _token(agent: Agent, command: str, username: str, relay: Relay) -> str | None:

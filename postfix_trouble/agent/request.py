@@ -91,7 +91,9 @@ class Agent:
             if spec:
                 from postfix_trouble.edge.tables import open_maps
 
-                maps = open_maps(spec, parameter)
+                # Passwords in a file that others may read are no secret any more.
+                secret = parameter == "smtp_sasl_password_maps"
+                maps = open_maps(spec, parameter, secret=secret)
             self._tables[parameter] = maps
         return self._tables[parameter]
 
@@ -106,8 +108,32 @@ class Agent:
         maps = self.maps("smtp_generic_maps")
         if maps is None:
             return address
-        found: str | None = maps.find_address(address)
-        return address if found is None else found
+        from postfix_trouble.edge.tables import is_local
+
+        settings = self.settings
+        extended = settings.words("propagate_unmatched_extensions")
+        found: str = maps.map_address(
+            address,
+            delimiters=settings.text("recipient_delimiter"),
+            is_local=is_local(settings),
+            propagate="generic" in extended,
+            origin=settings.text("myorigin"),
+        )
+        return found
+
+    def _find_sender(self, address: str) -> str | None:
+        """What the password tables have for a sender, in any of its forms."""
+        maps = self.maps("smtp_sasl_password_maps")
+        if maps is None:
+            return None
+        from postfix_trouble.edge.tables import is_local
+
+        found: str | None = maps.find_address(
+            address,
+            delimiters=self.settings.text("recipient_delimiter"),
+            is_local=is_local(self.settings),
+        )
+        return found
 
     def stages(self, seven_bit: bool) -> Stages | None:
         """What is to be done to the message on its way; None if nothing is."""
@@ -183,7 +209,12 @@ class Agent:
         from postfix_trouble.policy import sasl
 
         return sasl.credentials(
-            self.settings, destination, relay, self.request.sender, self.find
+            self.settings,
+            destination,
+            relay,
+            self.request.sender,
+            self.find,
+            find_sender=self._find_sender,
         )
 
     def keeps(self, destination: Destination, relay: Relay, use: int) -> bool:
