@@ -14,14 +14,13 @@ Test = Callable[[str], Sequence[str] | None]
 class Rule:
     """A pattern with its result, or the start or the end of a block."""
 
-    __slots__ = ("end", "is_block", "negated", "result", "test")
+    __slots__ = ("end", "is_block", "result", "test")
 
     def __init__(
-        self, test: Test | None, negated: bool, is_block: bool, result: list[str | int]
+        self, test: Test | None, is_block: bool, result: list[str | int]
     ) -> None:
         # None: the end of a block.
         self.test = test
-        self.negated = negated
         self.is_block = is_block
         # Texts, and numbers of what the pattern caught.
         self.result = result
@@ -36,27 +35,32 @@ class RuleError(ValueError):
 class PatternTable:
     """The rules of one table."""
 
-    def __init__(self, rules: list[Rule], warnings: list[str]) -> None:
+    def __init__(
+        self, rules: list[Rule], warnings: list[str], addresses_only: bool
+    ) -> None:
         self._rules = rules
+        # Nothing else is a key at all, not even for a negated rule.
+        self._addresses_only = addresses_only
         # As Postfix logs them; each rule that is named there is passed over.
         self.warnings = warnings
 
     def find(self, key: str) -> str | None:
         """The result of the first rule that matches."""
         at = 0
+        if self._addresses_only and not _is_address(key):
+            return None
         while at < len(self._rules):
             rule = self._rules[at]
             at += 1
             if rule.test is None:
                 continue
             caught = rule.test(key)
-            if (caught is not None) is rule.negated:
+            if caught is None:
                 at = rule.end if rule.is_block else at
             elif not rule.is_block:
                 parts = rule.result
                 return "".join(
-                    part if isinstance(part, str) else (caught or ())[part]
-                    for part in parts
+                    part if isinstance(part, str) else caught[part] for part in parts
                 )
         return None
 
@@ -87,7 +91,7 @@ def parse(lines: Iterable[tuple[int, str]], place: str, kind: str) -> PatternTab
     for rule in blocks:
         rule.end = len(rules)
         warnings.append(f"{place}: IF has no matching ENDIF")
-    return PatternTable(rules, warnings)
+    return PatternTable(rules, warnings, kind == "cidr")
 
 
 def _keyword(line: str) -> str:
@@ -108,7 +112,7 @@ def _negation(line: str) -> tuple[bool, str]:
 def _regular_rule(line: str, kind: str) -> Rule:
     word = _keyword(line)
     if word == "endif":
-        return Rule(None, False, False, [])
+        return Rule(None, False, [])
     if not word and line[:1].isalnum():
         raise RuleError("ignoring unrecognized request")
     negated, rest = _negation(line[len(word) :])
@@ -116,9 +120,7 @@ def _regular_rule(line: str, kind: str) -> Rule:
     known = "imx" if kind == "regexp" else "imsxAEUX"
     if wrong := flags.strip(known):
         raise RuleError(f'unknown {kind} option "{wrong[0]}": skipping this rule')
-    pattern = (posix if kind == "regexp" else perl)(
-        _as_bytes(expression) if kind == "regexp" else expression, flags
-    )
+    pattern = (posix if kind == "regexp" else perl)(_as_bytes(expression), flags)
     parts = [] if word else _template(result)
     numbers = [part for part in parts if isinstance(part, int)]
     if numbers and negated:
@@ -127,20 +129,17 @@ def _regular_rule(line: str, kind: str) -> Rule:
     if numbers and not 1 <= min(numbers) <= max(numbers) <= pattern.groups:
         raise RuleError("out of range replacement index: skipping this rule")
 
-    def by_bytes(key: str) -> Sequence[str] | None:
+    def test(key: str) -> Sequence[str] | None:
         match = pattern.search(_as_bytes(key))
+        if negated:
+            return None if match else ()
         return match and ["", *map(_from_bytes, match.groups(""))]
 
-    def by_letters(key: str) -> Sequence[str] | None:
-        match = pattern.search(key)
-        return match and ["", *match.groups("")]
-
-    test = by_bytes if kind == "regexp" else by_letters
-    return Rule(test, negated, word == "if", parts)
+    return Rule(test, word == "if", parts)
 
 
 def _as_bytes(text: str) -> str:
-    """One letter for each byte: what the C library's regexec(3) sees."""
+    """One letter for each byte: what Postfix has the two libraries work on."""
     return text.encode("utf-8", "surrogateescape").decode("latin-1")
 
 
@@ -203,19 +202,19 @@ def _in_name(letter: str) -> bool:
 def _cidr_rule(line: str) -> Rule:
     word = _keyword(line)
     if word == "endif":
-        return Rule(None, False, False, [])
+        return Rule(None, False, [])
     negated, rest = _negation(line[len(word) :])
     pattern = rest
     for blank in BLANKS:
         pattern = pattern.partition(blank)[0]
     result = rest[len(pattern) :].strip(BLANKS)
-    test = _network_test(pattern)
+    test = _network_test(pattern, negated)
     if not word and not result:
         raise RuleError("no lookup result: skipping this rule")
-    return Rule(test, negated, word == "if", [] if word else [result])
+    return Rule(test, word == "if", [] if word else [result])
 
 
-def _network_test(pattern: str) -> Test:
+def _network_test(pattern: str, negated: bool) -> Test:
     import ipaddress
 
     address, slash, length = pattern.partition("/")
@@ -231,12 +230,22 @@ def _network_test(pattern: str) -> Test:
         raise RuleError(problem) from None
 
     def test(key: str) -> Sequence[str] | None:
-        try:
-            return () if ipaddress.ip_address(key) in network else None
-        except ValueError:
-            return None
+        candidate = ipaddress.ip_address(key)
+        # Of the other family: does not match, negated or not.
+        other = candidate.version != network.version
+        return None if other or (candidate in network) is negated else ()
 
     return test
+
+
+def _is_address(key: str) -> bool:
+    import ipaddress
+
+    try:
+        ipaddress.ip_address(key)
+    except ValueError:
+        return False
+    return "%" not in key
 
 
 __all__ = ["PatternTable", "UntranslatableError", "parse"]

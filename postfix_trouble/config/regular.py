@@ -147,6 +147,9 @@ class _Translation:
         special = _PERL_ESCAPES if self._perl else _POSIX_ESCAPES
         if letter in special and letter:
             self._add(special[letter])
+            if letter not in "wWsS":
+                # Engines differ on repeated assertions.
+                self._atom = -1
         elif letter and letter in "123456789":
             more = self._source[self._at : self._at + 1]
             if int(letter) > self._groups or (self._perl and more.isdigit()):

@@ -20,8 +20,9 @@ def fold(key: str) -> str:
 def text_table(text: str, path: str) -> tuple[dict[str, str], list[str]]:
     """The entries of a file as postmap(1) reads it, and what it would warn of.
 
-    A key ends at the first blank outside of double quotes, which stay part of it. Of
-    two entries with one key the first counts.
+    A key ends at the first blank that is neither in double quotes nor follows a
+    backslash; quotes and backslashes stay part of it. Of two
+    entries with one key the first counts.
     """
     entries: dict[str, str] = {}
     warnings: list[str] = []
@@ -53,7 +54,7 @@ def _end_of_key(line: str) -> int:
         letter = line[at]
         if letter == '"':
             quoted = not quoted
-        elif letter == "\\" and quoted:
+        elif letter == "\\":
             at += 1
         elif letter in BLANKS and not quoted:
             return at

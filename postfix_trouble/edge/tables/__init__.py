@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from postfix_trouble.edge.tables.kinds import TableError
-from postfix_trouble.edge.tables.maps import Maps, match_list, open_maps
+from postfix_trouble.edge.tables.maps import Maps, is_local, match_list, open_maps
+from postfix_trouble.model.failure import TableError
 
-__all__ = ["Maps", "TableError", "match_list", "open_maps"]
+__all__ = ["Maps", "TableError", "is_local", "match_list", "open_maps"]

@@ -15,7 +15,7 @@ from postfix_trouble.config.text_table import (
     numbered,
     text_table,
 )
-from postfix_trouble.edge.tables.kinds import TableError
+from postfix_trouble.edge.tables.kinds import TableProblem, shown
 
 if TYPE_CHECKING:
     from postfix_trouble.config.pattern_table import PatternTable
@@ -25,29 +25,29 @@ SIZE_LIMIT = 100_000_000
 
 
 def read_text(path: str, secret: bool = False) -> str:
-    """A whole file. Raises TableError, also for a secret that others may read."""
+    """A whole file. Raises TableProblem, also for a secret that others may read."""
     try:
         with open(path, "rb") as file:
             status = os.fstat(file.fileno())
             if secret:
                 refuse_open_to_others(path, status)
             if not stat.S_ISREG(status.st_mode):
-                raise TableError(f"open {path}: not a regular file")
+                raise TableProblem(f"open {path}: not a regular file")
             if status.st_size > SIZE_LIMIT:
-                raise TableError(f"open {path}: larger than {SIZE_LIMIT} bytes")
+                raise TableProblem(f"open {path}: larger than {SIZE_LIMIT} bytes")
             return file.read().decode("utf-8", "surrogateescape")
     except OSError as error:
-        raise TableError(f"open {path}: {error.strerror}") from None
+        raise TableProblem(f"open {path}: {error.strerror}") from None
 
 
 def refuse_open_to_others(path: str, status: os.stat_result | None = None) -> None:
-    """Raise TableError when more than owner and group may read a file."""
+    """Raise TableProblem when more than owner and group may read a file."""
     try:
         mode = (status or os.stat(path)).st_mode
     except OSError as error:
-        raise TableError(f"open {path}: {error.strerror}") from None
+        raise TableProblem(f"open {path}: {error.strerror}") from None
     if mode & stat.S_IROTH:
-        raise TableError(
+        raise TableProblem(
             f"{path} holds passwords, but anyone can read it; run: chmod o= {path}"
         )
 
@@ -121,7 +121,7 @@ def open_inline(name: str) -> FixedTable:
     try:
         return FixedTable(inline_table(name), last_counts=True)
     except SyntaxProblem as problem:
-        raise TableError(str(problem)) from None
+        raise TableProblem(str(problem)) from None
 
 
 def open_rules(kind: str, name: str, secret: bool) -> tuple[RuleTable, list[str]]:
@@ -137,6 +137,6 @@ def open_rules(kind: str, name: str, secret: bool) -> tuple[RuleTable, list[str]
         try:
             lines = iter(numbered(inline_lines(name)))
         except SyntaxProblem as problem:
-            raise TableError(str(problem)) from None
-    table = parse(lines, f"{kind} map {name}", kind)
+            raise TableProblem(str(problem)) from None
+    table = parse(lines, shown(f"{kind} map:{name}").replace(":", " ", 1), kind)
     return RuleTable(table), table.warnings

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Protocol
 
 
-class TableError(Exception):
-    """A look-up could not be made, or gave nothing that can be used.
+class TableProblem(Exception):
+    """Why one table can't be searched. Becomes a TableError in Maps."""
 
-    Always soft: what was asked for may well be in the table. One line, which starts
-    with the name of the parameter once it has left Maps.
-    """
+
+def shown(spec: str) -> str:
+    """A table's type:name for messages: what is in braces may be a password."""
+    kind, _, name = spec.partition(":")
+    return f"{kind}:{{...}}" if name.lstrip().startswith("{") else spec
 
 
 class Table(Protocol):
@@ -20,5 +22,5 @@ class Table(Protocol):
     fixed: bool
 
     def find(self, key: str, fold: bool) -> str | None:
-        """The value of a key, None if there is none. Raises TableError."""
+        """The value of a key, None if there is none. Raises TableProblem."""
         ...

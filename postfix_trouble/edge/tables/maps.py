@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from postfix_trouble.config.kinds import split_words
-from postfix_trouble.config.matching import address_keys, domain_keys, external
+from postfix_trouble.config.matching import (
+    address_keys,
+    domain_keys,
+    external,
+    mapped_address,
+)
 from postfix_trouble.config.matching import match_list as match_words
 from postfix_trouble.config.text_table import SyntaxProblem, between_braces, table_names
 from postfix_trouble.edge.tables import files
-from postfix_trouble.edge.tables.kinds import Table, TableError
+from postfix_trouble.edge.tables.kinds import Table, TableProblem, shown
+from postfix_trouble.model.failure import TableError
 
 POSTMAP = "/usr/sbin/postmap"
+
+
+if TYPE_CHECKING:
+    from postfix_trouble.config.settings import Settings
 
 
 class Maps:
@@ -49,14 +60,43 @@ class Maps:
         *,
         delimiters: str = "",
         is_local: Callable[[str], bool] = lambda _domain: False,
-    ) -> tuple[str, str] | None:
-        """The value for an address in internal form, and the extension that is left.
+    ) -> str | None:
+        """The value for an address in internal form.
 
         The keys are those of mail_addr_find(3): user+ext@domain, user@domain, for a
         local domain user+ext and user, then @domain; tables of patterns see the first
         only. Local parts that need quotes are looked up with, then without them. Case
         does not count. Raises TableError.
         """
+        found = self._find_address(address, delimiters, is_local)
+        return found[0] if found else None
+
+    def map_address(
+        self,
+        address: str,
+        *,
+        delimiters: str = "",
+        is_local: Callable[[str], bool] = lambda _domain: False,
+        propagate: bool = False,
+        origin: str = "",
+    ) -> str:
+        """What smtp_generic_maps make of an address; itself if they don't have it.
+
+        In and out in internal form. `propagate`: an address extension that the key
+        leaves out is put back. `origin` completes a result without a domain. Raises
+        TableError.
+        """
+        found = self._find_address(address, delimiters, is_local)
+        if found is None:
+            return address
+        value, extension = found
+        kept = extension if propagate else ""
+        return mapped_address(address, value, kept, origin)
+
+    def _find_address(
+        self, address: str, delimiters: str, is_local: Callable[[str], bool]
+    ) -> tuple[str, str] | None:
+        """The value, and the extension that its key leaves out."""
         for key in address_keys(address, delimiters, is_local) if self else ():
             for form in dict.fromkeys((external(key.text), key.text)):
                 value = self._find(form, fold=True, patterns=key.whole)
@@ -80,11 +120,12 @@ class Maps:
                 table = self._tables.get(spec) or self._opener.open(spec)
                 self._tables[spec] = table
                 value = table.find(key, fold) if patterns or table.fixed else None
-            except TableError as error:
-                raise TableError(f"{self._parameter}: {spec}: {error}") from None
+            except TableProblem as problem:
+                text = f"{shown(spec)}: {problem}"
+                raise TableError(self._parameter, text) from None
             if value == "":
-                problem = f"lookup of {key} returns an empty string result"
-                raise TableError(f"{self._parameter} {problem}")
+                text = f"lookup of {key} returns an empty string result"
+                raise TableError(self._parameter, text)
             if value is not None:
                 return value
         return None
@@ -102,11 +143,11 @@ class _Opener:
     def open(self, spec: str) -> Table:
         kind, colon, name = spec.partition(":")
         if not (colon and name and kind.replace("_", "").isalnum()):
-            raise TableError('expecting "type:name" form')
+            raise TableProblem('expecting "type:name" form')
         try:
             return self._open(kind, name)
         except SyntaxProblem as problem:
-            raise TableError(str(problem)) from None
+            raise TableProblem(str(problem)) from None
 
     def _open(self, kind: str, name: str) -> Table:
         if kind == "texthash":
@@ -132,7 +173,7 @@ class _Opener:
         if kind == "environ":
             return files.EnvironmentTable()
         if kind == "fail":
-            raise TableError("error as asked for")
+            raise TableProblem("error as asked for")
         return self._through_postmap(kind, name)
 
     def _through_postmap(self, kind: str, name: str) -> Table:
@@ -171,7 +212,7 @@ def _open_socketmap(name: str) -> Table:
     host, _, port = address.rpartition(":")
     if kind == "inet" and colon and host and port and table:
         return SocketMapTable((host.strip("[]"), port), table)
-    raise TableError("expecting socketmap:inet:host:port:name or unix:path:name")
+    raise TableProblem("expecting socketmap:inet:host:port:name or unix:path:name")
 
 
 class _PipeTable:
@@ -186,7 +227,7 @@ class _PipeTable:
         for table in self._tables:
             value = table.find(key, fold)
             if value == "":
-                raise TableError("an empty result within a pipemap")
+                raise TableProblem("an empty result within a pipemap")
             if value is None:
                 return None
             key = value
@@ -204,7 +245,7 @@ class _UnionTable:
     def find(self, key: str, fold: bool) -> str | None:
         values = [table.find(key, fold) for table in self._tables]
         if "" in values:
-            raise TableError("an empty result within a unionmap")
+            raise TableProblem("an empty result within a unionmap")
         return ",".join(value for value in values if value) or None
 
 
@@ -242,6 +283,21 @@ def open_maps(
     )
 
 
+def is_local(settings: Settings) -> Callable[[str], bool]:
+    """Whether mail for a domain is delivered on this machine (resolve_local(3)).
+
+    For the keys of addresses. Address literals count as not local: which addresses are
+    ours is not asked here. The function raises TableError.
+    """
+
+    def is_local_domain(domain: str) -> bool:
+        if domain.lower() == settings.text("myorigin").lower():
+            return True
+        return match_list(settings.words("mydestination"), domain, "mydestination")
+
+    return is_local_domain
+
+
 def match_list(words: Iterable[str], subject: str, parameter: str) -> bool:
     """Whether a list such as smtp_sasl_mechanism_filter names `subject`.
 
@@ -254,7 +310,7 @@ def match_list(words: Iterable[str], subject: str, parameter: str) -> bool:
     def read_file(path: str) -> str:
         try:
             return files.read_text(path)
-        except TableError as error:
-            raise TableError(f"{parameter}: {error}") from None
+        except TableProblem as problem:
+            raise TableError(parameter, str(problem)) from None
 
     return match_words(words, subject, find_table, read_file)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from postfix_trouble.edge.tables.files import refuse_open_to_others
-from postfix_trouble.edge.tables.kinds import TableError
+from postfix_trouble.edge.tables.kinds import TableProblem, shown
 
 # Seconds.
 POSTMAP_TIME_LIMIT = 10.0
@@ -56,10 +56,12 @@ class PostmapTable:
             )
         except OSError as error:
             problem = f"{command[0]}: {error.strerror}"
-            raise TableError(f"{problem}; it is needed for {self._spec}") from None
+            raise TableProblem(
+                f"{problem}; it is needed for {shown(self._spec)}"
+            ) from None
         except subprocess.TimeoutExpired:
             problem = f"no answer from {command[0]} within {POSTMAP_TIME_LIMIT:.0f}s"
-            raise TableError(problem) from None
+            raise TableProblem(problem) from None
         return self._value(key, done.returncode, done.stdout, done.stderr)
 
     def _value(self, key: str, status: int, output: bytes, errors: bytes) -> str | None:
@@ -68,11 +70,11 @@ class PostmapTable:
         serious = [line for line in lines if ": warning: " not in line]
         if status not in (0, 1) or serious:
             said = (serious or lines or [f"exit status {status}"])[-1]
-            raise TableError(said[:200])
+            raise TableProblem(said.replace(self._spec, shown(self._spec))[:200])
         text = os.fsdecode(output)
         if not text:
             return None
         start = f"{key}\t"
         if not text.startswith(start):
-            raise TableError(f"unexpected answer from {self._command[0]}")
+            raise TableProblem(f"unexpected answer from {self._command[0]}")
         return text[len(start) :].removesuffix("\n")

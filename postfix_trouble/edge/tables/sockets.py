@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Protocol
 
 from postfix_trouble.config.text_table import fold as fold_case
-from postfix_trouble.edge.tables.kinds import TableError
+from postfix_trouble.edge.tables.kinds import TableProblem
 
 if TYPE_CHECKING:
     import socket
@@ -56,7 +56,7 @@ class _Connection:
     def until(self, end: bytes, limit: int) -> bytes:
         while end not in self._buffer:
             if len(self._buffer) > limit:
-                raise TableError(f"{_shown(self._address)}: reply is too long")
+                raise TableProblem(f"{_shown(self._address)}: reply is too long")
             self._more()
         found, _, self._buffer = self._buffer.partition(end)
         return found
@@ -131,8 +131,8 @@ class SocketTable:
         except OSError as error:
             self.close()
             problem = error.strerror or str(error) or "timed out"
-            raise TableError(f"{_shown(self._address)}: {problem}") from None
-        except TableError:
+            raise TableProblem(f"{_shown(self._address)}: {problem}") from None
+        except TableProblem:
             self.close()
             raise
 
@@ -169,10 +169,10 @@ class SocketMapTable(SocketTable):
         stream.ask(b"%d:%s," % (len(request), request))
         size = stream.until(b":", 10)
         if not size.isdigit() or int(size) > SIZE_LIMIT:
-            raise TableError("socketmap server sent a malformed or too long reply")
+            raise TableProblem("socketmap server sent a malformed or too long reply")
         reply = stream.exactly(int(size) + 1)
         if reply[-1:] != b",":
-            raise TableError("socketmap server sent a malformed reply")
+            raise TableProblem("socketmap server sent a malformed reply")
         word, _, data = reply[:-1].partition(b" ")
         if word == b"OK":
             return data.decode("utf-8", "surrogateescape")
@@ -185,7 +185,7 @@ class SocketMapTable(SocketTable):
         }
         kind = kinds.get(word, "unexpected reply")
         said = data.decode("utf-8", "replace")[:100]
-        raise TableError(f"socketmap server: {kind}: {said}")
+        raise TableProblem(f"socketmap server: {kind}: {said}")
 
 
 class TcpTable(SocketTable):
@@ -205,7 +205,7 @@ class TcpTable(SocketTable):
         text = _unquoted(data.lstrip())
         if code == b"200":
             return text.decode("utf-8", "surrogateescape")
-        raise TableError(f"tcp server: {text.decode('utf-8', 'replace')[:100]}")
+        raise TableProblem(f"tcp server: {text.decode('utf-8', 'replace')[:100]}")
 
 
 def _unquoted(data: bytes) -> bytes:
@@ -215,4 +215,4 @@ def _unquoted(data: bytes) -> bytes:
             bytes.fromhex(part[:2].decode("ascii")) + part[2:] for part in parts
         )
     except ValueError:
-        raise TableError("tcp server sent a malformed reply") from None
+        raise TableProblem("tcp server sent a malformed reply") from None
