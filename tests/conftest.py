@@ -61,17 +61,17 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say on the last lines what was not shown."""
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Say on the very last lines what was not shown."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None or hasattr(config, "workerinput"):
+        return
     reasons: dict[str, int] = {}
-    for report in terminalreporter.stats.get("skipped", []):
+    for report in reporter.stats.get("skipped", []):
         reason = str(report.longrepr[2] if report.longrepr else "")
         reasons[reason] = reasons.get(reason, 0) + 1
     for reason, count in reasons.items():
-        terminalreporter.write_line(
-            f"!!! NOT SHOWN: {count} tests skipped: {reason.removeprefix('Skipped: ')}",
-            red=True,
-            bold=True,
-        )
+        text = f"NOT SHOWN: {count} tests skipped: {reason.removeprefix('Skipped: ')}"
+        reporter.write_line(f"!!! {text}", red=True, bold=True)
     if reasons and os.environ.get(SKIP_NOTHING):
-        terminalreporter.write_line("!!! skipped tests count as failed here", red=True)
+        reporter.write_line("!!! a skipped test counts as failed here", red=True)
