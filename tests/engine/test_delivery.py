@@ -69,6 +69,15 @@ HOSTS: list[Any] = [
     # A complete session protects the destination.
     ("soft, gone", [SOFT, GONE], {}, "deferred 4.4.2 h2", "h1 h2", 1, ""),
     ("soft, busy", [SOFT, BUSY], {}, "deferred 4.3.2 h2", "h1 h2", 1, ""),
+    (
+        "no complete session: the connection broke",
+        [{"body": Lost.EOF, "dot": "451 4.3.0 x"}, GONE],
+        {},
+        "deferred 4.4.2 h2",
+        "h1 h2",
+        1,
+        "4.4.2",
+    ),
     ("lost, busy", [AWAY, BUSY], {}, "deferred 4.3.2 h2", "h1 h2", 1, "4.3.2"),
     # Limits.
     (
@@ -470,6 +479,7 @@ def test_who_is_finished_needs_no_plaintext() -> None:
     server = {"ehlo": [piped, ehlo("PIPELINING")], "rcpt": NO, "data": Lost.EOF}
     done = run(Place([[server, {}]]), tls=MAY, age=300.0)
     assert (done.end, len(done.outside.connects)) == ("bounced 5.1.1 h1", 1)
+    assert done.report.skipped == ()
 
 
 def test_lost_in_the_clear_is_no_reason_for_plaintext() -> None:

@@ -117,8 +117,8 @@ def test_what_was_offered_in_the_clear_is_forgotten() -> None:
 
 
 def test_helo_is_possible_again_after_starttls() -> None:
-    server = offers(ehlo=[ehlo("STARTTLS"), "500 no"])
-    done = run(server, tls=MAY)
+    server = offers(ehlo=[ehlo("STARTTLS", "PIPELINING", "SIZE 1"), "500 no"])
+    done = run(server, tls=MAY, size=2)
     assert done.sequence.startswith("EHLO | STARTTLS | EHLO | HELO | MAIL")
 
 

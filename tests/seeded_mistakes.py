@@ -1,0 +1,326 @@
+"""Mistakes that somebody could make in the heart of the program, one at a time.
+
+Each is an edit to a copy of the package. The tests named with it have to notice:
+tests/policy/test_seeded_mistakes.py holds them to that. As a script this prints, for
+each mistake, whether they did.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+PACKAGE = Path(__file__).parent.parent / "postfix_trouble"
+# Children at a time.
+PARALLEL = 2
+
+
+class Mistake(NamedTuple):
+    """An edit: in this file, this text becomes that one."""
+
+    file: str
+    text: str
+    becomes: str
+
+
+TESTS = {
+    "policy/trouble.py": ("policy/test_trouble.py",),
+    "policy/replies.py": ("policy/test_replies.py",),
+    "engine/attempt.py": ("engine/test_attempt.py", "engine/test_delivery.py"),
+    "engine/delivery.py": ("engine/test_delivery.py", "engine/test_reuse.py"),
+    "engine/handshake.py": (
+        "engine/test_session.py",
+        "engine/test_session_security.py",
+        "engine/test_delivery.py",
+    ),
+    "engine/transaction.py": ("engine/test_transaction.py", "engine/test_delivery.py"),
+    "engine/session.py": ("engine/test_delivery.py", "engine/test_session.py"),
+}
+
+MISTAKES = [
+    # --- the decision
+    Mistake(
+        "policy/trouble.py",
+        "if soft_here and not now.final_server:",
+        "if soft and not now.final_server:",
+    ),
+    Mistake(
+        "policy/trouble.py",
+        "if soft_here and not now.final_server:",
+        "if soft_here:",
+    ),
+    Mistake(
+        "policy/trouble.py",
+        "return Action.DEFER if soft else Action.BOUNCE",
+        "return Action.DEFER if soft_here else Action.BOUNCE",
+    ),
+    Mistake(
+        "policy/trouble.py",
+        "return Action.DEFER if soft else Action.BOUNCE",
+        "return Action.DEFER",
+    ),
+    Mistake("policy/trouble.py", "and why.status.hard and not now.final_server", ""),
+    Mistake("policy/trouble.py", " and finish and not now.complete", " and finish"),
+    Mistake(
+        "policy/trouble.py",
+        "Fail.THROTTLE in flags and finish",
+        "finish",
+    ),
+    Mistake("policy/trouble.py", "(Fail.THROTTLE | Fail.DONT_CACHE)", "Fail.THROTTLE"),
+    Mistake(
+        "policy/trouble.py",
+        "return misc_fail(now, Fail.THROTTLE, reply, reason)",
+        "return misc_fail(now, Fail.NONE, reply, reason)",
+    ),
+    Mistake(
+        "policy/trouble.py",
+        "return misc_fail(now, Fail.NONE, reply, reason)",
+        "return misc_fail(now, Fail.THROTTLE, reply, reason)",
+    ),
+    # --- the report
+    Mistake(
+        "policy/trouble.py",
+        "if not (status.soft or status.hard):",
+        "if reply.klass not in (4, 5):",
+    ),
+    Mistake("policy/trouble.py", "500 <= code <= 509", "500 <= code < 509"),
+    Mistake("policy/trouble.py", "500 <= code <= 509", "500 <= code <= 510"),
+    Mistake("policy/trouble.py", " or code == 555", ""),
+    Mistake("policy/trouble.py", "code < 400 or", "code <= 400 or"),
+    Mistake("policy/trouble.py", "code > 599", "code >= 599"),
+    Mistake(
+        "policy/trouble.py",
+        "retry = lost is not Lost.DATA and now.plaintext_fallback",
+        "retry = now.plaintext_fallback",
+    ),
+    Mistake(
+        "policy/trouble.py",
+        '"4.3.0" if lost is Lost.DATA else "4.4.2"',
+        '"4.4.2"',
+    ),
+    # --- the end of a recipient
+    Mistake("policy/trouble.py", "    if why.status.hard:\n", "    if False:\n"),
+    Mistake(
+        "policy/trouble.py",
+        "why._replace(status=why.status.softened())",
+        "why",
+    ),
+    Mistake(
+        "policy/trouble.py",
+        "    if fallback:\n        return why._replace(status=local)",
+        '    if fallback:\n        return why._replace(reason="")',
+    ),
+    Mistake("policy/trouble.py", "        self.deliver_done = now\n", "        pass\n"),
+    Mistake(
+        "policy/trouble.py",
+        "if self.setup_done is None:\n            self.setup_done = now",
+        "self.setup_done = now",
+    ),
+    # --- replies
+    Mistake("policy/replies.py", 'if klass not in "245":', 'if klass not in "2345":'),
+    Mistake("policy/replies.py", "said is not None and said[0] == klass", "said"),
+    Mistake("policy/replies.py", "self._garbled = self.garbage = True", "pass"),
+    Mistake("policy/replies.py", "if self._stored < self._limit:", "if True:"),
+    Mistake("policy/replies.py", 'line = line.partition(b"\\0")[0]', "pass"),
+    Mistake("policy/replies.py", "return self.consumed > REPLY_LIMIT", "return False"),
+    # --- the books
+    Mistake(
+        "engine/attempt.py",
+        "if self.unmarked:\n            raise",
+        "if 0:\n            raise",
+    ),
+    Mistake(
+        "engine/attempt.py",
+        "sorted(self._kept, key=lambda rcpt: rcpt.position)",
+        "self._kept",
+    ),
+    Mistake(
+        "engine/attempt.py", "verdict.throttle and put_off and", "verdict.throttle and"
+    ),
+    Mistake("engine/attempt.py", 'relay.namaddrport if relay else "none"', '"none"'),
+    Mistake(
+        "engine/attempt.py",
+        "            self.skip(verdict.dsn.reason)\n            self._kept += ",
+        "            self._kept += ",
+    ),
+    Mistake(
+        "engine/attempt.py",
+        "if verdict.action is Action.DEFER\n",
+        "if verdict.action is Action.BOUNCE\n",
+    ),
+    # --- hosts
+    Mistake(
+        "engine/delivery.py",
+        "0 < addresses <= self.addresses",
+        "0 < addresses < self.addresses",
+    ),
+    Mistake(
+        "engine/delivery.py",
+        "0 < sessions <= self.sessions",
+        "0 < sessions < self.sessions",
+    ),
+    Mistake(
+        "engine/delivery.py",
+        "return self.last or self.route.last_resort\n",
+        "return True\n",
+    ),
+    Mistake(
+        "engine/delivery.py",
+        " or not self.attempt.unmarked or route.last_resort\n",
+        " or not self.attempt.unmarked\n",
+    ),
+    Mistake(
+        "engine/delivery.py", "policy = policy._replace(level=TlsLevel.NONE)", "pass"
+    ),
+    Mistake("engine/delivery.py", "self.sessions -= counted", "pass"),
+    Mistake("engine/delivery.py", "self.addresses -= 1", "pass"),
+    Mistake("engine/delivery.py", "elif self.attempt.unmarked and not", "elif not"),
+    Mistake("engine/delivery.py", "complete=attempt.complete,", ""),
+    Mistake(
+        "engine/delivery.py",
+        "and not lmtp and first == relayhost",
+        "and first == relayhost",
+    ),
+    # --- the dialogue
+    Mistake(
+        "engine/handshake.py",
+        "session.lmtp or reply.code == 421",
+        "session.lmtp or reply.klass == 4",
+    ),
+    Mistake(
+        "engine/handshake.py",
+        "reply = reply._replace(status=reply.status.softened())\n        _refused",
+        "_refused",
+    ),
+    Mistake(
+        "engine/handshake.py",
+        'status = "5.4.6" if session.relay.best',
+        'status = "5.4.6" if True',
+    ),
+    Mistake(
+        "engine/handshake.py",
+        "return (yield from _introduce(session, esmtp=True))",
+        "return (yield from _log_in(session))",
+    ),
+    Mistake(
+        "engine/handshake.py",
+        "if session.lmtp or session.destination.port != 25:",
+        "if session.lmtp:",
+    ),
+    Mistake(
+        "engine/handshake.py",
+        "session.capabilities = capabilities.Capabilities()",
+        "pass",
+    ),
+    Mistake(
+        "engine/transaction.py", "return course.sender_rejected\n", "return False\n"
+    ),
+    Mistake(
+        "engine/transaction.py",
+        "Phase.DATA and not course.accepted",
+        "Phase.DATA and False",
+    ),
+    Mistake("engine/transaction.py", "data.klass == 3", "data.code == 354"),
+    Mistake(
+        "engine/transaction.py",
+        "if reply.klass != 3 and course.accepted:",
+        "if reply.klass != 3:",
+    ),
+    Mistake(
+        "engine/transaction.py",
+        "len(accepted) if session.lmtp and accepted else 1",
+        "len(accepted)",
+    ),
+    Mistake("engine/transaction.py", "0 < limit < size", "0 < limit <= size"),
+    Mistake(
+        "engine/transaction.py",
+        "session.attempt.complete |= alive",
+        "session.attempt.complete = True",
+    ),
+    Mistake(
+        "engine/transaction.py", "Lost.EOF if phase is Phase.BODY else reply", "reply"
+    ),
+    Mistake(
+        "engine/transaction.py",
+        "if course.sender_rejected:\n            return course",
+        "if False:\n            return course",
+    ),
+    Mistake("engine/transaction.py", "size > _WINDOW", "size > 100 * _WINDOW"),
+    Mistake("engine/session.py", "now = now._replace(final_server=False)\n", "pass\n"),
+    Mistake("engine/session.py", "and bool(self.attempt.unmarked)\n", "\n"),
+    Mistake(
+        "engine/session.py", "            self.tls is not None\n", "            True\n"
+    ),
+]
+
+
+def seed(mistake: Mistake, directory: Path) -> None:
+    """Copy the package to a directory, with one mistake in it."""
+    passed_over = shutil.ignore_patterns(".*_cache")
+    shutil.copytree(PACKAGE, directory / PACKAGE.name, ignore=passed_over)
+    file = directory / PACKAGE.name / mistake.file
+    source = file.read_text()
+    if source.count(mistake.text) != 1:
+        raise LookupError(f"not once in {mistake.file}: {mistake.text!r}")
+    file.write_text(source.replace(mistake.text, mistake.becomes))
+
+
+def noticed(mistake: Mistake) -> bool:
+    """Whether the tests fail with this mistake. For a process of its own."""
+    import pytest
+
+    tests = [f"tests/{name}" for name in TESTS[mistake.file]]
+    with tempfile.TemporaryDirectory() as directory:
+        seed(mistake, Path(directory))
+        sys.path.insert(0, directory)
+        sys.dont_write_bytecode = True
+        plain = ["-x", "-q", "-p", "no:cacheprovider", "-W", "ignore"]
+        code = pytest.main([*plain, *tests])
+        import postfix_trouble
+
+        where = str(postfix_trouble.__file__)
+        assert where.startswith(directory), where
+    return code == pytest.ExitCode.TESTS_FAILED
+
+
+def main() -> None:
+    """Print a line for each mistake: its number, and whether it was noticed."""
+    # What all children need is loaded once; the package itself is not.
+    import hypothesis.strategies
+    import pytest  # noqa: F401
+
+    import certificates  # noqa: F401
+
+    assert hypothesis.strategies
+    assert "postfix_trouble" not in sys.modules
+    running: dict[int, int] = {}
+    for number, mistake in enumerate(MISTAKES):
+        if len(running) >= PARALLEL:
+            _report(running)
+        child = os.fork()
+        if not child:
+            silence = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(silence, 1)
+            os.dup2(silence, 2)
+            try:
+                os._exit(0 if noticed(mistake) else 1)
+            except BaseException:  # noqa: BLE001  a child must not go on in the loop
+                os._exit(2)
+        running[child] = number
+    while running:
+        _report(running)
+
+
+def _report(running: dict[int, int]) -> None:
+    child, status = os.wait()
+    word = {0: "noticed", 1: "missed"}.get(os.waitstatus_to_exitcode(status), "broken")
+    print(running.pop(child), word, flush=True)
+
+
+if __name__ == "__main__":
+    os.chdir(PACKAGE.parent)
+    main()
