@@ -10,11 +10,11 @@ from __future__ import annotations
 import binascii
 import os
 import re
-from typing import TYPE_CHECKING, NamedTuple
 
 from postfix_trouble.model.reply import Lost, Reply
 from postfix_trouble.model.status import EnhancedStatus
 from postfix_trouble.model.steps import Authenticated, AuthFailed
+from postfix_trouble.model.value import TYPE_CHECKING, Value
 from postfix_trouble.model.verdict import DSN
 from postfix_trouble.policy import sasl
 from postfix_trouble.policy.secrets import Concealer, exposure
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 _INDEXES = ("", ".db", ".lmdb", ".cdb", ".dir", ".pag")
 
 
-class Cache(NamedTuple):
+class Cache(Value):
     """Log-ins that servers refused with 535, if they are remembered."""
 
     # Key to status and text, None if nothing is known.

@@ -11,8 +11,8 @@ import binascii
 import os
 import signal
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple
 
+from postfix_trouble.model.value import TYPE_CHECKING, Value
 from postfix_trouble.policy.secrets import Concealer
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ TIME_LIMIT = 10.0
 _COMPLAINTS = 10
 
 
-class Store(NamedTuple):
+class Store(Value):
     """A place for tokens between requests."""
 
     # Key to token, empty if there is none or it has expired.

@@ -8,8 +8,8 @@ X509_check_host(3) with the flags that Postfix sets.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, NamedTuple
 
+from postfix_trouble.model.value import TYPE_CHECKING, Value
 from postfix_trouble.policy.hostnames import address_family, idn_to_ascii
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _DNS_NAME, _IP_ADDRESS = 0x82, 0x87
 _LONG = 256
 
 
-class Certificate(NamedTuple):
+class Certificate(Value):
     """The parts of a certificate that matter to us."""
 
     der: bytes

@@ -10,33 +10,20 @@ After Postfix smtp_sasl_glue.c. The rules for a client of ours:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
-
 from postfix_trouble.model.status import EnhancedStatus
+from postfix_trouble.model.value import TYPE_CHECKING, Value
 from postfix_trouble.model.verdict import DSN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from postfix_trouble.config.settings import Settings
     from postfix_trouble.model.relay import Destination, Relay
     from postfix_trouble.model.steps import AuthFailed
     from postfix_trouble.model.tls import TlsFacts
 
     # Parameter that names the tables, key, whether to fold its case.
     Find = Callable[[str, str, bool], str | None]
-
-
-class Settings(Protocol):
-    """As much of the configuration as is asked for here."""
-
-    def text(self, name: str) -> str:
-        """Value of a parameter, expanded."""
-
-    def flag(self, name: str) -> bool:
-        """Value of a boolean parameter."""
-
-    def words(self, name: str) -> tuple[str, ...]:
-        """Items of a list parameter."""
 
 
 # --- credentials --------------------------------------------------------------------
@@ -98,7 +85,7 @@ def credentials(
 # --- the mechanism ------------------------------------------------------------------
 
 
-class Mechanism(NamedTuple):
+class Mechanism(Value):
     """What a mechanism is worth, as Cyrus SASL describes it to itself."""
 
     # Words of smtp_sasl_security_options that it satisfies.
@@ -126,7 +113,7 @@ MECHANISMS = {
 }
 
 
-class Options(NamedTuple):
+class Options(Value):
     """How logging in is to be done over this connection."""
 
     # smtp_sasl_..._security_options: what a mechanism must satisfy.

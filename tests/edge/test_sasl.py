@@ -296,7 +296,8 @@ def test_a_refused_password_is_not_sent_again() -> None:
     cache = sasl.Cache(
         known.get, lambda key, status, text: known.update({key: (status, text)})
     )
-    log_in(Server("454 4.7.0 later"), "PLAIN", cache=cache)
+    for text in ("454 4.7.0 later", "550 5.7.1 no", WELCOME):
+        log_in(Server(text), "PLAIN", cache=cache)
     assert not known
     log_in(Server("535 5.7.8 no"), "PLAIN", cache=cache)
     silent = Server()

@@ -307,6 +307,25 @@ def test_chains(tmp_path: Path, kind: str) -> None:
     assert not facts_of(tmp_path, "short", NAMED, values).trusted
 
 
+def test_weak_chains_will_do_only_where_nobody_is_checked(tmp_path: Path) -> None:
+    for name in ("root", "leaf"):
+        made, key = issue(name, "ecdsa", authority=True)
+        write(tmp_path, name, key, made)
+    # The library for the other certificates doesn't sign with SHA-1 any more.
+    request = "openssl req -new -key leaf-key.pem -subj /CN=mx.secure.test"
+    sign = "openssl x509 -req -sha1 -CA root.pem -CAkey root-key.pem -set_serial 7"
+    script = f"{request} | {sign} -days 99 -out leaf.pem"
+    subprocess.run(script, shell=True, cwd=tmp_path, check=True, capture_output=True)
+    context = Context(ssl.PROTOCOL_TLS_SERVER)
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    context.load_cert_chain(tmp_path / "leaf.pem", tmp_path / "leaf-key.pem")
+    values = {"smtp_tls_CAfile": f"{tmp_path}/root.pem", "smtp_tls_loglevel": "1"}
+    for policy, trusted in ((MAY, True), (NAMED, False)):
+        found, _ = meet(context, policy, values)
+        assert isinstance(found, TlsFacts)
+        assert found.trusted is trusted
+
+
 # --- trust anchors ------------------------------------------------------------------
 
 

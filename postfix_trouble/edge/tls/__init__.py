@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import TYPE_CHECKING, Any
 
 from postfix_trouble.edge.tls import trust
 from postfix_trouble.model.status import EnhancedStatus
 from postfix_trouble.model.steps import HandshakeFailed
 from postfix_trouble.model.tls import TlsFacts, TlsLevel
+from postfix_trouble.model.value import TYPE_CHECKING
 from postfix_trouble.model.verdict import DSN
 from postfix_trouble.policy import certificate as certificates
 from postfix_trouble.policy import tls_offer
@@ -24,6 +24,7 @@ from postfix_trouble.policy.secrets import exposure
 if TYPE_CHECKING:
     import socket
     import ssl
+    from typing import Any
 
     from postfix_trouble.config.settings import Settings
     from postfix_trouble.model.relay import Destination, Relay

@@ -14,13 +14,14 @@ not of mail servers, and takes tens of milliseconds to load.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
 
 from postfix_trouble.model.tls import TlsLevel
+from postfix_trouble.model.value import TYPE_CHECKING
 from postfix_trouble.policy import certificate as certificates
 
 if TYPE_CHECKING:
     import ssl
+    from typing import Any
 
     from postfix_trouble.config.settings import Settings
     from postfix_trouble.model.tls import TlsPolicy
