@@ -7,6 +7,7 @@ import time
 from postfix_trouble.agent.server import Server
 from postfix_trouble.edge import wire
 from postfix_trouble.engine import delivery
+from postfix_trouble.engine.session import Session
 from postfix_trouble.model.failure import TableError
 from postfix_trouble.model.reply import Lost
 from postfix_trouble.model.value import TYPE_CHECKING
@@ -55,11 +56,13 @@ class Agent:
         critical: Callable[[bool], None] = lambda begun: None,
         state: State | None = None,
         abandoned: Callable[[], bool] = lambda: False,
+        said: Callable[[str, str], None] | None = None,
     ) -> None:
         """`left`: seconds that are left for the whole request. `critical`: is told
         when the dot goes out, and when the reply to it is in. `state`: where refused
         log-ins and tokens are remembered. `abandoned`: nobody wants to know any more,
-        so the message must not be ended."""
+        so the message must not be ended. `said`: is told of each line of the dialogue
+        (direction and text, secrets masked) when it comes or goes."""
         self.settings = settings
         self.request = request
         self.message = message
@@ -70,6 +73,7 @@ class Agent:
         self.critical = critical
         self.state = state
         self.abandoned = abandoned
+        self.said = said
         self._tables: dict[str, Any] = {}
         self._resolver: Any = None
 
@@ -263,6 +267,7 @@ class Agent:
             utf8=self.settings.flag("smtputf8_enable"),
             reply_filter=reply_filter,
             note=self.note,
+            said=self.said,
         )
         return Server(self, connection, destination, tls)
 
@@ -270,8 +275,13 @@ class Agent:
         return self.find("smtp_reply_filter", line, fold=True)
 
 
-def deliver_request(agent: Agent) -> Report:
-    """Deliver one request: find its servers, try them, and say how it ended."""
+def deliver_request(
+    agent: Agent, session_type: Callable[..., Session] = Session
+) -> Report:
+    """Deliver one request: find its servers, try them, and say how it ended.
+
+    `session_type`: makes the sessions, where somebody wants to look on.
+    """
     settings, request = agent.settings, agent.request
     destinations = nexthop.destinations(
         request.nexthop,
@@ -282,5 +292,10 @@ def deliver_request(agent: Agent) -> Report:
         service_port=wire.service_port,
     )
     return delivery.deliver(
-        request, destinations, settings, agent, agent.status_filter()
+        request,
+        destinations,
+        settings,
+        agent,
+        agent.status_filter(),
+        session_type=session_type,
     )

@@ -41,6 +41,10 @@ if TYPE_CHECKING:
 # Bytes per write: a limit of time for each is a limit for a slow but steady receiver.
 _WRITE = 65536
 
+# Bytes of transcript that are kept (a line counts for 64 more): a server that sends
+# nothing but line ends must not fill the memory with them.
+_TRANSCRIPT = 4 << 20
+
 
 class TimeLimits:
     """How long one wait may last (seconds).
@@ -98,12 +102,16 @@ class Connection(smtplib.SMTP):
         utf8: bool = True,
         reply_filter: Callable[[str], str | None] | None = None,
         note: Callable[[str], None] = lambda text: None,
+        said: Callable[[str, str], None] | None = None,
     ) -> None:
+        """`said` is told of each line of the transcript when it comes or goes."""
         super().__init__(local_hostname="localhost")
         self.sock: socket.socket | None = sock
         self.relay = relay
         self.limits = limits
         self.transcript: list[tuple[str, str]] = []
+        self._room = _TRANSCRIPT
+        self._said = said
         # What is said now is not for the transcript.
         self.secret = False
         self._queue: list[bytes] = []
@@ -231,6 +239,7 @@ class Connection(smtplib.SMTP):
         """Another request goes over this connection; its transcript is its own."""
         self.limits.start_over(left)
         self.transcript = []
+        self._room = _TRANSCRIPT
         self._reader.garbage = False
 
     @property
@@ -262,7 +271,11 @@ class Connection(smtplib.SMTP):
     def _record(self, direction: str, line: str) -> None:
         if self.secret:
             line = _hidden(direction, line)
-        self.transcript.append((direction, line))
+        if self._room > 0:
+            self._room -= len(line) + 64
+            self.transcript.append((direction, line))
+        if self._said is not None:
+            self._said(direction, line)
 
 
 def _hidden(direction: str, line: str) -> str:

@@ -35,11 +35,15 @@ def deliver(
     settings: Settings,
     outside: Surroundings,
     status_filter: Callable[[str], str | None] | None = None,
+    *,
+    session_type: Callable[..., Session] = Session,
 ) -> Report:
     """Try to deliver to every recipient; there is an outcome for each in the report.
 
     `destinations` is a DSN when the nexthop could not be understood. `status_filter`
-    is smtp_delivery_status_filter. Raises Panic if the books don't balance.
+    is smtp_delivery_status_filter. `session_type` makes the sessions: one that tells
+    more of itself may take the place of Session. Raises Panic if the books don't
+    balance.
     """
     appending = trouble.Appending(
         settings.flag("soft_bounce"), status_filter, outside.note
@@ -52,7 +56,9 @@ def deliver(
         destinations = ()
     for destination in destinations:
         last = destination is destinations[-1]
-        visit = _Visit(attempt, settings, outside, destination, last, servers)
+        visit = _Visit(
+            attempt, settings, outside, destination, last, servers, session_type
+        )
         if visit.run() or not attempt.unmarked:
             break
     if attempt.unmarked:
@@ -107,6 +113,7 @@ class _Visit:
         destination: Destination,
         last: bool,
         servers: list[ServerRecord],
+        session_type: Callable[..., Session],
     ) -> None:
         self.attempt = attempt
         self.settings = settings
@@ -114,6 +121,7 @@ class _Visit:
         self.destination = destination
         self.last = last
         self.servers = servers
+        self.session_type = session_type
         self.addresses = 0
         self.sessions = 0
 
@@ -224,7 +232,7 @@ class _Visit:
         return session.retry_plaintext
 
     def _session(self, relay: Relay, policy: TlsPolicy) -> Session:
-        return Session(
+        return self.session_type(
             self.attempt,
             self.settings,
             self.destination,
