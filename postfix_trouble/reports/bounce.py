@@ -12,6 +12,7 @@ from typing import NamedTuple
 from postfix_trouble.model.envelope import DeliveryRequest, Recipient
 from postfix_trouble.model.verdict import Outcome
 from postfix_trouble.policy.address import quote_local
+from postfix_trouble.reports.log import printable
 from postfix_trouble.reports.mail_system import MailSystem, date, header, wrapped
 
 # Bytes of header that are returned at most (Postfix: header_size_limit).
@@ -61,9 +62,7 @@ def build(
     copy = returned(original, size_limit, headers_only=request.ret == "hdrs")
     notification = _notification(failed, system).encode()
     status = _delivery_status(request, failed, system, arrival).encode()
-    content = b"Return-Path: <%s>\n" % quote_local(request.sender).encode(
-        "utf-8", "surrogateescape"
-    )
+    content = f"Return-Path: <{printable(quote_local(request.sender))}>\n".encode()
     content += copy.content
     parts = (
         (_notification_fields(notification), notification),

@@ -42,7 +42,7 @@ class MailSystem(NamedTuple):
         from hashlib import sha256
 
         stamp = datetime.fromtimestamp(now, UTC).strftime("%Y%m%d%H%M%S")
-        about = sha256(subject.encode("utf-8", "surrogateescape")).hexdigest()[:12]
+        about = sha256(printable(subject).encode()).hexdigest()[:12]
         unique = f"{stamp}.{queue_id}.{about}" if queue_id else f"{stamp}.{about}"
         return [
             ("Message-ID", f"<{unique}@{self.hostname}>"),

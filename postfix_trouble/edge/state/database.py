@@ -69,7 +69,9 @@ def directory_problem(directory: str) -> str:
         try:
             found = os.lstat(directory)
         except FileNotFoundError:
-            os.mkdir(directory, 0o700)
+            # Another process may be faster.
+            with suppress(FileExistsError):
+                os.mkdir(directory, 0o700)
             found = os.lstat(directory)
     except OSError as problem:
         return problem.strerror or "not usable"
@@ -142,9 +144,12 @@ class Database:
         lines = [str(line) for (line,) in damage if line != "ok"]
         mode = connection.execute("PRAGMA journal_mode").fetchone()[0]
         lines.append(f"{self._path}: version {len(SCHEMA)}, journal {mode}")
-        for table in ("ledger", "destination", "memory"):
-            rows = connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
-            lines.append(f"{table}: {rows} rows")
+        tables = connection.execute(
+            "SELECT 'ledger', count(*) FROM ledger"
+            " UNION ALL SELECT 'destination', count(*) FROM destination"
+            " UNION ALL SELECT 'memory', count(*) FROM memory"
+        )
+        lines += [f"{table}: {rows} rows" for table, rows in tables]
         return tuple(lines)
 
     def close(self) -> None:
