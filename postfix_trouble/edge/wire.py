@@ -137,12 +137,14 @@ class Connection(smtplib.SMTP):
 
         limit: seconds, smtp_data_xfer_timeout.
         """
-        lost = None
         if self._queue:
             self.limits.arm("body", limit)
             lost = self.flush()
+            if lost is not None:
+                # Nothing is left queued: what the server said before is still read.
+                return lost
         self._append(chunk)
-        return lost
+        return None
 
     def _append(self, data: bytes) -> None:
         self._queue.append(data)
