@@ -20,6 +20,11 @@ from typing import NamedTuple
 
 HERE = Path(__file__).parent
 SENDER, RECIPIENT = "sender@a.test", "recipient@b.test"
+# Every message that comes from a Postfix has one.
+RECEIVED = b"""\
+Received: by client.test (Postfix, from userid 0)
+\tid 4BENCH; Mon,  1 Jan 2024 00:00:00 +0000 (UTC)
+"""
 SIZES = {"4 KiB": 4 << 10, "1 MiB": 1 << 20}
 ROUNDS = 21
 MEASURE = "plain smtplib"
@@ -70,7 +75,7 @@ def commands(program: str, port: str) -> dict[str, list[str]]:
 
 def message(size: int) -> bytes:
     """About so many bytes of text, lines that end with LF."""
-    head = f"From: {SENDER}\nTo: {RECIPIENT}\nSubject: benchmark\n\n".encode()
+    head = RECEIVED + f"From: {SENDER}\nTo: {RECIPIENT}\nSubject: x\n\n".encode()
     line = b"All work and no play makes Jack a dull boy, says the one who measures.\n"
     return head + line * ((size - len(head)) // len(line))
 

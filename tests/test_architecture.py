@@ -154,13 +154,12 @@ def test_size_and_name(path: Path) -> None:
 # What a delivery to one server, without TLS or authentication, may load beyond what
 # the bare interpreter has. Each line is paid for by every mail.
 START_UP = {
-    "_bisect", "_collections", "_functools", "_heapq", "_operator", "_socket",
-    "_struct", "_syslog", "_random", "_sha512", "_weakrefset", "array", "bisect",
-    "calendar", "collections", "copyreg", "enum", "errno", "functools", "gc", "heapq",
-    "itertools", "keyword", "locale", "math", "operator", "random", "re", "reprlib",
-    "select", "selectors", "signal", "smtplib", "socket", "struct", "syslog", "types",
-    "typing", "_typing", "warnings", "contextlib", "_contextvars", "datetime",
-    "_datetime", "binascii", "fcntl", "pwd",
+    "__future__", "_bisect", "_collections", "_datetime", "_functools", "_locale",
+    "_operator", "_random", "_sha512", "_socket", "_sre", "_struct", "_syslog", "array",
+    "binascii", "bisect", "calendar", "collections", "copyreg", "datetime", "enum",
+    "errno", "fcntl", "functools", "gc", "itertools", "keyword", "locale", "math",
+    "operator", "random", "re", "reprlib", "select", "selectors", "signal", "smtplib",
+    "socket", "struct", "syslog", "types", "typing", "warnings",
 }  # fmt: skip
 
 LOADED = """
@@ -189,10 +188,20 @@ def loaded(argv: list[str], message: bytes, directory: Path) -> set[str]:
     return {name for name in names if roots({name}) != {NAME}}
 
 
+# As a message comes from Postfix.
+MESSAGE = b"""\
+Received: by client.test (Postfix, from userid 0)
+\tid 4SAMPLE; Mon,  1 Jan 2024 00:00:00 +0000 (UTC)
+Subject: x
+
+x
+"""
+
+
 def test_start_up(tmp_path: Path) -> None:
     with ScriptedServer() as server:
         nexthop = f"[127.0.0.1]:{server.port}"
         argv = ["deliver", "--sender", "s@a.test", "--nexthop", nexthop]
-        found = loaded([*argv, "--", "r@b.test"], b"Subject: x\n\nx\n", tmp_path)
+        found = loaded([*argv, "--", "r@b.test"], MESSAGE, tmp_path)
     assert len(server.connections[0].messages) == 1
-    assert found <= START_UP
+    assert sorted(roots(found) - START_UP) == []
