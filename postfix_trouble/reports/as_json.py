@@ -77,7 +77,7 @@ def _recipient(outcome: Outcome) -> dict[str, Any]:
         "delays": [round(part, 3) for part in outcome.delays],
     }
     if outcome.soft_bounce:
-        shown["soft_bounce"] = True
+        shown["soft_bounced"] = True
     return shown
 
 

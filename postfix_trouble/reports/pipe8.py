@@ -58,9 +58,8 @@ def exit_code(status: str) -> int:
 
 def answer(dsn: DSN) -> Exit:
     """The answer that passes on one report."""
-    return Exit(
-        exit_code(dsn.status), f"{dsn.status} {dsn.reason or 'no reason given'}"
-    )
+    reason = dsn.reason.strip(" ") or "no reason given"
+    return Exit(exit_code(dsn.status), f"{dsn.status} {reason}")
 
 
 def deferred(status: str, reason: str) -> Exit:
