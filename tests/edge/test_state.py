@@ -199,6 +199,14 @@ def test_who_has_a_damaged_file_open_can_not_harm_the_next(bench: Bench) -> None
     assert bench.open().ledger.finished(KEY) == {TWO: SENT, TWIN: SENT}
 
 
+def test_the_number_of_a_damaged_file_is_not_used_again(bench: Bench) -> None:
+    bench.directory.mkdir(0o700)
+    for name in ("state-1.sqlite", "state-2.sqlite.corrupt-5", "state-x.sqlite"):
+        (bench.directory / name).touch()
+    assert bench.open().ledger.record(KEY, {ONE: SENT}) is None
+    assert (bench.directory / "state-3.sqlite").exists()
+
+
 @pytest.mark.parametrize(
     ("version", "expected"),
     [pytest.param(99, "version 99", id="newer"), pytest.param(0, "", id="empty")],
@@ -432,6 +440,9 @@ def test_old_rows_are_forgotten_little_by_little(bench: Bench) -> None:
     ledger = bench.open().ledger
     ledger.probe(KEY, ())
     ledger.probe(KEY, [(f"{n}@b.test", 0) for n in range(3000)])
+    # Set back, the clock does not make them younger.
+    bench.now -= 400 * DAY
+    ledger.probe(KEY, ())
     for _ in range(11 * DAY // 600):
         bench.now += 600
         ledger.probe(KEY, ())
