@@ -1,0 +1,331 @@
+"""A session with a server that does one thing wrong, played without a network.
+
+The real scripts (handshake, transaction) and with them the real policy, against a
+server that says yes to everything but at one stage. What Postfix would do about a
+reply is found out by doing it; there is no second copy of the rules to go stale.
+"""
+
+from __future__ import annotations
+
+from postfix_trouble.config.parameters import lmtp_name
+from postfix_trouble.config.settings import Settings
+from postfix_trouble.engine.attempt import Attempt
+from postfix_trouble.engine.handshake import handshake
+from postfix_trouble.engine.session import Session
+from postfix_trouble.engine.transaction import transaction
+from postfix_trouble.model.envelope import DeliveryRequest, Recipient
+from postfix_trouble.model.relay import Destination, Relay
+from postfix_trouble.model.reply import Lost, Reply
+from postfix_trouble.model.steps import (
+    Authenticate,
+    AuthFailed,
+    HandshakeFailed,
+    Note,
+    Pending,
+    Phase,
+    Read,
+    SendBody,
+    StartTls,
+)
+from postfix_trouble.model.tls import TlsFacts, TlsLevel, TlsPolicy
+from postfix_trouble.model.value import TYPE_CHECKING, Value
+from postfix_trouble.model.verdict import DSN
+from postfix_trouble.policy import trouble
+from postfix_trouble.policy.replies import ReplyReader
+from postfix_trouble.policy.routing import Servers
+from postfix_trouble.policy.tls_level import security_level
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from postfix_trouble.engine.session import Script
+    from postfix_trouble.model.steps import Answer, Step
+    from postfix_trouble.model.verdict import Outcome, Verdict
+
+EXAMPLE = Relay("mx.example.com", "192.0.2.1", 25)
+RECIPIENT = "user@example.com"
+
+# Stages at which something can happen, in the order of a session, and the words for
+# them. All but four have the name of their Phase.
+STAGES = {
+    "lookup": "finding a server",
+    "connect": "connecting",
+    "greeting": "greeting",
+    "ehlo": "EHLO",
+    "helo": "HELO",
+    "lhlo": "LHLO",
+    "starttls": "STARTTLS",
+    "handshake": "TLS handshake",
+    "auth": "AUTH",
+    "mail": "MAIL FROM",
+    "rcpt": "RCPT TO",
+    "data": "DATA",
+    "body": "message text",
+    "dot": "end of data",
+}
+
+_TLS = TlsFacts("TLSv1.3", "TLS_AES_256_GCM_SHA384", 256, True, True)
+_YES = {
+    Phase.GREETING: "220 {host} ESMTP",
+    Phase.EHLO: "250-{host}\n250-STARTTLS\n250 AUTH PLAIN",
+    Phase.LHLO: "250-{host}\n250-STARTTLS\n250 AUTH PLAIN",
+    Phase.HELO: "250 {host}",
+    Phase.STARTTLS: "220 2.0.0 Ready to start TLS",
+    Phase.MAIL: "250 2.1.0 Ok",
+    Phase.RCPT: "250 2.1.5 Ok",
+    Phase.DATA: "354 End data with <CR><LF>.<CR><LF>",
+    Phase.DOT: "250 2.0.0 Ok: queued as SAMPLE",
+    Phase.RSET: "250 2.0.0 Ok",
+    Phase.QUIT: "221 2.0.0 Bye",
+}
+
+
+class Setting(Value):
+    """The circumstances of a rehearsal."""
+
+    # Parameters by their main.cf names, where they differ from the default.
+    values: Mapping[str, str] = {}
+    final_server: bool = False
+    lmtp: bool = False
+    relay: Relay = EXAMPLE
+    # Seconds that the message has been in the queue.
+    age: float = 0.0
+
+
+class OwnDecision(Value):
+    """The client itself gives up a session: TLS is missing, a message is too large."""
+
+    # site_fail or mesg_fail.
+    entry: str
+    status: str
+    reason: str
+
+
+class NotOffered(Value):
+    """The server does not offer TLS."""
+
+
+# What goes wrong: a reply, no reply, a failed handshake, a certificate of somebody
+# else, no TLS to be had, a decision of our own, or no connection at all.
+Happening = Reply | Lost | HandshakeFailed | TlsFacts | NotOffered | OwnDecision | DSN
+
+
+class Ending(Value):
+    """How a rehearsal ended for its one recipient."""
+
+    # Entry point of policy/trouble.py that decided; empty: nothing failed.
+    entry: str = ""
+    verdict: Verdict | None = None
+    # None: the recipient is kept for another host.
+    outcome: Outcome | None = None
+    skipped: tuple[str, ...] = ()
+    throttled: bool = False
+    # Classes of errors that the postmaster may hear of.
+    errors: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    # The same host gets another try at once, without TLS.
+    retry_plaintext: bool = False
+    # The stage was come to at all.
+    reached: bool = True
+
+
+def read_reply(text: str) -> Reply | None:
+    """What a server wrote, as the real reader of replies takes it; None if nothing."""
+    reader = ReplyReader()
+    reader.feed(text.encode("utf-8", "surrogateescape") + b"\n")
+    return reader.next()
+
+
+def rehearse(stage: str, happening: Happening, setting: Setting) -> Ending:
+    """Play a session in which something happens at a stage, and see what follows."""
+    settings = settings_for(stage, setting)
+    notes: list[str] = []
+    request = DeliveryRequest(
+        "sender@example.org",
+        (Recipient(RECIPIENT),),
+        "example.com",
+        age=setting.age,
+        lmtp=setting.lmtp,
+    )
+    appending = trouble.Appending(settings.flag("soft_bounce"))
+    attempt = Attempt(request, appending, lambda: 0.0, _nobody, notes.append)
+    if isinstance(happening, DSN):
+        return _no_session(attempt, happening, settings, setting)
+    session = _Observed(attempt, settings, setting, tls_policy(stage, settings))
+    wire = _Wire(stage, happening, setting.relay)
+    if isinstance(happening, OwnDecision):
+        decide = getattr(session, happening.entry)
+        decide(Reply.local(happening.status), happening.reason)
+        wire.reached = True
+    elif wire.play_all(handshake(session)):
+        wire.play_all(transaction(session))
+    else:
+        wire.play_all(session.quit())
+    attempt.end_session()
+    return Ending(
+        session.entry,
+        session.verdict,
+        attempt.outcomes[0] if attempt.outcomes else None,
+        tuple(attempt.skipped),
+        attempt.throttled is not None and attempt.put_off,
+        tuple(sorted(session.errors)),
+        tuple(notes + wire.notes),
+        session.retry_plaintext,
+        wire.reached,
+    )
+
+
+def settings_for(stage: str, setting: Setting) -> Settings:
+    """The settings, with what a session needs in order to come to this stage."""
+    values = dict(setting.values)
+    if stage == "auth":
+        name = "smtp_sasl_auth_enable"
+        values[lmtp_name(name) if setting.lmtp else name] = "yes"
+    return Settings(values, lmtp=setting.lmtp, system_hostname="client.example.org")
+
+
+def tls_policy(stage: str, settings: Settings) -> TlsPolicy:
+    """The level that is set; where TLS is the subject and there is none, encrypt."""
+    level = security_level(settings) or TlsLevel.NONE
+    if stage in ("starttls", "handshake"):
+        return TlsPolicy(TlsLevel.ENCRYPT if level is TlsLevel.NONE else level)
+    # Elsewhere it changes nothing but the length of the session.
+    return TlsPolicy(TlsLevel.NONE)
+
+
+def _no_session(
+    attempt: Attempt, why: DSN, settings: Settings, setting: Setting
+) -> Ending:
+    """No server could be reached, or none was found: delivery.py, before and after."""
+    # After mail that loops no other destination is tried.
+    if not (setting.final_server or Servers(failure=why).last_resort):
+        attempt.skip(why.reason)
+        return Ending(skipped=tuple(attempt.skipped))
+    left, warning = trouble.left_over(why, fallback=False, relayhost=False)
+    now = trouble.Situation(final_server=True, soft_bounce=settings.flag("soft_bounce"))
+    verdict = trouble.sess_fail(now, left)
+    attempt.fail_all(verdict, None)
+    return Ending(
+        "sess_fail",
+        verdict,
+        attempt.outcomes[0],
+        throttled=attempt.throttled is not None and attempt.put_off,
+        notes=(warning,) if warning else (),
+    )
+
+
+def _nobody(_outcome: Outcome) -> None:
+    """Nobody writes down the outcome of a rehearsal."""
+
+
+class _Observed(Session):
+    """A session that remembers who decided what."""
+
+    def __init__(
+        self, attempt: Attempt, settings: Settings, setting: Setting, tls: TlsPolicy
+    ) -> None:
+        relay = setting.relay
+        super().__init__(
+            attempt,
+            settings,
+            Destination("example.com", relay.host, relay.port),
+            relay,
+            tls,
+            final_server=lambda: setting.final_server,
+            has_password=lambda: False,
+            rewrite=lambda address: address,
+        )
+        self.entry = ""
+        self.verdict: Verdict | None = None
+
+    def note_verdict(self, verdict: Verdict) -> None:
+        # Only for one recipient is the policy asked without one of the calls below.
+        self.entry = self.entry or "rcpt_fail"
+        self.verdict = verdict
+        super().note_verdict(verdict)
+
+    def site_fail(self, reply: Reply, reason: str) -> None:
+        self.entry = "site_fail"
+        super().site_fail(reply, reason)
+
+    def mesg_fail(self, reply: Reply, reason: str) -> None:
+        self.entry = "mesg_fail"
+        super().mesg_fail(reply, reason)
+
+    def misc_fail(self, flags: trouble.Fail, reply: Reply, reason: str) -> None:
+        self.entry = "misc_fail"
+        super().misc_fail(flags, reply, reason)
+
+    def handshake_failed(self, flags: trouble.Fail, reply: Reply, reason: str) -> None:
+        self.entry = "misc_fail"
+        super().handshake_failed(flags, reply, reason)
+
+    def sess_fail(self, why: DSN) -> None:
+        self.entry = "sess_fail"
+        super().sess_fail(why)
+
+    def stream_except(self, lost: Lost, phase: Phase) -> None:
+        self.entry = "stream_except"
+        super().stream_except(lost, phase)
+
+
+class _Wire:
+    """The server: agrees to everything until the stage comes."""
+
+    def __init__(self, stage: str, happening: Happening, relay: Relay) -> None:
+        self._stage = stage
+        self._happening = happening
+        self._host = relay.host
+        self._gone = False
+        self.reached = False
+        self.notes: list[str] = []
+
+    def play_all(self, script: Script[bool] | Script[None]) -> bool:
+        """Carry out a script; what it returns."""
+        answer = None
+        try:
+            while True:
+                answer = self._play(script.send(answer))
+        except StopIteration as end:
+            return bool(end.value)
+
+    def _play(self, step: Step) -> Answer:
+        if isinstance(step, Read):
+            return self._read(step.phase)
+        if isinstance(step, StartTls):
+            return self._happens() if self._stage == "handshake" else _TLS
+        if isinstance(step, Authenticate):
+            return self._auth() if self._stage == "auth" else None
+        if isinstance(step, SendBody):
+            return self._happens() if self._stage == "body" else None
+        if isinstance(step, Note):
+            self.notes.append(step.text)
+        return False if isinstance(step, Pending) else None
+
+    def _read(self, phase: Phase) -> Answer:
+        if self._gone:
+            return Lost.EOF
+        name = phase.name.lower()
+        if name == self._stage and not self.reached:
+            return self._happens()
+        if self._stage == "helo" and phase is Phase.EHLO:
+            return read_reply("502 5.5.2 Error: command not recognized")
+        if isinstance(self._happening, NotOffered) and phase in (
+            Phase.EHLO,
+            Phase.LHLO,
+        ):
+            self.reached = True
+            return read_reply(f"250 {self._host}")
+        return read_reply(_YES[phase].format(host=self._host))
+
+    def _happens(self) -> Answer:
+        self.reached = True
+        assert not isinstance(self._happening, DSN | OwnDecision | NotOffered)
+        self._gone = isinstance(self._happening, Lost)
+        return self._happening
+
+    def _auth(self) -> Answer:
+        answer = self._happens()
+        if isinstance(answer, Reply):
+            return None if answer.klass == 2 else AuthFailed(answer)
+        return answer
