@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from postfix_trouble.edge import sasl as edge_sasl
+from postfix_trouble.edge import tokens
 from postfix_trouble.model.steps import AuthFailed
 from postfix_trouble.model.value import TYPE_CHECKING
 from postfix_trouble.policy import sasl
@@ -40,7 +41,7 @@ def log_in(
             status, text = sasl.cannot_authenticate(relay, "no access token")
             return AuthFailed(None, status, text, "x-sasl; no access token")
         credentials = credentials.with_token(token)
-    return edge_sasl.authenticate(
+    answer = edge_sasl.authenticate(
         exchange,
         step.mechanisms,
         credentials,
@@ -50,6 +51,11 @@ def log_in(
         in_table=_in_table,
         program="lmtp" if agent.request.lmtp else "smtp",
     )
+    if command and isinstance(answer, AuthFailed) and agent.state is not None:
+        # The next attempt gets a new one.
+        key = tokens.token_key(command, credentials.username, relay.host)
+        agent.state.tokens.drop(key)
+    return answer
 
 
 def _in_table(item: str, word: str) -> bool:
@@ -60,8 +66,6 @@ def _in_table(item: str, word: str) -> bool:
 
 
 def _token(agent: Agent, command: str, username: str, relay: Relay) -> str | None:
-    from postfix_trouble.edge import tokens
-
     store = None
     if agent.state is not None:
         kept = agent.state.tokens

@@ -7,9 +7,9 @@ import time
 from postfix_trouble.agent.server import Server
 from postfix_trouble.edge import wire
 from postfix_trouble.engine import delivery
-from postfix_trouble.engine.session import Session
 from postfix_trouble.model.failure import TableError
 from postfix_trouble.model.reply import Lost
+from postfix_trouble.model.tls import TlsPolicy
 from postfix_trouble.model.value import TYPE_CHECKING
 from postfix_trouble.model.verdict import DSN
 from postfix_trouble.policy import nexthop
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from postfix_trouble.engine.surroundings import Route, Wire
     from postfix_trouble.model.envelope import DeliveryRequest
     from postfix_trouble.model.relay import Destination, Relay
-    from postfix_trouble.model.tls import TlsPolicy
     from postfix_trouble.model.verdict import Outcome, Report
     from postfix_trouble.policy.sasl import Credentials
 
@@ -39,6 +38,11 @@ _STAGE_TABLES = (
     "smtp_body_checks",
     "smtp_generic_maps",
 )
+
+
+# Parameters that ask for TLS. Those that are on or off say "no" where they are off.
+_TLS_TEXTS = ("smtp_tls_security_level", "smtp_tls_policy_maps", "smtp_tls_per_site")
+_TLS_FLAGS = ("smtp_tls_wrappermode", "smtp_use_tls", "smtp_enforce_tls")
 
 
 class Agent:
@@ -188,9 +192,14 @@ class Agent:
 
     def tls_policy(self, destination: Destination, relay: Relay) -> TlsPolicy | DSN:
         """The TLS policy for a server, or why it must be passed over."""
+        text, flag = self.settings.text, self.settings.flag
+        if not (any(map(text, _TLS_TEXTS)) or any(map(flag, _TLS_FLAGS))):
+            # Nobody asks for TLS: nothing of it is loaded.
+            return TlsPolicy()
+        from postfix_trouble.edge import tls
         from postfix_trouble.policy import tls_policy
 
-        return tls_policy.policy(
+        policy = tls_policy.policy(
             self.settings,
             destination,
             relay,
@@ -199,6 +208,12 @@ class Agent:
             note=self.note,
             prefix="lmtp" if self.request.lmtp else "smtp",
         )
+        if isinstance(policy, DSN):
+            return policy
+        problem = tls.unready(policy, self.settings)
+        if problem is not None:
+            self.note(f"warning: {problem.reason}")
+        return problem or policy
 
     def credentials(self, destination: Destination, relay: Relay) -> bool:
         """Whether a user name and password are known for this server."""
@@ -275,15 +290,22 @@ class Agent:
         return self.find("smtp_reply_filter", line, fold=True)
 
 
-def deliver_request(
-    agent: Agent, session_type: Callable[..., Session] = Session
-) -> Report:
-    """Deliver one request: find its servers, try them, and say how it ended.
-
-    `session_type`: makes the sessions, where somebody wants to look on.
-    """
+def deliver_request(agent: Agent) -> Report:
+    """Deliver one request: find its servers, try them, and say how it ended."""
     settings, request = agent.settings, agent.request
-    destinations = nexthop.destinations(
+    return delivery.deliver(
+        request,
+        _unready(settings) or _destinations(settings, request),
+        settings,
+        agent,
+        agent.status_filter(),
+    )
+
+
+def _destinations(
+    settings: Settings, request: DeliveryRequest
+) -> tuple[Destination, ...] | DSN:
+    return nexthop.destinations(
         request.nexthop,
         fallback=settings.text("smtp_fallback_relay"),
         default_port=settings.text("smtp_tcp_port"),
@@ -291,11 +313,12 @@ def deliver_request(
         known_ports=settings.words("known_tcp_ports"),
         service_port=wire.service_port,
     )
-    return delivery.deliver(
-        request,
-        destinations,
-        settings,
-        agent,
-        agent.status_filter(),
-        session_type=session_type,
-    )
+
+
+def _unready(settings: Settings) -> DSN | None:
+    """Why nothing can be delivered at all: passwords that are not to be had."""
+    if not settings.flag("smtp_sasl_auth_enable"):
+        return None
+    from postfix_trouble.edge import sasl
+
+    return sasl.unready(settings)

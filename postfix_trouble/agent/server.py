@@ -188,7 +188,8 @@ class Server:
             return answer
         sock, facts = answer
         connection.secured(sock)
-        agent.note(tls.tls_summary(facts, connection.relay))
+        if agent.settings.text("smtp_tls_loglevel") not in ("", "0"):
+            agent.note(tls.tls_summary(facts, connection.relay))
         return facts
 
     def _authenticate(self, step: Authenticate) -> Answer:

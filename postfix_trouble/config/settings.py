@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TypeVar
 
 from postfix_trouble.config.expansion import ExpansionError, expand
 from postfix_trouble.config.kinds import (
@@ -17,10 +16,14 @@ from postfix_trouble.config.kinds import (
     to_words,
 )
 from postfix_trouble.config.parameters import TABLE, lmtp_name
+from postfix_trouble.model.value import TYPE_CHECKING
 
 __all__ = ["ConfigError", "Settings"]
 
-_T = TypeVar("_T")
+if TYPE_CHECKING:
+    from typing import TypeVar
+
+    _T = TypeVar("_T")
 
 
 class Settings:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import sys
 from types import ModuleType
-from typing import Any
 
 from postfix_trouble.model.value import TYPE_CHECKING
 
@@ -35,7 +34,7 @@ _SELDOM = (
 class _StandIn(ModuleType):
     """Looks like a module, and becomes one when it is used."""
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         if name.startswith("__"):
             # Asked by the import system itself.
             raise AttributeError(name)
@@ -51,11 +50,11 @@ class _StandIn(ModuleType):
         return value
 
 
-def _encode_base64(*arguments: Any, **options: Any) -> Any:
+def _encode_base64(s: bytes, maxlinelen: int = 76, eol: str = "\n") -> str:
     # smtplib takes this one out of its module while it is being imported.
     from email.base64mime import body_encode
 
-    return body_encode(*arguments, **options)
+    return body_encode(s, maxlinelen, eol)
 
 
 def _import() -> ModuleType:

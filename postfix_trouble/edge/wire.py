@@ -121,8 +121,9 @@ class Connection(smtplib.SMTP):
             utf8=utf8,
             line_filter=reply_filter,
             heard=self._heard,
-            note=lambda text: note(f"{relay.namaddrport}: {text}"),
+            note=self._remark,
         )
+        self._note = note
         self.reply: Reply | Lost = Lost.EOF
 
     # --- writing
@@ -266,6 +267,11 @@ class Connection(smtplib.SMTP):
             self.limits.arm("closing", 5.0)
             self.flush()
         self.close()
+
+    def _remark(self, text: str) -> None:
+        # It quotes the server, which may repeat what it was told in confidence.
+        if not self.secret:
+            self._note(f"{self.relay.namaddrport}: {text}")
 
     def _heard(self, direction: str, line: str) -> None:
         self._record(direction, line)

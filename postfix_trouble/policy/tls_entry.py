@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from postfix_trouble.model.tls import TlsLevel
+from postfix_trouble.model.value import Value
 from postfix_trouble.policy.hostnames import hostname_problem
 
 _LEVELS = {level.word: level for level in TlsLevel}
@@ -50,7 +50,7 @@ _EXTERNAL = frozenset(
 )
 
 
-class Entry(NamedTuple):
+class Entry(Value):
     """What a table says about a destination."""
 
     level: TlsLevel

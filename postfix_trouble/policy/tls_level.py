@@ -17,26 +17,13 @@ Nothing here opens a file or a socket.
 from __future__ import annotations
 
 from enum import Enum
-from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from postfix_trouble.model.tls import TlsLevel
-from postfix_trouble.policy.tls_entry import level_of
+from postfix_trouble.model.value import TYPE_CHECKING, Value
 
 if TYPE_CHECKING:
+    from postfix_trouble.config.settings import Settings
     from postfix_trouble.model.tls import TlsFacts
-
-
-class Settings(Protocol):
-    """As much of the configuration as is asked for here."""
-
-    def text(self, name: str) -> str:
-        """Value of a parameter, expanded."""
-
-    def flag(self, name: str) -> bool:
-        """Value of a boolean parameter."""
-
-    def words(self, name: str) -> tuple[str, ...]:
-        """Items of a list parameter."""
 
 
 # --- the level ----------------------------------------------------------------------
@@ -46,6 +33,8 @@ def security_level(settings: Settings) -> TlsLevel | None:
     """The level where no table says otherwise; None if it is misspelt."""
     word = settings.text("smtp_tls_security_level")
     if word:
+        from postfix_trouble.policy.tls_entry import level_of
+
         return level_of(word)
     if settings.flag("smtp_enforce_tls"):
         peername = settings.flag("smtp_tls_enforce_peername")
@@ -65,7 +54,7 @@ class Go(Enum):
     MISC_FAIL = "this server won't do; whether it is in trouble, the fork says"
 
 
-class Fork(NamedTuple):
+class Fork(Value):
     """A way to go, and the words for it.
 
     An empty status is that of the server's reply. The text takes {namaddr} and

@@ -7,10 +7,10 @@ understood, passes the server over: it is never replaced by a weaker one.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
 from postfix_trouble.model.status import EnhancedStatus
 from postfix_trouble.model.tls import TlsLevel, TlsPolicy
+from postfix_trouble.model.value import TYPE_CHECKING
 from postfix_trouble.model.verdict import DSN
 from postfix_trouble.policy.hostnames import hostname_problem, idn_to_ascii
 from postfix_trouble.policy.tls_entry import Entry, parse_entry
@@ -19,8 +19,8 @@ from postfix_trouble.policy.tls_level import security_level
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from postfix_trouble.config.settings import Settings
     from postfix_trouble.model.relay import Destination, Relay
-    from postfix_trouble.policy.tls_level import Settings
 
     # Parameter that names the tables, key, whether to fold its case.
     Find = Callable[[str, str, bool], str | None]
