@@ -56,7 +56,7 @@ class Agent:
         *,
         left: Callable[[], float],
         note: Callable[[str], None],
-        ended: Callable[[Outcome], None] = lambda outcome: None,
+        ended: Callable[[tuple[Outcome, ...]], None] = lambda outcomes: None,
         critical: Callable[[bool], None] = lambda begun: None,
         state: State | None = None,
         abandoned: Callable[[], bool] = lambda: False,

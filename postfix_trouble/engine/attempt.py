@@ -33,7 +33,7 @@ class Attempt:
         request: DeliveryRequest,
         appending: trouble.Appending,
         clock: Callable[[], float],
-        ended: Callable[[Outcome], None],
+        ended: Callable[[tuple[Outcome, ...]], None],
         note: Callable[[str], None],
     ) -> None:
         self.request = request
@@ -73,10 +73,9 @@ class Attempt:
             self.unmarked = []
             return
         self.stamps.bulk_failed(self.clock())
-        put_off = False
-        for recipient in self.unmarked:
-            put_off |= self._finish(recipient, verdict, relay)
+        finished = [self._failed(each, verdict, relay) for each in self.unmarked]
         self.unmarked = []
+        put_off = self._end(finished)
         if verdict.throttle and put_off and self.throttled is None:
             self.throttled = verdict.dsn
 
@@ -88,14 +87,19 @@ class Attempt:
             self.skip(verdict.dsn.reason)
             self._kept.append(recipient)
         else:
-            self._finish(recipient, verdict, relay)
+            self._end([self._failed(recipient, verdict, relay)])
 
     def succeed(
-        self, recipient: Recipient, reply: Reply, relay: Relay, action: str
+        self, recipients: tuple[Recipient, ...], reply: Reply, relay: Relay, action: str
     ) -> None:
-        """The server took the mail for this recipient."""
-        self._mark(recipient)
-        self._end(trouble.sent(self._appending, recipient, relay, reply, action))
+        """The server took the mail for these recipients."""
+        finished = []
+        for recipient in recipients:
+            self._mark(recipient)
+            finished.append(
+                trouble.sent(self._appending, recipient, relay, reply, action)
+            )
+        self._end(finished)
 
     def end_session(self) -> None:
         """Offer who was kept to the next host (Postfix smtp_rcpt_cleanup)."""
@@ -112,25 +116,28 @@ class Attempt:
         except ValueError:
             raise Panic(f"recipient {recipient.position} is marked already") from None
 
-    def _finish(
+    def _failed(
         self, recipient: Recipient, verdict: Verdict, relay: Relay | None
-    ) -> bool:
-        """Record a failure. True if the recipient stays in the queue."""
+    ) -> Outcome:
+        """How a recipient ends by a verdict other than KEEP."""
         append = (
             trouble.defer_append
             if verdict.action is Action.DEFER
             else trouble.bounce_append
         )
         outcome = append(self._appending, recipient, verdict.dsn)
-        name = relay.namaddrport if relay else "none"
-        return self._end(outcome._replace(relay=name))
+        return outcome._replace(relay=relay.namaddrport if relay else "none")
 
-    def _end(self, outcome: Outcome) -> bool:
-        outcome = outcome._replace(
-            delays=self.stamps.delays(self.clock()), connection_use=self.connection_use
+    def _end(self, finished: list[Outcome]) -> bool:
+        """Record outcomes. True if any of these recipients stays in the queue."""
+        delays = self.stamps.delays(self.clock())
+        outcomes = tuple(
+            outcome._replace(delays=delays, connection_use=self.connection_use)
+            for outcome in finished
         )
-        self.outcomes.append(outcome)
-        self._ended(outcome)
-        still_queued = outcome.action == "delayed"
+        self.outcomes += outcomes
+        if outcomes:
+            self._ended(outcomes)
+        still_queued = any(outcome.action == "delayed" for outcome in outcomes)
         self.put_off |= still_queued
         return still_queued

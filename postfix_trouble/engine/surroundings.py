@@ -97,8 +97,8 @@ class Surroundings(Protocol):
         """An envelope address as the next server is to see it (smtp_generic_maps)."""
         ...
 
-    def ended(self, outcome: Outcome) -> None:
-        """A recipient is finished. What must outlive a crash is written down now."""
+    def ended(self, outcomes: tuple[Outcome, ...]) -> None:
+        """Recipients are finished. What must outlive a crash is written down now."""
         ...
 
     def note(self, text: str) -> None:

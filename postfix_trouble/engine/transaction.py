@@ -254,8 +254,7 @@ def _replies(
 def _final(session: Session, whom: tuple[Recipient, ...], reply: Reply) -> None:
     """The server's last word on these recipients."""
     if reply.klass == 2:
-        for recipient in whom:
-            session.attempt.succeed(recipient, reply, session.relay, _action(session))
+        session.attempt.succeed(whom, reply, session.relay, _action(session))
         return
     reason = (
         f"host {session.relay.namaddr} said: {reply.oneline}"

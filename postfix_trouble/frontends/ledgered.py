@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 
 from postfix_trouble.edge.state import Lock, StateProblem, request_key
+from postfix_trouble.model.status import EnhancedStatus
 from postfix_trouble.model.value import TYPE_CHECKING
 from postfix_trouble.model.verdict import DSN, Disposition
 from postfix_trouble.policy import mixed
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from postfix_trouble.model.verdict import Outcome
     from postfix_trouble.policy.mixed import Place, Settlement
     from postfix_trouble.reports.pipe8 import Exit
+
+_NO_BOOKS = DSN(EnhancedStatus("4.3.0"), "ledger unavailable")
 
 
 class LedgeredRequest:
@@ -47,8 +50,7 @@ class LedgeredRequest:
         for found in (lock, known, probe):
             if isinstance(found, StateProblem):
                 self._owner.note(f"warning: {found.text}")
-                count = len(self._request.recipients)
-                return mixed.refusal(count, remembers=False, problem=True)
+                return _NO_BOOKS
         assert isinstance(known, dict)
         self._known = known
         return None
@@ -61,11 +63,18 @@ class LedgeredRequest:
             part = self._request._replace(recipients=left)
             outcomes = self._owner.attempt(part, self._ended).outcomes
         settlement = self._settle(outcomes)
+        if settlement.disposition is not Disposition.BOUNCED:
+            # Else Postfix is told now. It may put that off (soft_bounce in its own
+            # main.cf), and must not hear of it from here for ever then.
+            self._record(outcomes, Disposition.BOUNCED)
         for outcome in settlement.silent:
             address, reason = outcome.recipient.address, outcome.dsn.reason
             self._owner.note(f"to=<{address}>: sender is not to be told: {reason}")
+        told = settlement.bounce + settlement.silent
         if settlement.bounce and not self._report(settlement.bounce):
             settlement = mixed.bounce_failed()
+        else:
+            self._record(told, Disposition.BOUNCED, reported=True)
         if settlement.disposition is not Disposition.DEFERRED:
             self._ledger.settled(self._key)
         return pipe8.answer(settlement.dsn)
@@ -88,15 +97,27 @@ class LedgeredRequest:
             give_up_age=give_up,
         )
 
-    def _ended(self, outcome: Outcome) -> None:
-        """Write down an end before anything else happens."""
-        if outcome.disposition is not Disposition.DEFERRED:
-            self._record({outcome: Finished(outcome.disposition, outcome.dsn)})
-        self._owner.ended(outcome)
+    def _ended(self, outcomes: tuple[Outcome, ...]) -> None:
+        """What was delivered is written down before anything else happens."""
+        self._record(outcomes, Disposition.SENT)
+        self._owner.ended(outcomes)
 
-    def _record(self, ends: dict[Outcome, Finished]) -> None:
-        rows = {self._places[end.recipient.position]: row for end, row in ends.items()}
-        problem = self._ledger.record(self._key, rows)
+    def _record(
+        self,
+        outcomes: tuple[Outcome, ...],
+        disposition: Disposition,
+        *,
+        reported: bool = False,
+    ) -> None:
+        """Remember those of the outcomes that are of a kind, or all if reported."""
+        rows = {
+            self._places[end.recipient.position]: Finished(
+                disposition, end.dsn, reported
+            )
+            for end in outcomes
+            if reported or end.disposition is disposition
+        }
+        problem = self._ledger.record(self._key, rows) if rows else None
         if problem is not None:
             # Too late to put the mail off: it may be delivered twice, never lost.
             self._owner.note(f"warning: ledger: {problem.text}")
@@ -128,6 +149,4 @@ class LedgeredRequest:
         if problem:
             return False
         owner.note("sender non-delivery notification submitted")
-        ends = {end: Finished(Disposition.BOUNCED, end.dsn, True) for end in failed}
-        self._record(ends)
         return True

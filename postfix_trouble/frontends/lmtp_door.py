@@ -15,7 +15,7 @@ from postfix_trouble.model.status import EnhancedStatus
 from postfix_trouble.model.value import Value
 from postfix_trouble.model.verdict import DSN, Disposition, Outcome, Report
 from postfix_trouble.reports import lmtp as lmtp_report
-from postfix_trouble.reports.log import delivery_record
+from postfix_trouble.reports.log import delivery_records
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -162,8 +162,7 @@ class _Delivery:
         standing = door.suspensions.check(request.nexthop)
         if standing is not None:
             outcomes = _put_off(request, standing)
-            for outcome in outcomes:
-                self._ended(outcome)
+            self._ended(outcomes)
             return Report(request, outcomes, suspended=True)
         with door.connections.use(request.nexthop, self._busy) as wanted:
             agent = PooledAgent(
@@ -196,18 +195,12 @@ class _Delivery:
     def _note(self, text: str) -> None:
         self._door.log.write(f"{self._request.queue_id}: {text}")
 
-    def _ended(self, outcome: Outcome) -> None:
-        settings = self._door.settings
-        external = settings.text("info_log_address_format") == "external"
-        resolution = settings.integer("delay_logging_resolution_limit")
-        self._door.log.write(
-            delivery_record(
-                self._request.queue_id,
-                outcome,
-                external=external,
-                resolution=resolution,
-            )
+    def _ended(self, outcomes: tuple[Outcome, ...]) -> None:
+        records = delivery_records(
+            self._request.queue_id, outcomes, self._door.settings
         )
+        for record in records:
+            self._door.log.write(record)
 
 
 def _message(transaction: Transaction) -> Message:

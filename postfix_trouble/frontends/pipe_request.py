@@ -14,10 +14,11 @@ from postfix_trouble.agent import Agent, deliver_request
 from postfix_trouble.model.value import TYPE_CHECKING
 from postfix_trouble.model.verdict import DSN, Disposition, Outcome, Report
 from postfix_trouble.reports import pipe8
-from postfix_trouble.reports.log import delivery_record
+from postfix_trouble.reports.log import delivery_records
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import TypeAlias
 
     from postfix_trouble.config.settings import Settings
     from postfix_trouble.edge.maillog import MailLog
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from postfix_trouble.frontends.interrupts import Watch
     from postfix_trouble.model.envelope import DeliveryRequest
     from postfix_trouble.reports.pipe8 import Exit
+
+    Ended: TypeAlias = Callable[[tuple[Outcome, ...]], None]
 
 
 class PipeRequest:
@@ -67,8 +70,11 @@ class PipeRequest:
         directory = self.settings.text("trouble_state_directory")
         if directory:
             self._open_state(directory)
-        if len(self.request.recipients) > 1 and not self.by_hand:
-            return self._with_ledger(problem=bool(directory))
+        several = len(self.request.recipients) > 1
+        if not self.by_hand and (several or self._state is not None):
+            refused = self._with_ledger(problem=bool(directory))
+            if refused is not None:
+                return refused
         return pipe8.result(self.attempt(self.request, self.ended).outcomes)
 
     def age_now(self) -> float:
@@ -87,9 +93,7 @@ class PipeRequest:
 
     # --- one attempt
 
-    def attempt(
-        self, request: DeliveryRequest, ended: Callable[[Outcome], None]
-    ) -> Report:
+    def attempt(self, request: DeliveryRequest, ended: Ended) -> Report:
         """Try the recipients of the request, unless the destination is in trouble."""
         self.report = report = self._suspended(request, ended) or deliver_request(
             Agent(
@@ -107,18 +111,11 @@ class PipeRequest:
         self._tell_postmaster(report)
         return report
 
-    def ended(self, outcome: Outcome) -> None:
-        """Log an outcome as Postfix does."""
-        external = self.settings.text("info_log_address_format") == "external"
-        resolution = self.settings.integer("delay_logging_resolution_limit")
-        self.log.write(
-            delivery_record(
-                self.request.queue_id or "NOQUEUE",
-                outcome,
-                external=external,
-                resolution=resolution,
-            )
-        )
+    def ended(self, outcomes: tuple[Outcome, ...]) -> None:
+        """Log outcomes as Postfix does."""
+        queue_id = self.request.queue_id or "NOQUEUE"
+        for record in delivery_records(queue_id, outcomes, self.settings):
+            self.log.write(record)
 
     # --- destinations in trouble
 
@@ -127,9 +124,7 @@ class PipeRequest:
             return 0.0
         return self.settings.seconds("trouble_destination_retry_time")
 
-    def _suspended(
-        self, request: DeliveryRequest, ended: Callable[[Outcome], None]
-    ) -> Report | None:
+    def _suspended(self, request: DeliveryRequest, ended: Ended) -> Report | None:
         """The report of an attempt that is not made, None if it may be made."""
         retry_time = self._retry_time()
         if self._state is None or not retry_time:
@@ -142,8 +137,7 @@ class PipeRequest:
             Outcome(recipient, Disposition.DEFERRED, standing, action="delayed")
             for recipient in request.recipients
         )
-        for outcome in outcomes:
-            ended(outcome)
+        ended(outcomes)
         return Report(request, outcomes, suspended=True)
 
     def _remember_destination(self, report: Report) -> None:
@@ -157,22 +151,27 @@ class PipeRequest:
 
     # --- several recipients
 
-    def _with_ledger(self, *, problem: bool) -> Exit:
-        """Deliver to several recipients, or refuse to without books to keep."""
+    def _with_ledger(self, *, problem: bool) -> Exit | None:
+        """Deliver with books to keep. Refuse to without, if they are needed.
+
+        None: they can't be kept, and for a single recipient need not be. They are
+        asked for one too: the queue manager may group recipients in another way.
+        """
         from postfix_trouble.policy import mixed
 
         count = len(self.request.recipients)
         if self._state is None:
             refused = mixed.refusal(count, remembers=False, problem=problem)
-        else:
-            from postfix_trouble.frontends.ledgered import LedgeredRequest
+            return None if refused is None else self._refuse(refused)
+        from postfix_trouble.frontends.ledgered import LedgeredRequest
 
-            books = LedgeredRequest(self, self._state)
-            refused = books.open()
-            if refused is None:
-                return books.deliver()
-        assert refused is not None
-        return self._refuse(refused)
+        books = LedgeredRequest(self, self._state)
+        trouble = books.open()
+        if trouble is None:
+            return books.deliver()
+        if trouble is mixed.IN_PROGRESS or count > 1:
+            return self._refuse(trouble)
+        return None
 
     def _refuse(self, why: DSN) -> Exit:
         self.note(why.reason)

@@ -6,6 +6,7 @@ from postfix_trouble.model.value import TYPE_CHECKING
 from postfix_trouble.policy.address import quote_local
 
 if TYPE_CHECKING:
+    from postfix_trouble.config.settings import Settings
     from postfix_trouble.model.verdict import Delays, Outcome
 
 
@@ -32,6 +33,18 @@ def printable(text: str) -> str:
         "?" if c < " " or "\x7f" <= c < "\xa0" or "\ud800" <= c <= "\udfff" else c
         for c in text
     )
+
+
+def delivery_records(
+    queue_id: str, outcomes: tuple[Outcome, ...], settings: Settings
+) -> list[str]:
+    """The records of recipients, in the form that the settings ask for."""
+    external = settings.text("info_log_address_format") == "external"
+    resolution = settings.integer("delay_logging_resolution_limit")
+    return [
+        delivery_record(queue_id, outcome, external=external, resolution=resolution)
+        for outcome in outcomes
+    ]
 
 
 def delivery_record(
