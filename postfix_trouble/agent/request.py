@@ -289,36 +289,34 @@ class Agent:
     def _filter_reply(self, line: str) -> str | None:
         return self.find("smtp_reply_filter", line, fold=True)
 
+    # --- where to begin
+
+    def destinations(self) -> tuple[Destination, ...] | DSN:
+        """Where the request goes, or why nothing can be delivered at all."""
+        return self.unready() or nexthop.destinations(
+            self.request.nexthop,
+            fallback=self.settings.text("smtp_fallback_relay"),
+            default_port=self.settings.text("smtp_tcp_port"),
+            lmtp=self.request.lmtp,
+            known_ports=self.settings.words("known_tcp_ports"),
+            service_port=wire.service_port,
+        )
+
+    def unready(self) -> DSN | None:
+        """Why nobody can be talked to: passwords that are not to be had."""
+        if not self.settings.flag("smtp_sasl_auth_enable"):
+            return None
+        from postfix_trouble.edge import sasl
+
+        return sasl.unready(self.settings)
+
 
 def deliver_request(agent: Agent) -> Report:
     """Deliver one request: find its servers, try them, and say how it ended."""
-    settings, request = agent.settings, agent.request
     return delivery.deliver(
-        request,
-        _unready(settings) or _destinations(settings, request),
-        settings,
+        agent.request,
+        agent.destinations(),
+        agent.settings,
         agent,
         agent.status_filter(),
     )
-
-
-def _destinations(
-    settings: Settings, request: DeliveryRequest
-) -> tuple[Destination, ...] | DSN:
-    return nexthop.destinations(
-        request.nexthop,
-        fallback=settings.text("smtp_fallback_relay"),
-        default_port=settings.text("smtp_tcp_port"),
-        lmtp=request.lmtp,
-        known_ports=settings.words("known_tcp_ports"),
-        service_port=wire.service_port,
-    )
-
-
-def _unready(settings: Settings) -> DSN | None:
-    """Why nothing can be delivered at all: passwords that are not to be had."""
-    if not settings.flag("smtp_sasl_auth_enable"):
-        return None
-    from postfix_trouble.edge import sasl
-
-    return sasl.unready(settings)
