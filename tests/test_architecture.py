@@ -159,7 +159,7 @@ START_UP = {
     "binascii", "bisect", "calendar", "collections", "copyreg", "datetime", "enum",
     "errno", "fcntl", "functools", "gc", "itertools", "keyword", "locale", "math",
     "operator", "random", "re", "reprlib", "select", "selectors", "signal", "smtplib",
-    "socket", "struct", "syslog", "types", "typing", "warnings",
+    "socket", "struct", "syslog", "types", "warnings",
 }  # fmt: skip
 
 LOADED = """
