@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
 
 from postfix_trouble.config.kinds import split_words
+from postfix_trouble.model.value import Value
 
 _ATOM = frozenset(
     "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!#$%&'*+-/=?^_`{|}~."
@@ -13,7 +13,7 @@ _ATOM = frozenset(
 _HOST_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_.")
 
 
-class Key(NamedTuple):
+class Key(Value):
     """One key of the look-up of an address."""
 
     text: str

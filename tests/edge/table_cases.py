@@ -45,7 +45,9 @@ class Case(NamedTuple):
 
 def table(dice: random.Random) -> tuple[str, str, str]:
     """Type, name and text of a table; one of the latter two is empty."""
-    kind = dice.choice(["texthash", "inline", "cidr", "regexp", "pcre", "regexp", "pcre"])
+    kind = dice.choice(
+        ["texthash", "inline", "cidr", "regexp", "pcre", "regexp", "pcre"]
+    )
     if kind == "texthash":
         return kind, "", "".join(_entry(dice) for _ in range(dice.randint(1, 8)))
     if kind == "inline":
@@ -143,14 +145,53 @@ def pattern(dice: random.Random, perl: bool, depth: int = 2) -> tuple[str, int]:
     return "".join(pieces), groups
 
 
+BOTH = [
+    r"a",
+    r"b",
+    r"B",
+    r".",
+    r"@",
+    r"5",
+    r"\.",
+    r"\/",
+    r"[abc]",
+    r"[^a]",
+    r"[a-c0-9]",
+    r"[[:digit:]]",
+    r"[[:alpha:]_]",
+    r"[]a]",
+    r"[^]a]",
+    r"[a-]",
+    r"\w",
+    r"-",
+    r"ß",
+    r"\$",
+    r"[.$]",
+    r"[&~|]",
+    r"[a&&b]",
+    r"\b",
+    r"user",
+]
+PERL = [
+    r"\d",
+    r"\s",
+    r"[\w.]",
+    r"(?:ab|a)",
+    r"(?=a)",
+    r"[\]a]",
+    r"{",
+    r"(?i:A)",
+    r"\A",
+    r"\Z",
+    r"x{,2}",
+    r"(?<![b])a",
+    r"\Qa\E",
+]
+POSIX = [r"\<", r"\>", r"[\a]", r"[[:punct:]]", r"\d"]
+
+
 def _atom(dice: random.Random, perl: bool) -> str:
-    common = ["a", "b", "B", ".", "@", "5", r"\.", r"\/", "[abc]", "[^a]", "[a-c0-9]"]
-    common += ["[[:digit:]]", "[[:alpha:]_]", "[]a]", "[^]a]", "[a-]", r"\w", " ", "-"]
-    common += ["ß", r"\$", "[.$]", "[&~|]", "[a&&b]", r"\b", "user"]
-    if perl:
-        common += [r"\d", r"\s", r"[\w.]", r"(?:ab|a)", "(?=a)", r"[\]a]", "{", "(?i:A)"]
-        return dice.choice([*common, r"\A", r"\Z", "x{,2}", r"(?<![b])a", r"\Qa\E"])
-    return dice.choice([*common, r"\<", r"\>", r"[\a]", "[[:punct:]]", r"\d"])
+    return dice.choice([*BOTH, " ", *(PERL if perl else POSIX)])
 
 
 def ask_postmap(

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 from postfix_trouble.config.lines import logical_lines
 from postfix_trouble.config.text_table import (
     SyntaxProblem,
-    fold,
     inline_lines,
     inline_table,
     numbered,
     text_table,
 )
-from postfix_trouble.edge.tables.kinds import TableProblem, shown
+from postfix_trouble.config.text_table import fold as fold_case
+from postfix_trouble.edge.tables.kinds import Table, TableProblem, shown
 
 if TYPE_CHECKING:
     from postfix_trouble.config.pattern_table import PatternTable
@@ -52,32 +52,28 @@ def refuse_open_to_others(path: str, status: os.stat_result | None = None) -> No
         )
 
 
-class FixedTable:
+class FixedTable(Table):
     """texthash and inline: keys and values in memory."""
-
-    fixed = True
 
     def __init__(self, entries: dict[str, str], last_counts: bool = False) -> None:
         self._entries = entries
         self._folded: dict[str, str] | None = None
         self._last_counts = last_counts
 
-    def find(self, key: str, folded: bool) -> str | None:
+    def find(self, key: str, fold: bool) -> str | None:
         """The value of a key."""
-        if not folded:
+        if not fold:
             return self._entries.get(key)
         if self._folded is None:
             pairs = list(self._entries.items())
             # Of two keys that differ in case only, the one that comes last in here.
             ordered = pairs if self._last_counts else reversed(pairs)
-            self._folded = {fold(name): value for name, value in ordered}
-        return self._folded.get(fold(key))
+            self._folded = {fold_case(name): value for name, value in ordered}
+        return self._folded.get(fold_case(key))
 
 
-class StaticTable:
+class StaticTable(Table):
     """static: one value for all keys."""
-
-    fixed = True
 
     def __init__(self, value: str) -> None:
         self._value = value
@@ -87,17 +83,15 @@ class StaticTable:
         return self._value
 
 
-class EnvironmentTable:
+class EnvironmentTable(Table):
     """environ: the variables of our own environment."""
-
-    fixed = True
 
     def find(self, key: str, _fold: bool) -> str | None:
         """The value of a variable."""
         return None if "\0" in key or "=" in key else os.environ.get(key)
 
 
-class RuleTable:
+class RuleTable(Table):
     """regexp, pcre and cidr. The key is taken as it is, whatever its case."""
 
     fixed = False

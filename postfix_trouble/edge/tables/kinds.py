@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 
 class TableProblem(Exception):
     """Why one table can't be searched. Becomes a TableError in Maps."""
@@ -15,12 +13,15 @@ def shown(spec: str) -> str:
     return f"{kind}:{{...}}" if name.lstrip().startswith("{") else spec
 
 
-class Table(Protocol):
+class Table:
     """One table of a list."""
 
     # Of keys as they are, not of patterns: parts of an address are keys, too.
-    fixed: bool
+    fixed = True
 
     def find(self, key: str, fold: bool) -> str | None:
         """The value of a key, None if there is none. Raises TableProblem."""
-        ...
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Give back what is held open, if anything."""

@@ -114,6 +114,12 @@ class Maps:
                 return value
         return None
 
+    def close(self) -> None:
+        """Hang up on servers. The next look-up opens everything again."""
+        for table in self._tables.values():
+            table.close()
+        self._tables.clear()
+
     def _find(self, key: str, fold: bool, patterns: bool) -> str | None:
         for spec in self._specs:
             try:
@@ -215,13 +221,19 @@ def _open_socketmap(name: str) -> Table:
     raise TableProblem("expecting socketmap:inet:host:port:name or unix:path:name")
 
 
-class _PipeTable:
-    """pipemap: what one table finds is the key for the next."""
-
-    fixed = True
+class _GroupTable(Table):
+    """Several tables that work as one."""
 
     def __init__(self, tables: list[Table]) -> None:
         self._tables = tables
+
+    def close(self) -> None:
+        for table in self._tables:
+            table.close()
+
+
+class _PipeTable(_GroupTable):
+    """pipemap: what one table finds is the key for the next."""
 
     def find(self, key: str, fold: bool) -> str | None:
         for table in self._tables:
@@ -234,13 +246,8 @@ class _PipeTable:
         return key
 
 
-class _UnionTable:
+class _UnionTable(_GroupTable):
     """unionmap: the results of all tables that have the key, with commas between."""
-
-    fixed = True
-
-    def __init__(self, tables: list[Table]) -> None:
-        self._tables = tables
 
     def find(self, key: str, fold: bool) -> str | None:
         values = [table.find(key, fold) for table in self._tables]
@@ -249,10 +256,8 @@ class _UnionTable:
         return ",".join(value for value in values if value) or None
 
 
-class _RandomTable:
+class _RandomTable(Table):
     """randmap: one of several values, whatever the key."""
-
-    fixed = True
 
     def __init__(self, values: tuple[str, ...]) -> None:
         self._values = values

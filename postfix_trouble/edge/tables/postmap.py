@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from postfix_trouble.edge.tables.files import refuse_open_to_others
-from postfix_trouble.edge.tables.kinds import TableProblem, shown
+from postfix_trouble.edge.tables.kinds import Table, TableProblem, shown
 
 # Seconds.
 POSTMAP_TIME_LIMIT = 10.0
@@ -20,10 +20,8 @@ _SUFFIXES = {
 }
 
 
-class PostmapTable:
+class PostmapTable(Table):
     """Any type that only Postfix itself can open, through `postmap -q`."""
-
-    fixed = True
 
     def __init__(
         self, kind: str, name: str, postmap: str, config_directory: str, secret: bool

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Protocol
 
 from postfix_trouble.config.text_table import fold as fold_case
-from postfix_trouble.edge.tables.kinds import TableProblem
+from postfix_trouble.edge.tables.kinds import Table, TableProblem
 
 if TYPE_CHECKING:
     import socket
@@ -104,10 +104,8 @@ def _shown(address: tuple[str, str] | str) -> str:
     return address if isinstance(address, str) else ":".join(address)
 
 
-class SocketTable:
+class SocketTable(Table):
     """A table whose keys are looked up by a server. One connection is kept."""
-
-    fixed = True
 
     def __init__(
         self, address: tuple[str, str] | str, time_limit: float = TIME_LIMIT
@@ -178,12 +176,7 @@ class SocketMapTable(SocketTable):
             return data.decode("utf-8", "surrogateescape")
         if word == b"NOTFOUND":
             return None
-        kinds = {
-            b"TEMP": "temporary error",
-            b"TIMEOUT": "timeout",
-            b"PERM": "permanent",
-        }
-        kind = kinds.get(word, "unexpected reply")
+        kind = _COMPLAINTS.get(word, "unexpected reply")
         said = data.decode("utf-8", "replace")[:100]
         raise TableProblem(f"socketmap server: {kind}: {said}")
 
