@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from postfix_trouble.config.kinds import ConfigError
 from postfix_trouble.config.parameters import TABLE
 from postfix_trouble.config.settings import Settings
+from postfix_trouble.model.value import Value
 
 
-class Row(NamedTuple):
+class Row(Value):
     """One parameter as it stands."""
 
     name: str

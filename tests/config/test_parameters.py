@@ -99,7 +99,7 @@ def test_the_manual_lists_each_parameter_once_and_all_of_them() -> None:
 
 def test_what_must_not_be_passed_over_has_a_reason() -> None:
     vital = [name for name, row in TABLE.items() if row.vital]
-    assert "smtp_tls_per_site" in vital
+    assert "smtp_tls_dcert_file" in vital
     assert all(TABLE[name].unsupported for name in vital)
     for name in vital:
         with pytest.raises(ConfigError, match="not supported, because"):
@@ -107,4 +107,4 @@ def test_what_must_not_be_passed_over_has_a_reason() -> None:
                 {name: "hash:/x"}, lmtp=name.startswith("lmtp_")
             ).refuse_unsupported()
     Settings(dict.fromkeys(vital, "")).refuse_unsupported()
-    Settings({"lmtp_tls_per_site": "hash:/x"}).refuse_unsupported()
+    Settings({"lmtp_tls_dcert_file": "/x"}).refuse_unsupported()

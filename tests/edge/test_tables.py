@@ -206,6 +206,12 @@ def test_a_table_that_does_not_open_is_an_error(spec: str, problem: str) -> None
         assert problem in str(caught.value)
 
 
+def test_a_pipe_is_no_table(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "t")
+    with pytest.raises(TableError, match="not a regular file"):
+        open_maps(f"texthash:{tmp_path}/t", "p").find("a")
+
+
 def test_environ(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POSTFIX_TROUBLE_TEST", "here")
     maps = open_maps("environ:x", "p")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import TYPE_CHECKING
 
 from postfix_trouble.config.lines import logical_lines
 from postfix_trouble.config.text_table import (
@@ -16,6 +15,7 @@ from postfix_trouble.config.text_table import (
 )
 from postfix_trouble.config.text_table import fold as fold_case
 from postfix_trouble.edge.tables.kinds import Table, TableProblem, shown
+from postfix_trouble.model.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from postfix_trouble.config.pattern_table import PatternTable
@@ -27,7 +27,8 @@ SIZE_LIMIT = 100_000_000
 def read_text(path: str, secret: bool = False) -> str:
     """A whole file. Raises TableProblem, also for a secret that others may read."""
     try:
-        with open(path, "rb") as file:
+        # A pipe or a device must not make us wait for somebody to open its other end.
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
             status = os.fstat(file.fileno())
             if secret:
                 refuse_open_to_others(path, status)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
 
 from postfix_trouble.config.kinds import split_words
 from postfix_trouble.config.matching import (
@@ -17,6 +16,7 @@ from postfix_trouble.config.text_table import SyntaxProblem, between_braces, tab
 from postfix_trouble.edge.tables import files
 from postfix_trouble.edge.tables.kinds import Table, TableProblem, shown
 from postfix_trouble.model.failure import TableError
+from postfix_trouble.model.value import TYPE_CHECKING
 
 POSTMAP = "/usr/sbin/postmap"
 

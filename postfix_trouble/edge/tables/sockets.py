@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Protocol
 
 from postfix_trouble.config.text_table import fold as fold_case
 from postfix_trouble.edge.tables.kinds import Table, TableProblem
+from postfix_trouble.model.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import socket
@@ -23,23 +23,7 @@ _COMPLAINTS = {
 }
 
 
-class Stream(Protocol):
-    """The connection to a server, as the two protocols use it."""
-
-    def ask(self, request: bytes) -> None:
-        """Send a request; what an earlier one left unread is gone."""
-        ...
-
-    def until(self, end: bytes, limit: int) -> bytes:
-        """Read up to and without `end`, which must come within `limit` bytes."""
-        ...
-
-    def exactly(self, size: int) -> bytes:
-        """Read so many bytes."""
-        ...
-
-
-class _Connection:
+class Connection:
     """A socket with a limit for all reads and writes together."""
 
     def __init__(self, address: tuple[str, str] | str, deadline: float) -> None:
@@ -49,11 +33,13 @@ class _Connection:
         self._buffer = b""
 
     def ask(self, request: bytes) -> None:
+        """Send a request; what an earlier one left unread is gone."""
         self._buffer = b""
         self._socket.settimeout(self._left())
         self._socket.sendall(request)
 
     def until(self, end: bytes, limit: int) -> bytes:
+        """Read up to and without `end`, which must come within `limit` bytes."""
         while end not in self._buffer:
             if len(self._buffer) > limit:
                 raise TableProblem(f"{_shown(self._address)}: reply is too long")
@@ -62,12 +48,14 @@ class _Connection:
         return found
 
     def exactly(self, size: int) -> bytes:
+        """Read so many bytes."""
         while len(self._buffer) < size:
             self._more()
         found, self._buffer = self._buffer[:size], self._buffer[size:]
         return found
 
     def close(self) -> None:
+        """Hang up."""
         self._socket.close()
 
     def _more(self) -> None:
@@ -112,7 +100,7 @@ class SocketTable(Table):
     ) -> None:
         self._address = address
         self._time_limit = time_limit
-        self._connection: _Connection | None = None
+        self._connection: Connection | None = None
 
     def find(self, key: str, fold: bool) -> str | None:
         """Ask the server; over a new connection if an old one turns out dead."""
@@ -124,7 +112,7 @@ class SocketTable(Table):
                     return self._ask(self._connection, text, deadline)
                 except ConnectionError:
                     self.close()
-            self._connection = _Connection(self._address, deadline)
+            self._connection = Connection(self._address, deadline)
             return self._ask(self._connection, text, deadline)
         except OSError as error:
             self.close()
@@ -140,11 +128,11 @@ class SocketTable(Table):
             self._connection.close()
         self._connection = None
 
-    def _ask(self, connection: _Connection, key: str, deadline: float) -> str | None:
+    def _ask(self, connection: Connection, key: str, deadline: float) -> str | None:
         connection.deadline = deadline
         return self.converse(connection, key.encode("utf-8", "surrogateescape"))
 
-    def converse(self, stream: Stream, key: bytes) -> str | None:
+    def converse(self, stream: Connection, key: bytes) -> str | None:
         """One request and its reply."""
         raise NotImplementedError
 
@@ -161,7 +149,7 @@ class SocketMapTable(SocketTable):
         super().__init__(address, time_limit)
         self._name = name.encode("utf-8", "surrogateescape")
 
-    def converse(self, stream: Stream, key: bytes) -> str | None:
+    def converse(self, stream: Connection, key: bytes) -> str | None:
         """Ask `name key`; OK and NOTFOUND are answers, all else is an error."""
         request = self._name + b" " + key
         stream.ask(b"%d:%s," % (len(request), request))
@@ -184,7 +172,7 @@ class SocketMapTable(SocketTable):
 class TcpTable(SocketTable):
     """tcp: one line with the key, one with the reply; both in %XX form."""
 
-    def converse(self, stream: Stream, key: bytes) -> str | None:
+    def converse(self, stream: Connection, key: bytes) -> str | None:
         """Ask `get key`; 200 and 500 are answers, all else is an error."""
         quoted = b"".join(
             b"%c" % byte if 32 < byte < 127 and byte != 37 else b"%%%02X" % byte
