@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from postfix_trouble.config.kinds import Parameter as P
+from postfix_trouble.config.kinds import row as P
 
 _QUEUE_MANAGER = "the queue manager applies it before we are run"
 _BOUNCE = "bounce(8) sends these notices"
