@@ -69,6 +69,8 @@ class Server:
     ) -> None:
         self._agent = agent
         self._connection = connection
+        # Replies asked for: each has its own limit of time.
+        self._reads = 0
         self._destination = destination
         self._tls = tls
         self._actions: dict[type, Callable[[Any], Answer]] = {
@@ -129,9 +131,10 @@ class Server:
     def _read(self, step: Read) -> Answer:
         phase = step.phase
         dot = phase is Phase.DOT
+        self._reads += 1
         if dot:
             self._agent.critical(True)
-        budget = "handshake" if phase in _HANDSHAKE else f"{phase.name} {id(step)}"
+        budget = "handshake" if phase in _HANDSHAKE else f"{phase.name} {self._reads}"
         answer = self._connection.read(budget, self._limit(phase))
         if dot:
             self._agent.critical(False)

@@ -260,8 +260,8 @@ class Outside:
     def rewrite(self, address: str) -> str:
         return address
 
-    def ended(self, outcome: Outcome) -> None:
-        self.finished.append(outcome)
+    def ended(self, outcomes: tuple[Outcome, ...]) -> None:
+        self.finished += outcomes
 
     def note(self, text: str) -> None:
         self.notes.append(text)

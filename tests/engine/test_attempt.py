@@ -26,7 +26,7 @@ class Books(Attempt):
         self.now = 100.0
         request = DeliveryRequest("s@d.test", recipients(2), "d.test", age=age)
         super().__init__(
-            request, Appending(), lambda: self.now, self.told.append, self.notes.append
+            request, Appending(), lambda: self.now, self.told.extend, self.notes.append
         )
 
 
@@ -43,13 +43,13 @@ def test_marking_a_recipient_twice_is_a_bug() -> None:
     with pytest.raises(Panic, match="recipient 0 is marked already"):
         books.fail_one(one, verdict(Action.DEFER), RELAY)
     with pytest.raises(Panic):
-        books.succeed(one, OK, RELAY, "relayed")
+        books.succeed((one,), OK, RELAY, "relayed")
     assert len(books.told) == 1
 
 
 def test_ending_a_session_without_a_mark_is_a_bug() -> None:
     books = Books()
-    books.succeed(books.unmarked[1], OK, RELAY, "relayed")
+    books.succeed((books.unmarked[1],), OK, RELAY, "relayed")
     with pytest.raises(Panic, match="1 recipients"):
         books.end_session()
 
@@ -108,7 +108,7 @@ def test_relay_of_a_failure() -> None:
 def test_use_of_the_connection_is_told() -> None:
     books = Books()
     books.connection_use = 3
-    books.succeed(books.unmarked[0], OK, RELAY, "delivered")
+    books.succeed((books.unmarked[0],), OK, RELAY, "delivered")
     assert (books.told[0].connection_use, books.told[0].action) == (3, "delivered")
 
 

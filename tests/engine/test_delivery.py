@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -17,7 +18,6 @@ from script import (
     ehlo,
     offers,
     recipients,
-    reply,
     run,
 )
 
@@ -604,7 +604,7 @@ def test_exactly_one_outcome_for_everybody(
         assert end.dsn.status[0] == klass
         assert end.dsn.reason
         if klass == "2":
-            assert reply(end.dsn.reason.rpartition("\n")[2]).klass == 2
+            assert re.search(r"\b2[0-9][0-9]\b", end.dsn.reason)
     if soft_bounce == "yes":
         assert not any(end.startswith("bounced") for end in done.ends)
     assert all(wire.closed == 1 for wire in done.outside.wires)
