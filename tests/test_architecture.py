@@ -151,6 +151,12 @@ def test_size_and_name(path: Path) -> None:
             assert length <= 60, f"{node.name} is {length} lines long"
 
 
+def test_public_names() -> None:
+    for name in dir(postfix_trouble):
+        assert getattr(postfix_trouble, name) is not None or name.startswith("__")
+    assert not hasattr(postfix_trouble, "no_such_name")
+
+
 # What a delivery to one server, without TLS or authentication, may load beyond what
 # the bare interpreter has. Each line is paid for by every mail.
 START_UP = {
