@@ -105,7 +105,7 @@ def rule_of(outcome: Outcome, last: Decision | None) -> str:
     Without a session there was none to look on: the delivery gives up by itself.
     """
     if outcome.disposition is Disposition.SENT:
-        return "2xx, sent"
+        return "2xx"
     if outcome.relay == "none" or last is None:
         soft = outcome.dsn.status.soft and not outcome.soft_bounce
         words = ["soft" if soft else "hard", "no host left", outcome.disposition.value]

@@ -16,6 +16,7 @@ from postfix_trouble.frontends.onlooker import OnlookersAgent, Recorder
 from postfix_trouble.frontends.session_options import read_session, session_options
 from postfix_trouble.model.envelope import DeliveryRequest, Recipient
 from postfix_trouble.model.failure import TableError
+from postfix_trouble.model.sysexits import EX_TEMPFAIL, NAMES
 from postfix_trouble.model.verdict import Disposition
 from postfix_trouble.reports import live, outcome_table, pipe8
 from postfix_trouble.reports.live import Way
@@ -102,7 +103,12 @@ def command(**given: Any) -> int:
     """Send, and return the exit code."""
     if not given["recipients"]:
         raise click.UsageError("whom to? Add --to ADDRESS.")
-    return _Sending(given).run()
+    try:
+        return _Sending(given).run()
+    except TableError as problem:
+        # As `deliver` has it: put off, and nobody is to blame but a table of ours.
+        terminal.complain(f"postfix-trouble send: table look-up error: {problem}")
+        return EX_TEMPFAIL
 
 
 class _Sending:
@@ -168,9 +174,6 @@ class _Sending:
             if agent.in_doubt:
                 terminal.complain("warning: the message may have been sent already")
             raise
-        except TableError as problem:
-            # As `deliver` has it: put off, and nobody is to blame but a table of ours.
-            raise click.ClickException(f"table look-up error: {problem}") from None
         retries = Retries.of(settings, null_sender=not request.sender)
         return Delivery(report, _rows(report, agent, retries))
 
@@ -222,7 +225,6 @@ class _Sending:
     ) -> str:
         import json
 
-        from postfix_trouble.model.sysexits import NAMES
         from postfix_trouble.reports import as_json
 
         reports = [

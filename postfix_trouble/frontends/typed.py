@@ -173,12 +173,10 @@ def _from_file(path: str) -> str:
 
 
 def _asked(user: str) -> str:
-    try:
-        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
-    except OSError:
+    if not os.isatty(0) and not _has_terminal():
         raise click.UsageError(
             "no terminal to ask for the password on: use --auth-password-file"
-        ) from None
+        )
     import getpass
 
     try:
@@ -188,3 +186,12 @@ def _asked(user: str) -> str:
     if not password:
         raise click.UsageError("no password was typed")
     return password
+
+
+def _has_terminal() -> bool:
+    """Whether there is one to ask on though standard input is something else."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True

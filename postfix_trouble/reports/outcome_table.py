@@ -79,6 +79,8 @@ class Row(Value):
     retries: Retries
     # The destination as a whole would be left alone for a while.
     throttled: bool = False
+    # Nothing was sent: the server would have taken it.
+    probed: bool = False
 
     @property
     def code(self) -> int:
@@ -89,12 +91,16 @@ class Row(Value):
     def word(self) -> str:
         """sent, deferred, bounced; SOFTBOUNCE as Postfix has it in its log."""
         end = self.outcome
+        if self.probed and end.disposition is Disposition.SENT:
+            return "accepted"
         return "SOFTBOUNCE" if end.soft_bounce else end.disposition.value
 
     @property
     def address(self) -> str:
         """The recipient as a person writes it."""
-        return printable(quote_local(self.outcome.recipient.address))
+        text = self.outcome.recipient.address
+        # A probe may be of a destination, without a recipient.
+        return printable(quote_local(text) if "@" in text else text)
 
 
 def duration(seconds: float) -> str:
