@@ -13,6 +13,7 @@ from postfix_trouble.model.tls import TlsPolicy
 from postfix_trouble.model.value import TYPE_CHECKING
 from postfix_trouble.model.verdict import DSN
 from postfix_trouble.policy import nexthop
+from postfix_trouble.policy.literal import find_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,6 +40,8 @@ _STAGE_TABLES = (
     "smtp_generic_maps",
 )
 
+
+_IPV4 = frozenset(("all", "ipv4"))
 
 # Parameters that ask for TLS. Those that are on or off say "no" where they are off.
 _TLS_TEXTS = ("smtp_tls_security_level", "smtp_tls_policy_maps", "smtp_tls_per_site")
@@ -168,6 +171,10 @@ class Agent:
 
     def route(self, destination: Destination) -> Route:
         """Find the servers of a destination."""
+        if not _IPV4.isdisjoint(self.settings.words("inet_protocols")):
+            found = find_server(destination, self.settings.text("myhostname"))
+            if found is not None:
+                return found
         if self._resolver is None:
             from postfix_trouble.edge.resolver import Resolver
 

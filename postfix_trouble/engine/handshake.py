@@ -10,21 +10,17 @@ from postfix_trouble.model.reply import Lost, Reply
 from postfix_trouble.model.steps import (
     Authenticate,
     AuthFailed,
-    HandshakeFailed,
     LookUp,
     Note,
     Phase,
-    StartTls,
 )
+from postfix_trouble.model.tls import TlsLevel
 from postfix_trouble.model.value import TYPE_CHECKING
-from postfix_trouble.policy import capabilities, tls_level
-from postfix_trouble.policy.tls_level import Go
+from postfix_trouble.policy import capabilities
 from postfix_trouble.policy.trouble import Fail
 
 if TYPE_CHECKING:
     from postfix_trouble.engine.session import Script, Session
-    from postfix_trouble.model.tls import TlsFacts
-    from postfix_trouble.policy.tls_level import Fork
 
 # A greeting that consists of these only comes through a PIX firewall.
 _PIX_GREETING = frozenset("20 *\t\n")
@@ -32,8 +28,11 @@ _PIX_GREETING = frozenset("20 *\t\n")
 
 def handshake(session: Session) -> Script[bool]:
     """Greeting, EHLO or HELO, STARTTLS, AUTH."""
-    if session.tls_policy.wrappermode and not (yield from _shake_hands(session)):
-        return False
+    if session.tls_policy.wrappermode:
+        from postfix_trouble.engine.starttls import shake_hands
+
+        if not (yield from shake_hands(session)):
+            return False
     esmtp = yield from _greeting(session)
     if esmtp is None:
         return False
@@ -90,8 +89,13 @@ def _introduce(session: Session, *, esmtp: bool) -> Script[bool]:
         return False
     if not _features_suffice(session):
         return False
-    if session.tls is None and not session.tls_policy.wrappermode:
-        started = yield from _start_tls(session)
+    if session.tls_policy.level is TlsLevel.NONE:
+        yield from _note_offer(session)
+    elif session.tls is None:
+        # Not loaded where TLS is off.
+        from postfix_trouble.engine.starttls import start_tls
+
+        started = yield from start_tls(session)
         if started is None:
             return False
         if started:
@@ -201,52 +205,10 @@ def _features_suffice(session: Session) -> bool:
     return False
 
 
-# --- STARTTLS -----------------------------------------------------------------------
-
-
-def _start_tls(session: Session) -> Script[bool | None]:
-    """Whether TLS is on now; None if the session failed over it."""
-    level, offered = session.tls_policy.level, session.capabilities.starttls
-    fork = tls_level.starttls_fork(level, offered)
-    if fork.go is Go.STARTTLS:
-        reply = yield from session.ask(b"STARTTLS", Phase.STARTTLS)
-        if isinstance(reply, Lost):
-            session.stream_except(reply, Phase.STARTTLS)
-            return None
-        if reply.klass == 2:
-            return True if (yield from _shake_hands(session)) else None
-        fork = tls_level.refused_fork(level)
-    elif offered and session.settings.flag("smtp_tls_note_starttls_offer"):
+def _note_offer(session: Session) -> Script[None]:
+    wanted = session.settings.flag("smtp_tls_note_starttls_offer")
+    if wanted and session.capabilities.starttls:
         yield Note(f"Host offered STARTTLS: [{session.relay.host}]")
-        reply = Reply.local(fork.status)
-    else:
-        reply = Reply.local(fork.status)
-    if fork.go is Go.PLAINTEXT:
-        return False
-    _tls_failed(session, fork, reply)
-    return None
-
-
-def _shake_hands(session: Session) -> Script[bool]:
-    answer: TlsFacts | HandshakeFailed = yield StartTls()
-    level = session.tls_policy.level
-    if isinstance(answer, HandshakeFailed):
-        fork = tls_level.handshake_fork(level)
-        flags = Fail.THROTTLE if fork.throttle else Fail.NONE
-        session.handshake_failed(flags, Reply.local(fork.status), fork.text)
-        return False
-    session.tls = answer
-    session.reusable &= session.settings.flag("smtp_tls_connection_reuse")
-    unmatched = tls_level.match_fork(level, answer)
-    if unmatched is not None:
-        _tls_failed(session, unmatched, Reply.local(unmatched.status))
-        return False
-    return True
-
-
-def _tls_failed(session: Session, fork: Fork, reply: Reply) -> None:
-    reason = fork.text.format(namaddr=session.relay.namaddr, reply=reply.oneline)
-    session.site_fail(reply, reason)
 
 
 # --- AUTH ---------------------------------------------------------------------------

@@ -16,7 +16,6 @@ from postfix_trouble.model.steps import Hangup, Note, Phase, Read, Send
 from postfix_trouble.model.value import TYPE_CHECKING, Value
 from postfix_trouble.policy import trouble
 from postfix_trouble.policy.capabilities import Capabilities
-from postfix_trouble.policy.tls_level import plaintext_fallback
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -217,6 +216,8 @@ class Session:
         Never above opportunistic TLS, never for mail that has only just arrived, and
         never with a password that would then be missing or in the clear.
         """
+        from postfix_trouble.policy.tls_level import plaintext_fallback
+
         level, age = self.tls_policy.level, self.request.age
         backoff = self.settings.seconds("minimal_backoff_time")
         # The password may cost a look-up, so it is asked for last.

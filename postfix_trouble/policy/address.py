@@ -6,13 +6,10 @@ for "a;b@example" to "a".
 
 from __future__ import annotations
 
-import re
-
-# RFC 5321 4.1.2 Dot-string, with 8-bit characters allowed (RFC 6531).
-_DOT_STRING = re.compile(
-    r"[^\x00-\x20\x7f<>()\[\]\\,;:@\".]+(?:\.[^\x00-\x20\x7f<>()\[\]\\,;:@\".]+)*\Z"
-)
-_SPECIAL = re.compile(r'(["\\\r\n])')
+# What an atom of a Dot-string can't hold (RFC 5321 4.1.2); 8-bit characters it can
+# (RFC 6531).
+_NO_ATOM = frozenset("<>()[]\\,;:@\"\x7f" + "".join(map(chr, range(33))))
+_BACKSLASHED = str.maketrans({c: "\\" + c for c in '"\\\r\n'})
 
 
 def to_bytes(text: str) -> bytes:
@@ -35,24 +32,27 @@ def quote_local(address: str) -> str:
         local, domain = domain, ""
     if not local and not at:
         return address
-    if not _DOT_STRING.match(local):
-        local = '"' + _SPECIAL.sub(r"\\\1", local) + '"'
+    if not _is_dot_string(local):
+        local = '"' + local.translate(_BACKSLASHED) + '"'
     return local + at + domain
+
+
+def _is_dot_string(local: str) -> bool:
+    return all(local.split(".")) and _NO_ATOM.isdisjoint(local)
 
 
 def unquote_local(address: str) -> str:
     """Internal form of an address with a quoted local part (Postfix unquote_822)."""
     if not address.startswith('"'):
         return address
-    out, rest = [], address[1:]
-    while rest:
-        char, rest = rest[0], rest[1:]
-        if char == "\\" and rest:
-            char, rest = rest[0], rest[1:]
-        elif char == '"':
+    out = []
+    rest = iter(address[1:])
+    for char in rest:
+        if char == '"':
             break
-        out.append(char)
-    return "".join(out) + rest
+        # A backslash at the very end stands for itself.
+        out.append(next(rest, char) if char == "\\" else char)
+    return "".join(out) + "".join(rest)
 
 
 def xtext(text: str) -> str:

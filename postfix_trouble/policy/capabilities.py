@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import re
-
 from postfix_trouble.model.value import Value
-
-# Something up to a separator (the code), the keyword up to a separator, the rest.
-_LINE = re.compile(r"[- ]*[^- ]+[- ][ \t=]*([^ \t=]+)[ \t=]?(.*)", re.DOTALL)
 
 # Words of smtp_discard_ehlo_keywords.
 DISCARDABLE = (
@@ -62,15 +57,22 @@ def parse(text: str, discard: frozenset[str]) -> Capabilities:
     found: dict[str, object] = {"esmtp": True}
     named = False
     for line in text.split("\n"):
-        parts = _LINE.match(line)
-        if parts is None:
-            continue
-        if named:
-            _keyword(found, parts[1].lower(), parts[2].strip(" \t"), discard)
-        else:
-            found["helo_name"] = parts[1]
+        _code, rest = _token(line, "- ")
+        word, arguments = _token(rest, " \t=")
+        if named and word:
+            _keyword(found, word.lower(), arguments.strip(" \t"), discard)
+        elif word:
+            found["helo_name"] = word
             named = True
     return Capabilities(**found)  # type: ignore[arg-type]
+
+
+def _token(text: str, separators: str) -> tuple[str, str]:
+    """The first word, and what follows the separator behind it (Postfix mystrtok)."""
+    text = text.lstrip(separators)
+    found = (at for at in map(text.find, separators) if at >= 0)
+    end = min(found, default=len(text))
+    return text[:end], text[end + 1 :]
 
 
 def _keyword(

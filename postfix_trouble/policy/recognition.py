@@ -73,6 +73,7 @@ _TIMED_OUT = re.compile(
 _LOCAL_DATA = re.compile(r"^local data error while talking to (?P<where>\S+)$")
 _CONNECT = re.compile(r"^connect to (?P<where>\S+): .+$")
 _CODE = re.compile(r"\d{3}(?=[ -]|$)")
+_LAST_LINE = re.compile(r" [2-5]\d\d (?!.* [2-5]\d\d )", re.DOTALL)
 
 # Decisions of the client itself, by how their reasons begin or end.
 _OWN = (
@@ -128,11 +129,20 @@ def _without_status(text: str) -> Heard | None:
 
 
 def separate_lines(text: str) -> str:
-    """A reply of several lines, in one: the log joins them with blanks."""
-    if "\n" in text or text[3:4] != "-":
+    """A reply of several lines, in one: the log joins them with blanks.
+
+    Lines are told by the code of the first one. If no last line is among them, it has
+    another code, or was cut off; then the code of the first line has to do.
+    """
+    if "\n" in text or (_CODE.match(text) and text[3:4] != "-"):
         return text
-    code = re.escape(text[:3])
-    return re.sub(rf" (?={code}[- ])", "\n", text)
+    lines = re.sub(rf" (?={re.escape(text[:3])}[- ])", "\n", text).split("\n")
+    if re.match(r"\d{3}(?: |$)", lines[-1]):
+        return "\n".join(lines)
+    found = _LAST_LINE.search(text)
+    if found:
+        return f"{text[: found.start()]}\n{text[found.start() + 1 :]}"
+    return f"{text[:3]} {text[4:]}" if _CODE.match(text) else text
 
 
 def _reason(reason: str, logged: Logged) -> Heard:
