@@ -7,7 +7,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import both_clients
 import contract
+import dns_cases
 import pytest
 import side_by_side
 import variants
@@ -16,6 +18,10 @@ from private_postfix import PrivatePostfix, transport
 
 ROOT = Path(__file__).parent.parent.parent
 ACCOUNT = "nobody"
+
+# What both clients are compared in.
+GROUPS = {**dns_cases.GROUPS}
+CASES = {**dns_cases.CASES}
 
 # Both clients read these from main.cf. So short that a hanging server is no nuisance.
 TIMEOUTS = {
@@ -97,6 +103,7 @@ def postfix(
             **TIMEOUTS,
             **contract.MAIN,
             **variants.settings(),
+            **both_clients.main(GROUPS),
             "trouble_destination_recipient_limit": "1",
             "trouble_log_file": str(our_log),
             # For addresses that begin with a dash.
@@ -105,8 +112,12 @@ def postfix(
         master=recipe
         + transport(example, "troubles")
         + variants.master(recipe, str(installed), str(bare))
+        + both_clients.master(recipe, GROUPS)
         + contract.master(scripts, ACCOUNT),
-        routes=contract.routes() + side_by_side.routes() + variants.routes(),
+        routes=contract.routes()
+        + side_by_side.routes()
+        + variants.routes()
+        + both_clients.routes(CASES),
     )
     instance.start()
     yield instance
