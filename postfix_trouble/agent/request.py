@@ -66,7 +66,7 @@ class Agent:
         said: Callable[[str, str], None] | None = None,
     ) -> None:
         """`left`: seconds that are left for the whole request. `critical`: is told
-        when the dot goes out, and when the reply to it is in. `state`: where refused
+        when the dot goes out, and when what came of it is written down. `state`: where refused
         log-ins and tokens are remembered. `abandoned`: nobody wants to know any more,
         so the message must not be ended. `said`: is told of each line of the dialogue
         (direction and text, secrets masked) when it comes or goes."""
@@ -76,13 +76,18 @@ class Agent:
         self.clock = time.time
         self.left = left
         self.note = note
-        self.ended = ended
+        self._ended = ended
         self.critical = critical
         self.state = state
         self.abandoned = abandoned
         self.said = said
         self._tables: dict[str, Any] = {}
         self._resolver: Any = None
+
+    def ended(self, outcomes: tuple[Outcome, ...]) -> None:
+        """Recipients are finished, and that is known to whoever must know it."""
+        self._ended(outcomes)
+        self.critical(False)
 
     # --- tables
 

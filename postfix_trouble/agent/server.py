@@ -136,7 +136,8 @@ class Server:
             self._agent.critical(True)
         budget = "handshake" if phase in _HANDSHAKE else f"{phase.name} {self._reads}"
         answer = self._connection.read(budget, self._limit(phase))
-        if dot:
+        if dot and not (isinstance(answer, Reply) and answer.klass == 2):
+            # If the server took it, the moment lasts until that is written down.
             self._agent.critical(False)
         return answer
 

@@ -14,7 +14,7 @@ from postfix_trouble.config.settings import ConfigError
 from postfix_trouble.edge.maillog import MailLog
 from postfix_trouble.edge.message import Message
 from postfix_trouble.frontends import command, options
-from postfix_trouble.frontends.interrupts import Watch
+from postfix_trouble.frontends.interrupts import Settled, Watch
 from postfix_trouble.model.failure import TableError
 from postfix_trouble.model.sysexits import EX_TEMPFAIL
 from postfix_trouble.model.value import TYPE_CHECKING
@@ -42,6 +42,9 @@ def run(argv: list[str]) -> int:
         end = deferred("4.3.5", f"mail system configuration error: {problem}")
     except TableError as problem:
         end = deferred("4.3.0", f"table look-up error: {problem}")
+    except Settled:
+        assert call.request is not None
+        end = pipe8.result(call.request.outcomes)
     watch.finished()
     return call.answer(end)
 

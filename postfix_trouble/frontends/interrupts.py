@@ -31,6 +31,10 @@ _UNKNOWN = (
 )
 
 
+class Settled(BaseException):
+    """Everybody has the message: a signal or the alarm only says to come to an end."""
+
+
 class Watch:
     """Deadline and signals of one delivery by a process of its own."""
 
@@ -39,6 +43,7 @@ class Watch:
         self._leave = leave
         self._end = time.monotonic() + 900.0
         self._critical = False
+        self._settled = False
 
     def left(self) -> float:
         """Seconds until the deadline."""
@@ -54,8 +59,12 @@ class Watch:
                 signal.signal(number, self._signal)
 
     def critical(self, begun: bool) -> None:
-        """The final dot goes out, or the reply to it is in."""
+        """The final dot goes out, or what came of it is written down."""
         self._critical = begun
+
+    def settled(self) -> None:
+        """All recipients have the message: from now on an interrupt raises Settled."""
+        self._settled = True
 
     def finished(self) -> None:
         """The outcome is known; nothing may come between it and the answer."""
@@ -64,12 +73,16 @@ class Watch:
             signal.signal(number, signal.SIG_IGN)
 
     def _signal(self, _number: int, _frame: object) -> None:
+        if self._settled:
+            raise Settled
         if self._critical:
             signal.setitimer(signal.ITIMER_REAL, _GRACE)
         else:
             self._die(_TERMINATED)
 
     def _alarm(self, _number: int, _frame: object) -> None:
+        if self._settled:
+            raise Settled
         self._die(_UNKNOWN if self._critical else _TIME_LIMIT)
 
     def _die(self, line: bytes) -> None:

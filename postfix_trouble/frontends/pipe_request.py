@@ -57,6 +57,8 @@ class PipeRequest:
         self.by_hand = by_hand
         self.verbose = verbose
         self.report: Report | None = None
+        # Of this attempt, so far.
+        self.outcomes: tuple[Outcome, ...] = ()
         self.notices: tuple[str, ...] = ()
         self._state: State | None = None
         self._started = time.time()
@@ -116,6 +118,12 @@ class PipeRequest:
         queue_id = self.request.queue_id or "NOQUEUE"
         for record in delivery_records(queue_id, outcomes, self.settings):
             self.log.write(record)
+        self.outcomes += outcomes
+        if self.by_hand or len(self.request.recipients) > 1:
+            # With several recipients it is the ledger that knows.
+            return
+        if all(end.disposition is Disposition.SENT for end in self.outcomes):
+            self.watch.settled()
 
     # --- destinations in trouble
 
