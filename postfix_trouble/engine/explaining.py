@@ -298,8 +298,9 @@ def _remarks(
         said += _about_status(happening, stage, end)
         if stage == "ehlo" and not end.entry and happening.klass != 2:
             said.append("EHLO refused: HELO is tried")
-    if end.errors == ("protocol",):
-        said.append("the server does not keep to the protocol")
+    wrong = isinstance(happening, Reply) and happening.klass in (4, 5)
+    if wrong and "protocol" in end.errors:
+        said.append("a reply that nobody gets who keeps to the protocol")
     if isinstance(happening, OwnDecision) and not heard.entry:
         said.append("a reason unknown here: whether it throttles can't be told")
     if heard.logged and not heard.logged.word:

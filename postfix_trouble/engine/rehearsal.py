@@ -57,6 +57,8 @@ STAGES = {
     "starttls": "STARTTLS",
     "handshake": "TLS handshake",
     "auth": "AUTH",
+    "xforward_name": "XFORWARD name/address",
+    "xforward_helo": "XFORWARD helo/protocol",
     "mail": "MAIL FROM",
     "rcpt": "RCPT TO",
     "data": "DATA",
@@ -65,12 +67,15 @@ STAGES = {
 }
 
 _TLS = TlsFacts("TLSv1.3", "TLS_AES_256_GCM_SHA384", 256, True, True)
+_OFFER = "250-{host}\n250-STARTTLS\n250-XFORWARD NAME HELO\n250 AUTH PLAIN"
 _YES = {
     Phase.GREETING: "220 {host} ESMTP",
-    Phase.EHLO: "250-{host}\n250-STARTTLS\n250 AUTH PLAIN",
-    Phase.LHLO: "250-{host}\n250-STARTTLS\n250 AUTH PLAIN",
+    Phase.EHLO: _OFFER,
+    Phase.LHLO: _OFFER,
     Phase.HELO: "250 {host}",
     Phase.STARTTLS: "220 2.0.0 Ready to start TLS",
+    Phase.XFORWARD_NAME: "250 2.0.0 Ok",
+    Phase.XFORWARD_HELO: "250 2.0.0 Ok",
     Phase.MAIL: "250 2.1.0 Ok",
     Phase.RCPT: "250 2.1.5 Ok",
     Phase.DATA: "354 End data with <CR><LF>.<CR><LF>",
@@ -145,6 +150,7 @@ def rehearse(stage: str, happening: Happening, setting: Setting) -> Ending:
         (Recipient(RECIPIENT),),
         "example.com",
         age=setting.age,
+        attributes={"log_client_name": "client", "log_helo_name": "client"},
         lmtp=setting.lmtp,
     )
     appending = trouble.Appending(settings.flag("soft_bounce"))
@@ -175,11 +181,19 @@ def rehearse(stage: str, happening: Happening, setting: Setting) -> Ending:
     )
 
 
+# Stages that are come to only if a parameter says yes.
+_NEEDED = {
+    "auth": "smtp_sasl_auth_enable",
+    "xforward_name": "smtp_send_xforward_command",
+    "xforward_helo": "smtp_send_xforward_command",
+}
+
+
 def settings_for(stage: str, setting: Setting) -> Settings:
     """The settings, with what a session needs in order to come to this stage."""
     values = dict(setting.values)
-    if stage == "auth":
-        name = "smtp_sasl_auth_enable"
+    if stage in _NEEDED:
+        name = _NEEDED[stage]
         values[lmtp_name(name) if setting.lmtp else name] = "yes"
     return Settings(values, lmtp=setting.lmtp, system_hostname="client.example.org")
 
@@ -187,10 +201,9 @@ def settings_for(stage: str, setting: Setting) -> Settings:
 def tls_policy(stage: str, settings: Settings) -> TlsPolicy:
     """The level that is set; where TLS is the subject and there is none, encrypt."""
     level = security_level(settings) or TlsLevel.NONE
-    if stage in ("starttls", "handshake"):
-        return TlsPolicy(TlsLevel.ENCRYPT if level is TlsLevel.NONE else level)
-    # Elsewhere it changes nothing but the length of the session.
-    return TlsPolicy(TlsLevel.NONE)
+    if level is TlsLevel.NONE and stage in ("starttls", "handshake"):
+        level = TlsLevel.ENCRYPT
+    return TlsPolicy(level)
 
 
 def _no_session(
@@ -214,7 +227,7 @@ def _no_session(
     )
 
 
-def _nobody(_outcome: Outcome) -> None:
+def _nobody(_outcomes: tuple[Outcome, ...]) -> None:
     """Nobody writes down the outcome of a rehearsal."""
 
 

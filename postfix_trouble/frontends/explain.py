@@ -41,8 +41,8 @@ EXAMPLES = [
     metavar="STAGE",
     type=click.Choice([*STAGES, "banner", "eod"]),
     default=None,
-    help=f"What it was the answer to: {', '.join(STAGES)}. Default: what the log line "
-    "says, else rcpt.",
+    help="What it was the answer to. Default: what the log line says, else rcpt. "
+    f"One of {', '.join(STAGES)}.",
 )
 @click.option("--final", is_flag=True, help="No other host is left to try.")
 @click.option("--soft-bounce", is_flag=True, help="As with soft_bounce = yes.")

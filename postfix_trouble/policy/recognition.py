@@ -104,6 +104,8 @@ _DOINGS = {phase.doing: phase.name.lower() for phase in Phase}
 def recognise(text: str) -> Heard | None:
     """Take apart what somebody pasted. None if it tells of no failure we know."""
     text = text.strip()
+    if not text:
+        return None
     record = _RECORD.search(text)
     if record is not None:
         logged = Logged(record["word"], record["dsn"])

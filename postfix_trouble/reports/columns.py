@@ -35,9 +35,14 @@ def wrapped(text: str, width: int) -> list[str]:
     return wrap(text, max(width, 10), break_on_hyphens=False) or [""]
 
 
-def fields(rows: Sequence[Field], width: int, paint: Paint = plain) -> Iterator[str]:
-    """Labels to the left and texts beside them, or below in a narrow place."""
-    column = max((len(row.label) for row in rows), default=0) + 2
+def fields(
+    rows: Sequence[Field], width: int, paint: Paint = plain, *, column: int = 0
+) -> Iterator[str]:
+    """Labels to the left and texts beside them, or below in a narrow place.
+
+    `column`: where texts begin, if labels leave room for that.
+    """
+    column = max(column, *(len(row.label) + 2 for row in rows), 2)
     for label, text, colour in rows:
         if width < NARROW:
             yield paint("bold", label)

@@ -23,6 +23,8 @@ COLOURS = {
     "continue": "green",
     "plaintext": "cyan",
 }
+# Where texts begin.
+_COLUMN = 15
 _NO_REPLY = ("lookup", "connect", "handshake", "body")
 
 
@@ -40,9 +42,11 @@ def text(
     yield ""
     another, last = explanation.cases
     rows = [] if final_only else [_verdict("more hosts", another)]
-    yield from fields([*rows, _verdict("last host", last)], width, paint)
+    verdicts = [*rows, _verdict("last host", last)]
+    yield from fields(verdicts, width, paint, column=_COLUMN)
     yield ""
-    yield from fields(list(_details(explanation, final_only)), width, paint)
+    details = list(_details(explanation, final_only))
+    yield from fields(details, width, paint, column=_COLUMN)
 
 
 def place(explanation: Explanation) -> str:
@@ -79,7 +83,8 @@ def _details(explanation: Explanation, final_only: bool) -> Iterator[Field]:
             )
         yield Field("destination", _throttling(explanation))
         notices = ", ".join(explanation.notices)
-        yield Field("postmaster", f"{notices} notice" if notices else "no notice")
+        told = f"notice, if notify_classes has {notices}" if notices else "no notice"
+        yield Field("postmaster", told)
     yield Field("pipe(8) gets", _pipe(last))
     for remark in explanation.remarks:
         yield Field("note", remark)
@@ -92,7 +97,7 @@ def _details(explanation: Explanation, final_only: bool) -> Iterator[Field]:
 
 def _throttling(explanation: Explanation) -> str:
     if explanation.cases[1].throttled:
-        return "throttled, if this defers: other mail for it waits, too"
+        return "throttled: other mail for it waits, too"
     return "not throttled"
 
 

@@ -27,7 +27,7 @@ from postfix_trouble.model.tls import TlsFacts
 from postfix_trouble.model.verdict import DSN
 from postfix_trouble.policy.no_server import without_server
 from postfix_trouble.reports.codes import BORDERS, named
-from postfix_trouble.reports.columns import Field, Paint, plain
+from postfix_trouble.reports.columns import Field, Paint, plain, wrapped
 from postfix_trouble.reports.columns import table as columns
 from postfix_trouble.reports.explanation import COLOURS
 
@@ -117,9 +117,9 @@ class Table(NamedTuple):
 
 
 def stages(lmtp: bool = False) -> tuple[str, ...]:
-    """The names of all stages of a protocol."""
+    """The names of all stages of a protocol, the same for XFORWARD only once."""
     other = ("ehlo", "helo") if lmtp else ("lhlo",)
-    return tuple(name for name in STAGES if name not in other)
+    return tuple(name for name in STAGES if name not in (*other, "xforward_helo"))
 
 
 def tables(
@@ -232,7 +232,7 @@ def effects(row: Row) -> list[str]:
 
 def text(table: Table, width: int, paint: Paint = plain) -> Iterator[str]:
     """The lines of a table for a terminal."""
-    yield paint("bold", table.title)
+    yield from (paint("bold", line) for line in wrapped(table.title, width))
     yield from columns(_HEAD, [_cells(row) for row in table.rows], width, paint)
     entries = dict.fromkeys(row.entry for row in table.rows if row.entry)
     if any(row.soft_throttles and not row.throttles for row in table.rows):
@@ -247,7 +247,8 @@ def markdown(table: Table) -> Iterator[str]:
     yield "| --- | --- | --- | --- | --- | --- | --- |"
     for row in table.rows:
         cells = [cell.text for cell in _cells(row)]
-        yield f"| {' | '.join([*cells, row.entry])} |".replace("|  |", "| |")
+        shown = (f" {cell} " if cell else " " for cell in [*cells, row.entry])
+        yield f"|{'|'.join(shown)}|"
 
 
 def as_dict(table: Table) -> dict[str, Any]:
