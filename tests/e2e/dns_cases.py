@@ -55,40 +55,106 @@ _HARD: Script = {"stages": {"rcpt": "550 5.1.1 no such user"}}
 
 _case("order", _mx("order", "a", "b", "c"), {"c": {}, "b": {}, "a": {}}, "sent")
 _case("down", _mx("down", "a", "b", "c"), {"a": None, "b": {}, "c": {}}, "sent")
-_case("all-down", _mx("all-down", "a", "b"), {"a": None, "b": None},
-      "deferred", "4.4.1", "connect to b.all-down.test[")  # fmt: skip
+_case(
+    "all-down",
+    _mx("all-down", "a", "b"),
+    {"a": None, "b": None},
+    "deferred",
+    "4.4.1",
+    "connect to b.all-down.test[",
+)
 _case("busy", _mx("busy", "a", "b"), {"a": _BUSY, "b": {}}, "sent")
-_case("soft", _mx("soft", "a", "b", "c"), {"a": _SOFT, "b": _SOFT, "c": {}},
-      "deferred", "4.2.0", "host b.soft.test[")  # fmt: skip
+_case(
+    "soft",
+    _mx("soft", "a", "b", "c"),
+    {"a": _SOFT, "b": _SOFT, "c": {}},
+    "deferred",
+    "4.2.0",
+    "host b.soft.test[",
+)
 _case("hard", _mx("hard", "a", "b"), {"a": _SOFT, "b": _HARD}, "bounced", "5.1.1")
 _case("no-mx", {}, {"": {}}, "sent")
-_case("null-mx", {"MX": ["0 ."], "A": ["127.0.0.1"]}, {},
-      "bounced", "5.1.0", "Domain null-mx.test does not accept mail (nullMX)")  # fmt: skip
-_case("servfail", {"rcode": "SERVFAIL"}, {},
-      "deferred", "4.4.3", f"{_NO_NAME}servfail.test type=MX")  # fmt: skip
-_case("servfail-ignored", {"rcode:MX": "SERVFAIL"}, {"": {}}, "sent",
-      group="dns-ignoring")  # fmt: skip
+_case(
+    "null-mx",
+    {"MX": ["0 ."], "A": ["127.0.0.1"]},
+    {},
+    "bounced",
+    "5.1.0",
+    "Domain null-mx.test does not accept mail (nullMX)",
+)
+_case(
+    "servfail",
+    {"rcode": "SERVFAIL"},
+    {},
+    "deferred",
+    "4.4.3",
+    f"{_NO_NAME}servfail.test type=MX",
+)
+_case(
+    "servfail-ignored", {"rcode:MX": "SERVFAIL"}, {"": {}}, "sent", group="dns-ignoring"
+)
 _case("refused", {"rcode": "REFUSED"}, {}, "deferred", "4.4.3")
-_case("no-answer", {"drop": True}, {},
-      "deferred", "4.4.3", "Host not found, try again")  # fmt: skip
-_case("no-data", {"TXT": ['"hello"']}, {},
-      "bounced", "5.4.4", "Host found but no data record")  # fmt: skip
-_case("no-address", _mx("no-address", "a", "b"), {},
-      "bounced", "5.4.4", f"{_NO_NAME}b.no-address.test type=A")  # fmt: skip
-_case("no-address-yet", _mx("no-address-yet", "a", "b"), {},
-      "deferred", "4.4.4", group="dns-patient")  # fmt: skip
+_case("no-answer", {"drop": True}, {}, "deferred", "4.4.3", "Host not found, try again")
+_case(
+    "no-data",
+    {"TXT": ['"hello"']},
+    {},
+    "bounced",
+    "5.4.4",
+    "Host found but no data record",
+)
+_case(
+    "no-address",
+    _mx("no-address", "a", "b"),
+    {},
+    "bounced",
+    "5.4.4",
+    f"{_NO_NAME}b.no-address.test type=A",
+)
+_case(
+    "no-address-yet",
+    _mx("no-address-yet", "a", "b"),
+    {},
+    "deferred",
+    "4.4.4",
+    group="dns-patient",
+)
 _case("some-address", _mx("some-address", "a", "b"), {"b": {}}, "sent")
 _case("alias", _mx("alias", "a"), {"b": {}}, "sent")
 _case("malformed", {"MX": ["10 a_b!.malformed.test."]}, {}, "bounced", "5.4.4")
-_case("loop", _mx("loop", "a", "b"), {},
-      "bounced", "5.4.6", "mail for loop.test loops back to myself")  # fmt: skip
+_case(
+    "loop",
+    _mx("loop", "a", "b"),
+    {},
+    "bounced",
+    "5.4.6",
+    "mail for loop.test loops back to myself",
+)
 _case("backup", _mx("backup", "a", "me"), {"a": {}}, "sent")
-_case("backup-down", _mx("backup-down", "a", "me"), {"a": None},
-      "deferred", "4.4.1", "connect to a.backup-down.test[")  # fmt: skip
-_case("backup-alone", _mx("backup-alone", "a", "me"), {},
-      "deferred", "4.4.4", "unable to find primary relay")  # fmt: skip
-_case("own-name", {}, {"": {"host": "client.example.test"}},
-      "bounced", "5.4.6", "loops back to myself")  # fmt: skip
+_case(
+    "backup-down",
+    _mx("backup-down", "a", "me"),
+    {"a": None},
+    "deferred",
+    "4.4.1",
+    "connect to a.backup-down.test[",
+)
+_case(
+    "backup-alone",
+    _mx("backup-alone", "a", "me"),
+    {},
+    "deferred",
+    "4.4.4",
+    "unable to find primary relay",
+)
+_case(
+    "own-name",
+    {},
+    {"": {"host": "client.example.test"}},
+    "bounced",
+    "5.4.6",
+    "loops back to myself",
+)
 # Not in the zone: it does not exist.
 CASES["nowhere"] = Case("dns", "nowhere.test", {}, "bounced", "5.4.4", _NO_NAME)
 
