@@ -9,6 +9,7 @@ from postfix_trouble.edge import wire
 from postfix_trouble.engine import delivery
 from postfix_trouble.model.failure import TableError
 from postfix_trouble.model.reply import Lost
+from postfix_trouble.model.status import EnhancedStatus
 from postfix_trouble.model.tls import TlsPolicy
 from postfix_trouble.model.value import TYPE_CHECKING
 from postfix_trouble.model.verdict import DSN
@@ -66,9 +67,9 @@ class Agent:
         said: Callable[[str, str], None] | None = None,
     ) -> None:
         """`left`: seconds that are left for the whole request. `critical`: is told
-        when the dot goes out, and when what came of it is written down. `state`: where refused
-        log-ins and tokens are remembered. `abandoned`: nobody wants to know any more,
-        so the message must not be ended. `said`: is told of each line of the dialogue
+        when the dot goes out, and when what came of it is written down. `state`: where
+        refused log-ins and tokens are remembered. `abandoned`: nobody wants to know
+        any more, so the message must not be ended. `said`: is told of each line of the dialogue
         (direction and text, secrets masked) when it comes or goes."""
         self.settings = settings
         self.request = request
@@ -315,7 +316,10 @@ class Agent:
         )
 
     def unready(self) -> DSN | None:
-        """Why nobody can be talked to: passwords that are not to be had."""
+        """Why nobody can be talked to: no name to say, no passwords to be had."""
+        name = self.settings.text("smtp_helo_name")
+        if not name or not name.isprintable() or " " in name:
+            return DSN(EnhancedStatus("4.3.5"), f"bad smtp_helo_name: {name!r}")
         if not self.settings.flag("smtp_sasl_auth_enable"):
             return None
         from postfix_trouble.edge import sasl
