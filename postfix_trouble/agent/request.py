@@ -66,11 +66,14 @@ class Agent:
         abandoned: Callable[[], bool] = lambda: False,
         said: Callable[[str, str], None] | None = None,
     ) -> None:
-        """`left`: seconds that are left for the whole request. `critical`: is told
-        when the dot goes out, and when what came of it is written down. `state`: where
-        refused log-ins and tokens are remembered. `abandoned`: nobody wants to know
-        any more, so the message must not be ended. `said`: is told of each line of the dialogue
-        (direction and text, secrets masked) when it comes or goes."""
+        """What belongs to the request.
+
+        `left`: seconds that are left for all of it. `critical`: is told when the dot
+        goes out, and when what came of it is written down. `state`: where refused
+        log-ins and tokens are remembered. `abandoned`: nobody wants to know any more,
+        so the message must not be ended. `said`: is told of each line of the dialogue
+        (direction and text, secrets masked) when it comes or goes.
+        """
         self.settings = settings
         self.request = request
         self.message = message
