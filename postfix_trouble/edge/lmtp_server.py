@@ -168,14 +168,16 @@ class _Client:
         self._stop = stop
         self._input = bytearray()
         self._output: list[bytes] = []
-        # When we hang up even in the middle of a transaction.
+        # When we hang up even in the middle of a transaction: we were told to stop.
         self._last = _NEVER
+        # Seconds that a reply may wait until the client takes it.
+        self._patience = limits.idle
         self._poll = select.poll()
         self._poll.register(connection, select.POLLIN)
         if stop is not None:
             self._poll.register(stop.fileno(), select.POLLIN)
-        # For replies; reads are waited for with poll.
-        connection.settimeout(limits.idle)
+        # It never blocks, poll does: a timeout would cost a system call for each call.
+        connection.setblocking(False)
         if connection.family != socket.AF_UNIX:
             # Or each small reply would wait for the client's delayed ACK: 40 ms.
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -188,16 +190,28 @@ class _Client:
         """Write what is queued."""
         if not self._output:
             return
-        waiting, self._output = b"".join(self._output), []
+        waiting, self._output = memoryview(b"".join(self._output)), []
         try:
-            self._connection.sendall(waiting)
+            while waiting:
+                waiting = self._send(waiting)
         except OSError as problem:
             raise _GoneError from problem
+
+    def _send(self, waiting: memoryview) -> memoryview:
+        """Write what the system takes. What is left."""
+        try:
+            return waiting[self._connection.send(waiting) :]
+        except BlockingIOError:
+            room = select.poll()
+            room.register(self._connection, select.POLLOUT)
+            if not room.poll(self._patience * 1000):
+                raise
+            return waiting
 
     def last_words(self, reply: Lines) -> None:
         """Say why we hang up, if the client takes it at once."""
         self.say(reply)
-        self._connection.settimeout(0)
+        self._patience = 0.0
         with contextlib.suppress(_GoneError):
             self.flush()
 
@@ -245,6 +259,9 @@ class _Client:
         self._wait(until, busy)
         try:
             received = self._connection.recv(_CHUNK)
+        except BlockingIOError:
+            # What poll(2) has promised can have gone bad meanwhile.
+            return self._receive(until, busy)
         except OSError as problem:
             raise _GoneError from problem
         if not received:
@@ -253,21 +270,19 @@ class _Client:
 
     def _wait(self, until: float, busy: bool) -> None:
         """Until there is something to read."""
-        descriptor = self._connection.fileno()
         while True:
+            if self._last < _NEVER and not busy:
+                raise _EndError(lmtp.STOPPING)
             now = time.monotonic()
-            if self._stop is not None and self._stop.is_set():
-                if not busy:
-                    raise _EndError(lmtp.STOPPING)
-                if self._last == _NEVER:
-                    self._last = now + self.limits.grace
-                    self._poll.unregister(self._stop.fileno())
             left = min(until - now, self._last - now, self.limits.idle)
             ready = self._poll.poll(max(0.0, left) * 1000)
             if not ready:
                 raise _EndError(lmtp.IDLE)
-            if any(number == descriptor for number, _ in ready):
+            stop = self._stop
+            if stop is None or all(number != stop.fileno() for number, _ in ready):
                 return
+            self._last = now + self.limits.grace
+            self._poll.unregister(stop.fileno())
 
 
 class _Spool:

@@ -21,7 +21,9 @@ class MailLog:
 
     def write(self, text: str) -> None:
         """Write one record, one line."""
-        line = "".join(c if c.isprintable() else "?" for c in text)
+        line = text
+        if not text.isprintable():
+            line = "".join(c if c.isprintable() else "?" for c in text)
         try:
             if self._file:
                 self._to_file(line)

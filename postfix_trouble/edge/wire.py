@@ -107,6 +107,10 @@ class Connection(smtplib.SMTP):
         """`said` is told of each line of the transcript when it comes or goes."""
         super().__init__(local_hostname="localhost")
         self.sock: socket.socket | None = sock
+        # Waits for a socket without TLS, which never blocks itself.
+        self._poll: select.poll | None = select.poll()
+        self._poll.register(sock, select.POLLIN)
+        sock.setblocking(False)
         self.relay = relay
         self.limits = limits
         self.transcript: list[tuple[str, str]] = []
@@ -176,9 +180,35 @@ class Connection(smtplib.SMTP):
         seconds = self.limits.seconds()
         if seconds <= 0:
             raise TimeoutError
-        self.sock.settimeout(seconds)
-        self.sock.sendall(data)
+        if self._poll is None:
+            self.sock.settimeout(seconds)
+            self.sock.sendall(data)
+        else:
+            self._send_plain(self.sock, data, time.monotonic() + seconds)
         self.limits.wrote(len(data))
+
+    def _send_plain(self, sock: socket.socket, data: bytes, end: float) -> None:
+        """Write without waiting first: there nearly always is room.
+
+        A socket with a timeout costs three system calls where this costs one.
+        """
+        left = memoryview(data)
+        while True:
+            try:
+                left = left[sock.send(left) :]
+            except BlockingIOError:
+                self._wait(select.POLLOUT, end - time.monotonic())
+            if not left:
+                return
+
+    def _wait(self, event: int, seconds: float) -> None:
+        """Wait until a plain socket is ready. Raises TimeoutError."""
+        assert self._poll is not None
+        assert self.sock is not None
+        self._poll.modify(self.sock, event)
+        # More milliseconds don't fit into what poll(2) takes.
+        if seconds <= 0 or not self._poll.poll(min(seconds, 1e6) * 1000):
+            raise TimeoutError
 
     # --- reading
 
@@ -218,8 +248,14 @@ class Connection(smtplib.SMTP):
         if self.sock is None or seconds <= 0:
             return Lost.TIME
         try:
-            self.sock.settimeout(seconds)
+            if self._poll is None:
+                self.sock.settimeout(seconds)
+            else:
+                self._wait(select.POLLIN, seconds)
             return self.sock.recv(_WRITE) or Lost.EOF
+        except BlockingIOError:
+            # What poll(2) has promised can have gone bad meanwhile.
+            return self._receive()
         except TimeoutError:
             return Lost.TIME
         except (OSError, ValueError):
@@ -253,6 +289,8 @@ class Connection(smtplib.SMTP):
     def secured(self, sock: socket.socket) -> None:
         """Go on over TLS. What was said in the clear and not read yet never counts."""
         self.sock = sock
+        # From now on the ssl module waits, by the timeout of the socket.
+        self._poll = None
         self._reader.forget()
         self.limits.arm("", 0.0)
 

@@ -29,6 +29,8 @@ def delays(times: Delays, resolution: int = 2) -> str:
 
 def printable(text: str) -> str:
     """One line, without control characters: nobody forges a second record."""
+    if text.isprintable():
+        return text
     return "".join(
         "?" if c < " " or "\x7f" <= c < "\xa0" or "\ud800" <= c <= "\udfff" else c
         for c in text
