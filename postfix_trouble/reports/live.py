@@ -149,7 +149,7 @@ def time_line(timings: Sequence[Timing], width: int, paint: Paint) -> list[str]:
         return []
     begin = min(stage.start for stage in stages)
     end = max(stage.start + stage.seconds for stage in stages)
-    room = min(width - 24, 50)
+    room = min(width - 26, 50)
     lines = []
     for timing in timings:
         lines += [paint("bold", piece) for piece in _pieces(timing.server, width)]

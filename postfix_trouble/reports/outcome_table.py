@@ -22,8 +22,9 @@ _COLOURS = {
     Disposition.DEFERRED: "yellow",
     Disposition.BOUNCED: "red",
 }
-# Columns that a rule may have; longer ones go on below.
-_RULE = 44
+# Columns that a rule may have, and those that are left for an address at least; what
+# is longer goes on below.
+_RULE, _ADDRESS = 44, 20
 
 
 class Retries(Value):
@@ -60,14 +61,12 @@ class Retries(Value):
                 return tuple(found)
 
     def __str__(self) -> str:
-        *first, longest = map(duration, self.pauses)
-        then = f"then every {longest}" if first else f"every {longest}"
-        listed = f"after {', '.join(first)}, {then}" if first else then
         if not self.lifetime:
-            return "once only (maximal_queue_lifetime is 0): then returned to sender"
-        return (
-            f"tried again {listed}; returned to sender after {duration(self.lifetime)}"
-        )
+            return "never tried again: maximal_queue_lifetime is 0"
+        *first, longest = map(duration, self.pauses)
+        pauses = f"after {', '.join(first)}, then " if first else ""
+        end = duration(self.lifetime)
+        return f"tried again {pauses}every {longest}; returned to sender after {end}"
 
 
 class Row(Value):
@@ -119,9 +118,11 @@ def table(rows: Sequence[Row], width: int, paint: Paint) -> list[str]:
         return []
     if width < NARROW:
         return [line for row in rows for line in (*_stacked(row, width, paint), "")]
-    rule = min(max(len("RULE"), *(len(row.rule) for row in rows)), _RULE)
     # Besides: two blanks between columns, SOFTBOUNCE, and the exit code.
-    room = width - rule - 20
+    room = width - 20
+    longest = max(len("RULE"), *(len(row.rule) for row in rows))
+    rule = min(longest, _RULE, room - _ADDRESS)
+    room -= rule
     first = min(max(len("RECIPIENT"), *(len(row.address) for row in rows)), room)
     head = f"{'RECIPIENT':{first}}  {'POSTFIX':10}  {'RULE':{rule}}  EXIT"
     lines = [paint("bold", head)]
