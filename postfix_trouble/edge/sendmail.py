@@ -58,14 +58,19 @@ def _submit(
     # -G: a relay, leave the header alone. -i: a line with a dot is not the end.
     argv = [path, "-G", "-i", "-f", sender, "--", *recipients]
     try:
-        # In a session of its own, to be killed with all that it starts.
-        child = Popen(
-            argv, stdin=PIPE, stdout=PIPE, stderr=STDOUT, start_new_session=True
-        )
+        # A file and no pipe: if we are killed now, half a message is none the less a
+        # message to who reads a pipe.
+        with open(os.memfd_create("message"), "w+b") as text:
+            text.write(message)
+            text.seek(0)
+            # In a session of its own, to be killed with all that it starts.
+            child = Popen(
+                argv, stdin=text, stdout=PIPE, stderr=STDOUT, start_new_session=True
+            )
     except (OSError, ValueError) as problem:
         return f"can't be run: {problem}"
     with child:
-        said, killed = _converse(child, message, timeout)
+        said, killed = _listen(child, timeout)
     words = printable(b" ".join(said[:_WORDS].split()), utf8=True)
     if child.returncode == 0:
         if words:
@@ -76,14 +81,12 @@ def _submit(
     return f"exit status {child.returncode}: {words}"
 
 
-def _converse(
-    child: Popen[bytes], message: bytes, timeout: float
-) -> tuple[bytes, bool]:
-    """Write the message, and return what is said, and whether the child was killed."""
+def _listen(child: Popen[bytes], timeout: float) -> tuple[bytes, bool]:
+    """What is said, and whether the child was killed."""
     from subprocess import TimeoutExpired
 
     try:
-        return child.communicate(message, timeout)[0] or b"", False
+        return child.communicate(timeout=timeout)[0] or b"", False
     except TimeoutExpired as late:
         # It may have ended, and left its output to a child that goes on.
         killed = child.poll() is None

@@ -129,6 +129,28 @@ def test_accepted_though_a_child_goes_on(tmp_path: Path) -> None:
     assert found == ""
 
 
+def test_what_is_sent_by_a_process_that_is_killed_is_whole(tmp_path: Path) -> None:
+    """To who reads a pipe, half a message would be a message."""
+    started, copy = tmp_path / "started", tmp_path / "copy"
+    wait = "while kill -0 $PPID; do sleep 0.01; done 2>/dev/null"
+    path = program(
+        tmp_path, f">{started}; {wait}; cat >{copy}.part; mv {copy}.part {copy}"
+    )
+    message = b"x" * 999 + b"\n"
+    child = os.fork()
+    if child == 0:
+        submit(message * 300, "", ["a@b"], sendmail_path=path, note=lambda text: None)
+        os._exit(1)
+    until = time.monotonic() + 5
+    while not started.exists():
+        assert time.monotonic() < until
+    os.kill(child, 9)
+    os.waitpid(child, 0)
+    while not copy.exists():
+        assert time.monotonic() < until
+    assert copy.read_bytes() == message * 300
+
+
 def alive(process: int) -> bool:
     """Running, that is neither gone nor only waiting to be counted."""
     try:
