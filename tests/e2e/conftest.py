@@ -12,6 +12,7 @@ import contract
 import dns_cases
 import pytest
 import side_by_side
+import tls_cases
 import variants
 from installation import install
 from private_postfix import PrivatePostfix, transport
@@ -20,8 +21,8 @@ ROOT = Path(__file__).parent.parent.parent
 ACCOUNT = "nobody"
 
 # What both clients are compared in.
-GROUPS = {**dns_cases.GROUPS}
-CASES = {**dns_cases.CASES}
+GROUPS = {**dns_cases.GROUPS, **tls_cases.GROUPS}
+CASES = {**dns_cases.CASES, **tls_cases.CASES}
 
 # Both clients read these from main.cf. So short that a hanging server is no nuisance.
 TIMEOUTS = {
@@ -38,12 +39,6 @@ TIMEOUTS = {
         "quit",
     )
 }
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.e2e)
 
 
 @pytest.fixture(scope="session")

@@ -171,9 +171,9 @@ class PrivatePostfix:
             )
             time.sleep(0.02)
 
-    def flush(self) -> None:
-        """Try again all that is in the queue."""
-        _run("postqueue", "-f")
+    def flush(self, queue_id: str = "") -> None:
+        """Try again one message, or all that is in the queue."""
+        _run("postqueue", *(["-i", queue_id] if queue_id else ["-f"]))
 
 
 def transport(example: str, name: str) -> str:
