@@ -91,7 +91,8 @@ class Recorder:
 
     def turn_to(self, server: str) -> None:
         """What follows is about this server, or destination."""
-        self._stages.append((server, []))
+        if not self._stages or self._stages[-1][0] != server:
+            self._stages.append((server, []))
         self.tls = False
 
     def spent(self, stage: str, begin: float) -> None:
@@ -153,8 +154,12 @@ class WatchedWire:
 class WatchedRoute:
     """The servers of a destination; finding them may take a while."""
 
-    def __init__(self, find: Callable[[], Route], recorder: Recorder) -> None:
+    def __init__(
+        self, name: str, find: Callable[[], Route], recorder: Recorder
+    ) -> None:
+        self._name = name
         self._recorder = recorder
+        recorder.turn_to(name)
         begin = recorder.now()
         self._route = find()
         recorder.spent("look-up", begin)
@@ -165,7 +170,9 @@ class WatchedRoute:
         """The next server."""
         begin = self._recorder.now()
         found = self._route.next()
-        self._recorder.spent("look-up", begin)
+        if found is not None:
+            self._recorder.turn_to(self._name)
+            self._recorder.spent("look-up", begin)
         return found
 
     def more(self) -> bool:
@@ -220,8 +227,8 @@ class OnlookersAgent(Agent):
         if destination.socket or address_family(destination.host):
             return super().route(destination)
         find = super().route
-        self.recorder.turn_to(destination.text)
-        return WatchedRoute(lambda: find(destination), self.recorder)
+        name = destination.text
+        return WatchedRoute(name, lambda: find(destination), self.recorder)
 
     def unready(self) -> DSN | None:
         """As Agent's; a password that was typed is there."""
