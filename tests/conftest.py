@@ -52,17 +52,17 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests with a real Postfix share one; without Postfix they are skipped."""
+    """Tests with a real Postfix are skipped where it can't be run."""
     missing = ""
     if shutil.which("postfix", path="/usr/sbin:/usr/bin") is None:
         missing = "Postfix is not installed"
     elif os.geteuid() != 0:
         missing = "only root can run a Postfix"
     for item in items:
-        if item.get_closest_marker("e2e"):
-            item.add_marker(pytest.mark.xdist_group("postfix"))
-            if missing:
-                item.add_marker(pytest.mark.skip(reason=missing))
+        if item.path.parent.name == "e2e":
+            item.add_marker(pytest.mark.e2e)
+        if missing and item.get_closest_marker("e2e"):
+            item.add_marker(pytest.mark.skip(reason=missing))
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:

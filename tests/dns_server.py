@@ -127,6 +127,7 @@ def _pair(host: str, port: int) -> tuple[socket.socket, socket.socket]:
         udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         udp.bind((host, port))
         tcp = socket.socket()
+        tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             tcp.bind(udp.getsockname())
         except OSError:

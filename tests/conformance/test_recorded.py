@@ -19,7 +19,7 @@ from recorded import (
 )
 
 import private_network
-from dns_server import DnsServer, serving
+from dns_server import serving
 
 # What is not built yet: the beginning of a scenario's name (a family, most often), and
 # the reason. They run all the same, and one that passes is an error here.
@@ -45,13 +45,6 @@ def _cases() -> list[object]:
     return cases
 
 
-@pytest.fixture(scope="session")
-def name_server(own_network: None) -> Iterator[DnsServer]:
-    """The name server that /etc/resolv.conf of the own network leads to."""
-    with serving({}, private_network.NAME_SERVER, 53) as server:
-        yield server
-
-
 @pytest.fixture
 def places(certificates: Path) -> Iterator[Placeholders]:
     # Not tmp_path: the path of a Unix socket has to be short.
@@ -68,6 +61,8 @@ def test_same_as_postfix(
     request: pytest.FixtureRequest,
 ) -> None:
     if needs_own_network(scenario):
-        server: DnsServer = request.getfixturevalue("name_server")
-        server.zone = zone(scenario, places)
-    assert play([program], scenario, places) == []
+        request.getfixturevalue("own_network")
+        with serving(zone(scenario, places), private_network.NAME_SERVER, 53):
+            assert play([program], scenario, places) == []
+    else:
+        assert play([program], scenario, places) == []

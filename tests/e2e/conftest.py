@@ -12,6 +12,7 @@ import contract
 import dns_cases
 import pytest
 import side_by_side
+import text_cases
 import tls_cases
 import variants
 from installation import install
@@ -21,8 +22,8 @@ ROOT = Path(__file__).parent.parent.parent
 ACCOUNT = "nobody"
 
 # What both clients are compared in.
-GROUPS = {**dns_cases.GROUPS, **tls_cases.GROUPS}
-CASES = {**dns_cases.CASES, **tls_cases.CASES}
+GROUPS = {**dns_cases.GROUPS, **text_cases.GROUPS, **tls_cases.GROUPS}
+CASES = {**dns_cases.CASES, **text_cases.CASES, **tls_cases.CASES}
 
 # Both clients read these from main.cf. So short that a hanging server is no nuisance.
 TIMEOUTS = {
@@ -107,7 +108,7 @@ def postfix(
         master=recipe
         + transport(example, "troubles")
         + variants.master(recipe, str(installed), str(bare))
-        + both_clients.master(recipe, GROUPS)
+        + both_clients.master(recipe, GROUPS, text_cases.FLAGS)
         + contract.master(scripts, ACCOUNT),
         routes=contract.routes()
         + side_by_side.routes()
