@@ -58,15 +58,21 @@ def transport_name(group: str, client: str) -> str:
     return group if client == "ours" else f"{group}-smtp"
 
 
-def master(recipe: str, groups: Mapping[str, Settings]) -> str:
-    """The entries of all groups; ours are made of that in master.cf.example."""
+def master(
+    recipe: str, groups: Mapping[str, Settings], flags: Mapping[str, str]
+) -> str:
+    """The entries of all groups; ours are made of that in master.cf.example.
+
+    `flags`: what smtp(8) is told by Postfix, and we by the entry of a group.
+    """
     entries = [_SERVICES]
     for group, settings in groups.items():
         options = " ".join(f"-o {{{n}={v}}}" for n, v in settings.items())
         entry = re.sub(r"\A\S+", transport_name(group, "ours"), recipe)
         # Before what must be last.
         assert "  -- ${recipient}" in entry
-        entries.append(entry.replace("  -- ${r", f"  {options} -- ${{r"))
+        told = f"  {options} {flags.get(group, '')} -- ${{r"
+        entries.append(entry.replace("  -- ${r", told))
         name = transport_name(group, "theirs")
         entries.append(f"{name} unix - - n - - smtp\n  {options}\n")
     return "".join(entries)

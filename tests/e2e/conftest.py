@@ -23,7 +23,12 @@ ACCOUNT = "nobody"
 
 # What both clients are compared in.
 GROUPS = {**dns_cases.GROUPS, **text_cases.GROUPS, **tls_cases.GROUPS}
-CASES = {**dns_cases.CASES, **text_cases.CASES, **tls_cases.CASES}
+CASES = {
+    **dns_cases.CASES,
+    **text_cases.CASES,
+    **text_cases.UNTOLD,
+    **tls_cases.CASES,
+}
 
 # Both clients read these from main.cf. So short that a hanging server is no nuisance.
 TIMEOUTS = {
