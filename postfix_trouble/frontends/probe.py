@@ -216,6 +216,7 @@ class _Probing:
             self._print([""])
         if rows:
             self._print(outcome_table.table(rows, width, self.paint))
+            typed.hint(row.outcome.dsn.reason for row in rows)
         else:
             stage = self.depth.name.lower()
             text = f"{self.nexthop}: a server would take mail, asked up to: {stage}"

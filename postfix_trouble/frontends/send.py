@@ -215,6 +215,7 @@ class _Sending:
             bars = live.time_line(self.recorder.timings, width, self.paint)
             self._print(["", *bars, ""] if bars else [""])
         self._print(outcome_table.table(rows, width, self.paint))
+        typed.hint(row.outcome.dsn.reason for row in rows)
 
     def _print(self, lines: Sequence[str]) -> None:
         if lines:

@@ -10,7 +10,7 @@ import click
 from postfix_trouble.frontends import terminal
 from postfix_trouble.policy.address import unquote_local, unsendable
 from postfix_trouble.policy.hostnames import hostname_problem, idn_to_ascii
-from postfix_trouble.policy.sasl import Credentials
+from postfix_trouble.policy.sasl import NO_MECHANISM, Credentials
 from postfix_trouble.policy.secrets import exposure
 from postfix_trouble.reports.log import printable
 
@@ -156,6 +156,15 @@ def credentials(user: str | None, path: str | None) -> Credentials | None:
             raise click.UsageError("--auth-password-file needs --auth-user")
         return None
     return Credentials(user, _from_file(path) if path else _asked(user))
+
+
+def hint(reasons: Iterable[str]) -> None:
+    """Say what to do about a log-in for which no mechanism was good enough."""
+    if any(NO_MECHANISM in reason for reason in reasons):
+        terminal.complain(
+            "hint: a plain password goes over TLS only. Try --tls encrypt; in the"
+            " clear, if it must be: -o smtp_sasl_security_options=noanonymous"
+        )
 
 
 def _from_file(path: str) -> str:

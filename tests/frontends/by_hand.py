@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import io
 import os
 import pty
 import re
@@ -11,9 +12,12 @@ import subprocess
 import sys
 import termios
 from collections.abc import Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from typing import NamedTuple
 
-from pseudo_terminal import Screen, piped, run
+from pseudo_terminal import Screen, run
 
+from postfix_trouble.frontends.cli import main
 from scripted_server import ScriptedServer
 
 # As wide as a port that the system gives.
@@ -42,9 +46,28 @@ def screen(*argv: str, columns: int = 80, colours: bool = False) -> tuple[str, i
     return found.text, found.code
 
 
-def output(*argv: str, text: str = "") -> subprocess.CompletedProcess[str]:
-    """What comes out where there is no terminal."""
-    return piped(*argv, text=text)
+class Output(NamedTuple):
+    """What came out, and the exit code."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def output(*argv: str, text: str = "") -> Output:
+    """What comes out where there is no terminal; in this process, which is faster."""
+    out, errors = (
+        io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2)
+    )
+    given = io.TextIOWrapper(io.BytesIO(text.encode()), "utf-8", newline="")
+    before, sys.stdin = sys.stdin, given
+    try:
+        with redirect_stdout(out), redirect_stderr(errors):
+            code = main(list(argv))
+    finally:
+        sys.stdin = before
+    shown = (stream.buffer.getvalue().decode() for stream in (out, errors))
+    return Output(code, *shown)
 
 
 def converse(argv: Sequence[str], prompt: str, answer: str) -> tuple[str, int]:

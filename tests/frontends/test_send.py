@@ -178,7 +178,6 @@ WRONG: list[Any] = [
     ((*TO, "--config", "/no/such"), 78, "open /no/such: No such file"),
     ((*TO, "--auth-user", "me"), 64, "--auth-user needs --server"),
     ((*TO, "--auth-password-file", "x"), 64, "--auth-password-file needs --auth-user"),
-    ((*TO, "--server", "x", "--auth-user", "me"), 64, "use --auth-password-file"),
     ((*TO, "--server", "x", "--auth-user", "me", "--auth-password-file", "/no/such"),
      64, "open /no/such: No such file"),
 ]  # fmt: skip
@@ -188,8 +187,17 @@ WRONG: list[Any] = [
 def test_wrong_input_is_told_and_what_to_do(
     argv: Sequence[str], code: int, text: str
 ) -> None:
+    done = output("send", *argv)
+    assert done.returncode == code, done.stderr
+    assert text in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_no_terminal_to_ask_for_a_password_on() -> None:
+    argv = ["send", *TO, "--server", "x", "--auth-user", "me"]
     done = subprocess.run(
-        [sys.executable, "-m", "postfix_trouble", "send", *argv],
+        [sys.executable, "-m", "postfix_trouble", *argv],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -197,10 +205,8 @@ def test_wrong_input_is_told_and_what_to_do(
         timeout=20,
         start_new_session=True,
     )
-    assert done.returncode == code, done.stderr
-    assert text in " ".join(done.stderr.split())
-    assert "Traceback" not in done.stderr
-    assert done.stdout == ""
+    assert done.returncode == 64
+    assert "use --auth-password-file" in done.stderr
 
 
 # --- addresses ----------------------------------------------------------------------
@@ -370,6 +376,7 @@ def test_plain_password_never_goes_in_the_clear(tmp_path: Path) -> None:
         argv = ["send", *TO, "--auth-user", "joe", *server_option(server)]
         done = output(*argv, "--auth-password-file", str(path))
     assert done.returncode == 75
+    assert "hint: a plain password goes over TLS only" in done.stderr
     assert not any(x.startswith("AUTH") for x in server.connections[0].commands)
 
 
