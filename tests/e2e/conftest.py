@@ -11,6 +11,8 @@ import both_clients
 import contract
 import dns_cases
 import pytest
+import real_cases
+import real_server
 import side_by_side
 import text_cases
 import tls_cases
@@ -22,9 +24,15 @@ ROOT = Path(__file__).parent.parent.parent
 ACCOUNT = "nobody"
 
 # What both clients are compared in.
-GROUPS = {**dns_cases.GROUPS, **text_cases.GROUPS, **tls_cases.GROUPS}
+GROUPS = {
+    **dns_cases.GROUPS,
+    **real_cases.GROUPS,
+    **text_cases.GROUPS,
+    **tls_cases.GROUPS,
+}
 CASES = {
     **dns_cases.CASES,
+    **real_cases.CASES,
     **text_cases.CASES,
     **text_cases.UNTOLD,
     **tls_cases.CASES,
@@ -114,11 +122,13 @@ def postfix(
         + transport(example, "troubles")
         + variants.master(recipe, str(installed), str(bare))
         + both_clients.master(recipe, GROUPS, text_cases.FLAGS)
+        + real_server.MASTER
         + contract.master(scripts, ACCOUNT),
         routes=contract.routes()
         + side_by_side.routes()
         + variants.routes()
-        + both_clients.routes(CASES),
+        + both_clients.routes(CASES)
+        + real_server.ROUTES,
     )
     instance.start()
     yield instance

@@ -39,6 +39,9 @@ def install(top: Path) -> Path:
         assert spec.submodule_search_locations
         source = Path(spec.submodule_search_locations[0])
         shutil.copytree(source, packages / name)
+        # Some ask for their own version.
+        for record in source.parent.glob(f"{name}-*.dist-info"):
+            shutil.copytree(record, packages / record.name)
     compileall.compile_dir(packages, quiet=2)
     # Beside the package in a source tree, beside the interpreter when installed.
     tree = Path(postfix_trouble.__file__).resolve().parent.parent

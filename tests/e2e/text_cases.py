@@ -135,16 +135,17 @@ UNTOLD: dict[str, Case] = {}
 def _case(mail: str, server: str, group: str) -> Case:
     it = MAILS[mail]
     port = 2600 + len(CASES) + len(UNTOLD)
-    takes = not it.utf8 or "SMTPUTF8" in SERVERS[server]
-    return Case(
+    case = Case(
         group,
         f"[{HOST}]:{port}",
         {f"{HOST}:{port}": {"keywords": SERVERS[server]}},
-        *(("sent",) if takes else ("bounced", "5.6.7", "SMTPUTF8 is required")),
         sender=it.sender,
         local=it.local,
         message=it.header + b"\n" + it.body,
     )
+    if not it.utf8 or "SMTPUTF8" in SERVERS[server]:
+        return case
+    return case._replace(status="bounced", dsn="5.6.7", words="SMTPUTF8 is required")
 
 
 for _mail in MAILS:
