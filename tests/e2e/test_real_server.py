@@ -15,7 +15,6 @@ from both_clients import Result, same, under_way
 from private_postfix import PATIENCE, PrivatePostfix
 from real_cases import CASES
 
-from conftest import ACCOUNT
 from dns_server import serving
 from private_network import NAME_SERVER
 
@@ -24,13 +23,14 @@ SENT = [name for name, case in CASES.items() if case.status == "sent"]
 
 @pytest.fixture(scope="module")
 def delivered(
-    postfix: PrivatePostfix, certificates: Path
+    postfix: PrivatePostfix, certificates: Path, our_log: Path
 ) -> Iterator[dict[str, Result]]:
     """All cases, delivered by both clients."""
     if not shutil.which("saslpasswd2", path="/usr/sbin:/usr/bin"):
         pytest.skip("Cyrus SASL (sasl2-bin, libsasl2-modules) is not installed")
-    group = grp.getgrgid(pwd.getpwnam(ACCOUNT).pw_gid).gr_name
-    real_server.prepare(certificates, ACCOUNT, group)
+    account = our_log.owner()
+    group = grp.getgrgid(pwd.getpwnam(account).pw_gid).gr_name
+    real_server.prepare(certificates, account, group)
     with (
         serving(real_server.ZONE, NAME_SERVER, 53),
         under_way(postfix, CASES) as results,
