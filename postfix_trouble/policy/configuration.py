@@ -1,0 +1,173 @@
+"""Whether the parameters say something that can be done."""
+
+from __future__ import annotations
+
+import re
+from difflib import get_close_matches
+
+from postfix_trouble.config.effective import effective
+from postfix_trouble.config.kinds import ConfigError
+from postfix_trouble.config.parameters import TABLE
+from postfix_trouble.model.tls import TlsLevel
+from postfix_trouble.model.value import TYPE_CHECKING
+from postfix_trouble.policy.findings import error, note, warning
+from postfix_trouble.policy.tls_level import security_level
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+    from postfix_trouble.config.effective import Row
+    from postfix_trouble.config.settings import Settings
+    from postfix_trouble.policy.findings import Finding
+
+_DEFERRED = "all mail is deferred (4.3.5)"
+# What Postfix makes from the name of a transport: none of them is ours.
+_TRANSPORT = re.compile(
+    r"\w+_(destination_(concurrency_(limit|positive_feedback|negative_feedback"
+    r"|failed_cohort_limit)|recipient_limit|rate_delay)"
+    r"|initial_destination_concurrency|recipient_limit|recipient_refill_(limit|delay)"
+    r"|extra_recipient_limit|minimum_delivery_slots"
+    r"|delivery_slot_(cost|discount|loan)|transport_rate_delay|time_limit)"
+)
+
+
+def judge(
+    settings: Settings,
+    given: Collection[str],
+    warnings: Collection[str],
+    *,
+    lmtp: bool,
+) -> Iterator[Finding]:
+    """Everything that can be said without looking at files.
+
+    `given`: the names that are set; `warnings`: what the reader of the file said.
+    """
+    for text in warnings:
+        yield warning("configuration", text, "the last one counts", "remove the other")
+    for row in effective(settings):
+        if row.name in given:
+            yield from _row(row, lmtp)
+    yield from _unknown(given)
+    yield from _combined(settings)
+
+
+def _row(row: Row, lmtp: bool) -> Iterator[Finding]:
+    name = row.name
+    other_protocol = name.startswith("smtp_" if lmtp else "lmtp_")
+    if row.problem:
+        if other_protocol:
+            yield note(name, row.problem, "not used: the other protocol's")
+            return
+        yield error(
+            name,
+            row.problem,
+            "mail is deferred (4.3.5) once this is asked for",
+            f"the default is {row.default or 'empty'}",
+        )
+    elif row.unsupported and row.differs:
+        reason = f"not supported: {row.unsupported}"
+        if TABLE[name].vital and row.value and not other_protocol:
+            remedy = f"take it out for this transport: -o {name}="
+            yield error(name, reason, _DEFERRED, remedy)
+        else:
+            yield note(name, reason)
+
+
+def _unknown(given: Collection[str]) -> Iterator[Finding]:
+    """Names that look like ours and are not."""
+    for name in given:
+        looks_like_ours = name.startswith(("smtp_", "lmtp_", "trouble_"))
+        if name in TABLE or not looks_like_ours or _TRANSPORT.fullmatch(name):
+            continue
+        close = get_close_matches(name, TABLE, 1, 0.8)
+        remedy = f"did you mean {close[0]}?" if close else "see --show for all names"
+        yield warning(name, "unknown parameter", "it is passed over", remedy)
+
+
+def _combined(settings: Settings) -> Iterator[Finding]:
+    """What only together makes no sense."""
+    for look in (_trust, _log_in, _name, _give_up):
+        try:
+            yield from look(settings)
+        except ConfigError:
+            # Reported for the parameter itself.
+            continue
+
+
+def _trust(settings: Settings) -> Iterator[Finding]:
+    level = security_level(settings)
+    name = "smtp_tls_security_level"
+    if level is None:
+        yield error(
+            name,
+            f"no such level: {settings.text(name)}",
+            "mail is deferred (4.7.5)",
+            "one of none, may, encrypt, fingerprint, verify, secure",
+        )
+        return
+    if level in (TlsLevel.DANE, TlsLevel.DANE_ONLY):
+        yield error(
+            name,
+            f"{level.word} is not supported",
+            "mail is deferred (4.7.5)",
+            "use encrypt, or secure with authorities to trust",
+        )
+    places = ("smtp_tls_CAfile", "smtp_tls_CApath", "smtp_tls_trust_anchor_file")
+    trusting = any(map(settings.text, places)) or settings.flag("tls_append_default_CA")
+    if level >= TlsLevel.VERIFY and not trusting:
+        yield error(
+            name,
+            f"{level.word}, and there is no authority to trust",
+            "no certificate is good enough: all mail is deferred (4.7.5)",
+            "set smtp_tls_CAfile, or tls_append_default_CA = yes",
+        )
+    tables = settings.text("smtp_tls_policy_maps")
+    if level < TlsLevel.VERIFY and tables and not trusting:
+        yield note(
+            "smtp_tls_policy_maps",
+            "there is no authority to trust (smtp_tls_CAfile, tls_append_default_CA)",
+            "entries with verify or secure defer all their mail (4.7.5)",
+        )
+
+
+def _log_in(settings: Settings) -> Iterator[Finding]:
+    maps = settings.text("smtp_sasl_password_maps")
+    if settings.flag("smtp_sasl_auth_enable") and not maps:
+        yield warning(
+            "smtp_sasl_auth_enable",
+            "yes, and smtp_sasl_password_maps is empty",
+            "nobody logs in: servers that ask for it refuse the mail",
+            "set smtp_sasl_password_maps",
+        )
+    if maps and not settings.flag("smtp_sasl_auth_enable"):
+        yield note(
+            "smtp_sasl_password_maps",
+            "set, but smtp_sasl_auth_enable is no",
+            "nobody logs in",
+        )
+
+
+def _name(settings: Settings) -> Iterator[Finding]:
+    name = settings.text("smtp_helo_name")
+    if name.endswith(".localdomain") or "." not in name.strip("[]"):
+        yield warning(
+            "smtp_helo_name",
+            f"we call ourselves {name}",
+            "many servers refuse mail from a name that is not in the DNS",
+            "set myhostname",
+        )
+
+
+def _give_up(settings: Settings) -> Iterator[Finding]:
+    for null, life in (
+        (False, "maximal_queue_lifetime"),
+        (True, "bounce_queue_lifetime"),
+    ):
+        if settings.give_up_age(null) > settings.seconds(life):
+            yield warning(
+                "trouble_give_up_age",
+                f"longer than {life}",
+                "Postfix returns all recipients of a request, delivered ones too",
+                f"leave it empty: {life} less maximal_backoff_time",
+            )
+            return
