@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from postfix_trouble.agent.server import Server
-from postfix_trouble.edge import wire
+from postfix_trouble.edge import connecting, wire
 from postfix_trouble.engine import delivery
 from postfix_trouble.model.failure import TableError
 from postfix_trouble.model.reply import Lost
@@ -273,7 +273,7 @@ class Agent:
         sixth = ":" in relay.address
         name = "smtp_bind_address6" if sixth else "smtp_bind_address"
         seconds = self.settings.seconds("smtp_connect_timeout")
-        sock = wire.connect(
+        sock = connecting.connect(
             relay,
             timeout=max(0.001, min(seconds or self.left(), self.left())),
             bind_address=self.settings.text(name).strip("[]"),
@@ -315,7 +315,7 @@ class Agent:
             default_port=self.settings.text("smtp_tcp_port"),
             lmtp=self.request.lmtp,
             known_ports=self.settings.words("known_tcp_ports"),
-            service_port=wire.service_port,
+            service_port=connecting.service_port,
         )
 
     def unready(self) -> DSN | None:

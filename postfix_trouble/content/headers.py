@@ -83,7 +83,9 @@ def facts(chunks: Iterable[bytes]) -> Facts:
 def date(text: str) -> float | None:
     """Seconds since 1970 of a date and time after RFC 5322, None if it is none."""
     words = text.split()
-    if words and words[0].endswith(","):
+    if not words:
+        return None
+    if words[0].endswith(","):
         del words[0]
     try:
         day, month, year, clock, zone = words[:5]

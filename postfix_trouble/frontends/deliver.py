@@ -34,6 +34,7 @@ def run(argv: list[str]) -> int:
     try:
         line = options.read(argv)
     except options.UsageError as problem:
+        watch.finished()
         return _write(deferred("4.3.5", f"command line usage error: {problem}").output)
     call = _Call(line, watch)
     try:

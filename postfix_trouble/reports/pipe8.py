@@ -9,6 +9,7 @@ what an earlier command said where there is none.
 from __future__ import annotations
 
 from postfix_trouble.model import sysexits
+from postfix_trouble.model.status import EnhancedStatus
 from postfix_trouble.model.value import TYPE_CHECKING, Value
 from postfix_trouble.model.verdict import DSN, Disposition, Outcome
 from postfix_trouble.reports.log import printable
@@ -57,9 +58,18 @@ def exit_code(status: str) -> int:
 
 
 def answer(dsn: DSN) -> Exit:
-    """The answer that passes on one report."""
-    reason = dsn.reason.strip(" ") or "no reason given"
-    return Exit(exit_code(dsn.status), f"{dsn.status} {reason}")
+    """The answer that passes on one report.
+
+    What was delivered is answered without a status: if we were killed after this is
+    written, pipe(8) would take it and any exit code but 0 for a bounce. Then the text
+    must not look like one either.
+    """
+    reason = dsn.reason.strip() or "no reason given"
+    if not dsn.status.startswith("2"):
+        return Exit(exit_code(dsn.status), f"{dsn.status} {reason}")
+    if EnhancedStatus.leading(reason) is not None:
+        reason = f"said: {reason}"
+    return Exit(sysexits.EX_OK, reason)
 
 
 def deferred(status: str, reason: str) -> Exit:
