@@ -201,8 +201,11 @@ class _Probing:
             number, width = len(self.findings), self.width or 80
             if self.given["verbose"]:
                 self._print([""])
-            self._print(findings.finding_lines(finding, number, width, self.paint))
-            self._print([""])
+            timings = self.recorder.timings
+            known = timings and timings[-1].server == finding.relay.namaddrport
+            stages = timings[-1].stages if known else ()
+            block = findings.finding_lines(finding, number, stages, width, self.paint)
+            self._print([*block, ""])
 
     def _conclude(self, rows: Sequence[Row], code: int) -> None:
         if self.given["as_json"]:

@@ -9,21 +9,33 @@ from postfix_trouble.policy.capabilities import Capabilities, parse
 from postfix_trouble.reports.columns import Field, fields, wrapped
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
     from postfix_trouble.engine.probing import Finding
     from postfix_trouble.model.reply import Reply
     from postfix_trouble.reports.columns import Paint
+    from postfix_trouble.reports.live import Stage
 
 _COLOURS = {2: "green", 4: "yellow", 5: "red"}
 
 
-def finding_lines(finding: Finding, number: int, width: int, paint: Paint) -> list[str]:
-    """One server: its name, and what is known of it."""
+def finding_lines(
+    finding: Finding,
+    number: int,
+    stages: Sequence[Stage],
+    width: int,
+    paint: Paint,
+) -> list[str]:
+    """One server: its name, what is known of it, and how long that took."""
     title = f"{number}. {finding.relay.namaddrport}"
+    rows = _rows(finding)
+    if stages:
+        took = (f"{stage.name} {stage.seconds:.3f}" for stage in stages)
+        rows.append(Field("seconds", ", ".join(took)))
     return [
         *(paint("bold", piece) for piece in wrapped(title, width)),
-        *("  " + line for line in fields(_rows(finding), width - 2, paint)),
+        *("  " + line for line in fields(rows, width - 2, paint)),
     ]
 
 

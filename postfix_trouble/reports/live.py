@@ -161,7 +161,7 @@ def time_line(timings: Sequence[Timing], width: int, paint: Paint) -> list[str]:
 
 def _bar(stage: Stage, begin: float, whole: float, room: int) -> str:
     """Where in the whole a stage lies; it is never so short that it can't be seen."""
-    scale = room / whole if whole > 0 else 0.0
+    scale = room / whole if whole > 1e-6 else 0.0
     first = min(int((stage.start - begin) * scale), room - 1)
     length = max(1, round(stage.seconds * scale))
     return f"  |{' ' * first}{'=' * min(length, room - first)}".ljust(room + 3) + "|"

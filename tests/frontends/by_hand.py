@@ -22,7 +22,7 @@ from scripted_server import ScriptedServer
 
 # As wide as a port that the system gives.
 PORT = "12345"
-_TIME = re.compile(r"\d+\.\d{3} s")
+_TIME = re.compile(r"\d+\.\d{3}(?= s|,|$)", re.MULTILINE)
 _CLOCK = re.compile(r"^((?:\x1b\[[0-9;]*m)?) *\d+\.\d{3} ", re.MULTILINE)
 _BAR = re.compile(r"\|[ =]{8,}\|")
 
@@ -34,7 +34,7 @@ def normal(text: str, *servers: ScriptedServer) -> str:
     """Without what is different each time: times and ports."""
     for server in servers:
         text = text.replace(f":{server.port}", f":{PORT}")
-    text = _TIME.sub("0.000 s", text)
+    text = _TIME.sub("0.000", text)
     text = _CLOCK.sub(r"\1  0.000 ", text)
     return _BAR.sub(lambda bar: f"|{'.' * (len(bar[0]) - 2)}|", text)
 

@@ -154,8 +154,9 @@ STAGES: list[Any] = [
 @pytest.mark.parametrize(("stage", "verbs"), STAGES)
 def test_quit_after(stage: str, verbs: Sequence[str]) -> None:
     found, server = probed({}, "--quit-after", stage, "--to", "you@example.com")
-    commands = server.connections[0].commands
-    assert [line.partition(" ")[0] for line in commands] == verbs
+    # One that hangs up at once may never have been accepted.
+    said = [line for x in server.connections for line in x.commands]
+    assert [line.partition(" ")[0] for line in said] == verbs
     assert found["exit_status"] == 0
     assert found["quit_after"] == stage
 
