@@ -18,7 +18,7 @@ PACKAGE := setup.cfg pyproject.toml bin/postfix-trouble master.cf.example \
 	$(wildcard README.md LICENSE man/*) $(shell find postfix_trouble -name '*.py')
 LIBRARY = $(PREFIX)/lib/postfix-trouble
 
-.PHONY: help tools venv dev demo test test-all lint type check cover bench clean \
+.PHONY: help tools venv dev demo test test-all lint type check cover bench man clean \
 	install uninstall
 
 help: ## list the targets
@@ -78,6 +78,9 @@ cover: venv ## test coverage, branches too
 
 bench: venv ## time, CPU and memory of a delivery, beside other programs
 	@$(BIN)/python3 bench/side_by_side.py $(BIN)/postfix-trouble
+
+man: venv ## bring options and parameters in the manual pages up to date
+	@$(BIN)/python3 tools/manual.py
 
 install: tools ## install below PREFIX (/usr/local)
 	$(PYTHON) -m venv $(DESTDIR)$(LIBRARY)
