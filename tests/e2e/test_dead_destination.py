@@ -1,0 +1,144 @@
+"""A destination in trouble is left alone: what the queue manager does for smtp(8)."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Iterator
+
+import pytest
+from private_postfix import PATIENCE, Delivery, PrivatePostfix
+from rearranged import rearranged, run_queue
+
+from fickle_server import FickleServer
+
+SERVER = "127.41.0.1:2525"
+# Nobody listens there.
+DOWN = "127.41.0.2:2525"
+ROUTES = """\
+busy.test troubles:[127.41.0.1]:2525
+one.busy.test troubles-one:[127.41.0.1]:2525
+down.test troubles:[127.41.0.2]:2525
+"""
+# Seconds for which a destination is left alone.
+REST = 2
+SUSPENDED = "delivery temporarily suspended: "
+
+
+class Busy:
+    """A server that sends everybody away, or lets them in."""
+
+    def __init__(self) -> None:
+        self.open = False
+
+    def __call__(self, stage: str, _subject: str, _times: int) -> str | None:
+        if stage == "connect" and not self.open:
+            return "421 4.3.2 too busy"
+        return None
+
+
+@pytest.fixture(scope="module")
+def resting(postfix: PrivatePostfix) -> Iterator[PrivatePostfix]:
+    main = {
+        "trouble_destination_retry_time": f"{REST}s",
+        "troubles_destination_recipient_limit": "10",
+        "troubles-one_destination_recipient_limit": "1",
+        # Else what is tried again soon is put off by the queue manager itself.
+        "minimal_backoff_time": "1s",
+        "queue_run_delay": "600s",
+    }
+    master = (postfix.directory / "etc" / "master.cf").read_text()
+    start = master.index("\ntroubles ") + 1
+    entry = master[start:].partition("\n")[2]
+    lines = entry.splitlines()
+    body = []
+    for line in lines:
+        if not line.startswith(" "):
+            break
+        body.append(line)
+    head = "troubles-one unix - n n - 20 pipe"
+    one = "\n".join([head, *body]) + "\n"
+    with rearranged(postfix, main=main, routes=ROUTES, master=one):
+        yield postfix
+
+
+def deferred(postfix: PrivatePostfix, recipient: str, times: int = 1) -> Delivery:
+    """The newest of so many records of deferrals of a recipient."""
+    from private_postfix import deliveries
+
+    until = time.monotonic() + PATIENCE
+    while True:
+        found = [r for r in deliveries(postfix.log()) if r.recipient == recipient]
+        if len(found) >= times:
+            return found[-1]
+        assert time.monotonic() < until, postfix.log()[-3000:]
+        time.sleep(0.02)
+
+
+def test_left_alone_then_one_probe_then_as_before(resting: PrivatePostfix) -> None:
+    judge = Busy()
+    with FickleServer(judge, listen=SERVER) as server:
+        resting.submit("first@busy.test")
+        first = deferred(resting, "first@busy.test")
+        marked = time.monotonic()
+        assert (first.status, first.dsn) == ("deferred", "4.3.2")
+        assert "refused to talk to me: 421 4.3.2 too busy" in first.reason
+        # Others are not sent there, and are told why, in Postfix's words.
+        names = [f"r{n}@busy.test" for n in range(8)]
+        for name in names:
+            resting.submit(name)
+        records = resting.delivered(names)
+        if time.monotonic() - marked < REST:
+            assert server.connections == 1
+        assert {r.status for r in records.values()} == {"deferred"}
+        assert {r.dsn for r in records.values()} == {"4.3.2"}
+        assert {r.reason for r in records.values()} == {SUSPENDED + first.reason}
+        # One of all those finds out that nothing has changed.
+        time.sleep(max(0.0, marked + REST + 0.2 - time.monotonic()))
+        before = server.connections
+        resting.flush()
+        for name in names:
+            deferred(resting, name, 2)
+        assert server.connections == before + 1
+        # The next finds out that it has; nobody waits any longer.
+        judge.open = True
+        time.sleep(REST + 0.2)
+        run_queue(resting)
+        assert all(server.copies(name) == 1 for name in [*names, "first@busy.test"])
+
+
+def test_one_recipient_at_a_time(resting: PrivatePostfix) -> None:
+    """With a recipient limit of 1 Postfix does not know that it is one server."""
+    names = [f"r{n}@one.busy.test" for n in range(60)]
+    with FickleServer(Busy(), listen=SERVER) as server:
+        resting.submit(*names)
+        records = resting.delivered(names)
+        # The processes that run at a time, and a probe or two.
+        assert server.connections <= 20 + 2
+    assert {r.status for r in records.values()} == {"deferred"}
+
+
+def test_a_server_that_is_down(resting: PrivatePostfix) -> None:
+    resting.submit("first@down.test")
+    first = deferred(resting, "first@down.test")
+    assert first.dsn == "4.4.1"
+    resting.submit("second@down.test")
+    second = deferred(resting, "second@down.test")
+    assert (second.dsn, second.reason) == ("4.4.1", SUSPENDED + first.reason)
+
+
+def test_what_is_suspended_never_bounces(resting: PrivatePostfix) -> None:
+    """A refusal for good by a server that greets nobody is no refusal of the mail."""
+
+    def judge(stage: str, _subject: str, _times: int) -> str | None:
+        return "554 5.3.2 no service" if stage == "connect" else None
+
+    with FickleServer(judge, listen=SERVER):
+        time.sleep(REST + 0.2)
+        for name in ("hard-1@busy.test", "hard-2@busy.test"):
+            resting.submit(name)
+            record = deferred(resting, name)
+            assert (record.status, record.dsn[0]) == ("deferred", "4")
+    subprocess.run(
+        ["/usr/sbin/postsuper", "-d", "ALL"], check=True, capture_output=True
+    )

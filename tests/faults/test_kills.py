@@ -1,0 +1,37 @@
+"""Killed at every stage, again and again: the books balance."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HARNESS = Path(__file__).with_name("kill_harness.py")
+
+
+def kills(number: int, timeout: int) -> None:
+    # A process of its own: it forks, and must have no threads.
+    done = subprocess.run(
+        [sys.executable, HARNESS, "--kills", str(number)],
+        capture_output=True, text=True, timeout=timeout, check=False,
+    )  # fmt: skip
+    print(done.stdout, done.stderr)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = re.search(r"^ *(\d+) kills$", done.stdout, re.M)
+    assert found
+    assert int(found[1]) >= number
+
+
+@pytest.mark.fault("kill -9 at every stage (30 kills)")
+def test_some_kills() -> None:
+    kills(30, 50)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+@pytest.mark.fault("kill -9 at every stage (2000 kills)")
+def test_kills() -> None:
+    kills(2000, 590)
