@@ -1,39 +1,47 @@
 """Postfix's SMTP client error policy, for a program that pipe(8) runs.
 
-For Python programs: make an Agent from Settings, a DeliveryRequest and a Message, call
-deliver_request(), look at the Report. A name is loaded when it is first used, since the
-package itself is loaded for every mail.
+The names of the Python API (postfix_trouble.api) can be imported from here. They are
+loaded when they are asked for: every mail imports this module and none of them.
 """
-
-from __future__ import annotations
 
 __version__ = "0.1.0"
 
-_HOMES = {
-    "Agent": "agent",
-    "ConfigError": "config.settings",
-    "DSN": "model.verdict",
-    "DeliveryRequest": "model.envelope",
-    "Disposition": "model.verdict",
-    "EnhancedStatus": "model.status",
-    "Message": "edge.message",
-    "Outcome": "model.verdict",
-    "Recipient": "model.envelope",
-    "Report": "model.verdict",
-    "Settings": "config.settings",
-    "deliver_request": "agent",
-}
+__all__ = [
+    "Case",
+    "ConfigError",
+    "Delivery",
+    "Explanation",
+    "Result",
+    "Settings",
+    "deliver",
+    "explain",
+    "settings",
+]
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from postfix_trouble.api import (
+        Case,
+        ConfigError,
+        Delivery,
+        Explanation,
+        Result,
+        Settings,
+        deliver,
+        explain,
+        settings,
+    )
 
 
 def __getattr__(name: str) -> object:
-    if name not in _HOMES:
+    """Load the API when a name of it is asked for."""
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
+    from postfix_trouble import api
 
-    value: object = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
+    return getattr(api, name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES])
+    """List the names of the API, too."""
+    return sorted({*globals(), *__all__})

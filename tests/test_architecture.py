@@ -27,6 +27,7 @@ LAYERS = {
     "edge": 3,
     "agent": 3.5,
     "frontends": 4,
+    "api": 4,
     "__init__": 5,
     "__main__": 5,
 }
