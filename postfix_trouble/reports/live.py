@@ -59,8 +59,7 @@ class Timing(Value):
     stages: tuple[Stage, ...]
 
 
-STAGES = ("look-up", "connect", "greeting", "TLS", "AUTH", "envelope", "data", "quit")
-
+# Besides these there are look-up, connect and AUTH, which are no phases.
 BY_PHASE = {
     Phase.GREETING: "greeting",
     Phase.EHLO: "greeting",

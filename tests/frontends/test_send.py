@@ -36,6 +36,7 @@ THREE = [
     for word in ("--to", f"{name}@example.com")
 ]
 MAIL = b"From: me@example.org\nTo: you@example.com\nSubject: x\n\nHello\n.\n"
+TO = ("--to", "you@example.com")
 
 
 @pytest.fixture
@@ -156,9 +157,27 @@ def test_nobody_is_there() -> None:
     assert "other mail for this destination has to wait" in done.stdout
 
 
+@pytest.mark.parametrize("command", ["send", "probe"])
+def test_table_that_cannot_be_searched_puts_off(command: str) -> None:
+    with ScriptedServer({}) as server:
+        argv = [command, *TO, *server_option(server), "-o", "smtp_generic_maps=fail:x"]
+        done = output(*argv)
+    assert done.returncode == 75
+    assert "table look-up error: smtp_generic_maps: fail:x" in done.stderr
+    assert not any(c.messages for c in server.connections)
+
+
+def test_address_that_no_other_server_can_take() -> None:
+    argv = ["send", "-q", "--to", "jörg@bücher.example"]
+    with ScriptedServer({}, {"keywords": ("SMTPUTF8", "8BITMIME")}) as server:
+        refused, sent = (output(*argv, *server_option(server)) for _ in range(2))
+    assert (refused.returncode, sent.returncode) == (65, 0)
+    assert "SMTPUTF8 is required" in refused.stdout
+    assert "RCPT TO:<jörg@bücher.example>" in server.connections[1].commands
+
+
 # --- wrong input --------------------------------------------------------------------
 
-TO = ("--to", "you@example.com")
 WRONG: list[Any] = [
     ((), 64, "whom to? Add --to ADDRESS."),
     (("--to", "you"), 64, "--to you: not an address: name@domain expected"),
