@@ -134,7 +134,7 @@ class Server:
         self._reads += 1
         if dot:
             self._agent.critical(True)
-        budget = "handshake" if phase in _HANDSHAKE else f"{phase.name} {self._reads}"
+        budget = "handshake" if phase in _HANDSHAKE else f"reply {self._reads}"
         answer = self._connection.read(budget, self._limit(phase))
         if dot and not (isinstance(answer, Reply) and answer.klass == 2):
             # If the server took it, the moment lasts until that is written down.

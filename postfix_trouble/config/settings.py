@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-
 from postfix_trouble.config.expansion import ExpansionError, expand
 from postfix_trouble.config.kinds import (
     ConfigError,
@@ -21,6 +19,7 @@ from postfix_trouble.model.value import TYPE_CHECKING
 __all__ = ["ConfigError", "Settings"]
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
     from typing import TypeVar
 
     _T = TypeVar("_T")
@@ -46,7 +45,8 @@ class Settings:
         self._given = {**values, **overrides}
         self.lmtp = lmtp
         self._system_hostname = system_hostname or "localhost"
-        self._known: dict[tuple[str, Callable[..., object]], object] = {}
+        # By conversion and name: a process that stays asks forty times for each mail.
+        self._known: dict[Callable[..., object], dict[str, object]] = {}
         for name, value in overrides.items():
             if name not in TABLE:
                 raise ConfigError(name, f"unknown parameter: {name} = {value}")
@@ -114,11 +114,11 @@ class Settings:
         return lmtp_name(name) if self.lmtp else name
 
     def _value(self, name: str, convert: Callable[[str, str, Parameter], _T]) -> _T:
-        name = self._name(name)
-        key = (name, convert)
-        if key not in self._known:
-            self._known[key] = convert(name, self._expanded(name), TABLE[name])
-        return self._known[key]  # type: ignore[return-value]
+        known = self._known.setdefault(convert, {})
+        if name not in known:
+            own = self._name(name)
+            known[name] = convert(own, self._expanded(own), TABLE[own])
+        return known[name]  # type: ignore[return-value]
 
     def _expanded(self, name: str) -> str:
         raw = self._raw(name)

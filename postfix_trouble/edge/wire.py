@@ -218,7 +218,7 @@ class Connection(smtplib.SMTP):
         lost = self.flush()
         if lost is not None:
             return lost
-        self.getreply()
+        self.reply = self._read_reply()
         return self.reply
 
     def getreply(self) -> tuple[int, bytes]:

@@ -146,24 +146,24 @@ def _heard(
     session: Session, command: Command, reply: Reply, course: _Course
 ) -> Script[_Course]:
     """What one reply of the envelope means."""
-    said = f"host {session.relay.namaddr} said: {reply.oneline}"
-    reason = f"{said} (in reply to {command.phase.command})"
     if command.phase is Phase.MAIL:
         if reply.klass == 2:
             return course
-        session.mesg_fail(reply, reason)
+        session.mesg_fail(reply, _refusal(session, command.phase, reply))
         return course._replace(sender_rejected=True)
     if command.phase is Phase.RCPT:
-        assert command.recipient is not None
+        recipient = command.recipient
+        assert recipient is not None
         if course.sender_rejected:
             return course
         if reply.klass == 2:
-            return course._replace(accepted=(*course.accepted, command.recipient))
-        _rcpt_fail(session, command.recipient, reply, reason)
+            return course._replace(accepted=(*course.accepted, recipient))
+        reason = _refusal(session, command.phase, reply)
+        _rcpt_fail(session, recipient, reply, reason)
         return course
     if command.phase is Phase.DATA:
         if reply.klass != 3 and course.accepted:
-            session.mesg_fail(reply, reason)
+            session.mesg_fail(reply, _refusal(session, command.phase, reply))
         return course._replace(data_reply=reply)
     if reply.klass != 2:
         where = session.relay.namaddrport
@@ -171,6 +171,12 @@ def _heard(
             f"host {where} said: {reply.oneline} (in reply to {command.phase.command})"
         )
     return course
+
+
+def _refusal(session: Session, phase: Phase, reply: Reply) -> str:
+    """What the server said, and to what, in Postfix's words."""
+    said = f"host {session.relay.namaddr} said: {reply.oneline}"
+    return f"{said} (in reply to {phase.command})"
 
 
 def _rcpt_fail(
@@ -256,10 +262,7 @@ def _final(session: Session, whom: tuple[Recipient, ...], reply: Reply) -> None:
     if reply.klass == 2:
         session.attempt.succeed(whom, reply, session.relay, _action(session))
         return
-    reason = (
-        f"host {session.relay.namaddr} said: {reply.oneline}"
-        f" (in reply to {Phase.DOT.command})"
-    )
+    reason = _refusal(session, Phase.DOT, reply)
     if session.lmtp:
         _rcpt_fail(session, whom[0], reply, reason)
     else:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from postfix_trouble.agent import Agent
 from postfix_trouble.model.value import Value
+from postfix_trouble.model.verdict import DSN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -26,10 +27,11 @@ if TYPE_CHECKING:
     from postfix_trouble.engine.surroundings import Wire
     from postfix_trouble.model.relay import Destination, Relay
     from postfix_trouble.model.tls import TlsPolicy
-    from postfix_trouble.model.verdict import DSN
 
 # Seconds between two looks for connections that have been idle for too long.
 _SWEEP = 0.5
+# Nexthops whose meaning is remembered.
+_NEXTHOPS = 1000
 
 
 class _Idle(Value):
@@ -51,6 +53,8 @@ class Connections:
         self._on_demand = settings.flag("smtp_connection_cache_on_demand")
         self._listed = settings.words("smtp_connection_cache_destinations")
         self.time_limit = settings.seconds("smtp_connection_reuse_time_limit")
+        #: What nexthops mean; it depends on settings alone.
+        self.destinations: dict[str, tuple[Destination, ...]] = {}
         self.count_limit = settings.integer("smtp_connection_reuse_count_limit")
         self._idle: list[_Idle] = []
         # Messages under way, by nexthop.
@@ -168,6 +172,17 @@ class PooledAgent(Agent):
         # When the present connection was made, and whom it is for.
         self._made = 0.0
         self._key: Hashable = None
+
+    def destinations(self) -> tuple[Destination, ...] | DSN:
+        """Where the request goes, or why nothing can be delivered at all."""
+        known, nexthop = self._connections.destinations, self.request.nexthop
+        if nexthop in known:
+            return self.unready() or known[nexthop]
+        found = super().destinations()
+        # Domains come from envelopes: there is no end of them.
+        if not isinstance(found, DSN) and len(known) < _NEXTHOPS:
+            known[nexthop] = found
+        return found
 
     def connect(
         self, destination: Destination, relay: Relay, tls: TlsPolicy

@@ -40,8 +40,14 @@ class EnhancedStatus(str):
         words = text[:_LONGEST].split(None, 1)
         if not words or not text.startswith(words[0]):
             return None
-        parts = words[0].split(".")
-        if len(parts) != 3 or parts[0] not in ("2", "4", "5"):
-            return None
-        detail = all(0 < len(x) < 4 and _DIGITS.issuperset(x) for x in parts[1:])
-        return cls(words[0]) if detail else None
+        klass, _, rest = words[0].partition(".")
+        subject, _, detail = rest.partition(".")
+        if (
+            klass in ("2", "4", "5")
+            and 0 < len(subject) < 4
+            and 0 < len(detail) < 4
+            and _DIGITS.issuperset(subject)
+            and _DIGITS.issuperset(detail)
+        ):
+            return cls(words[0])
+        return None

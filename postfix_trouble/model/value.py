@@ -33,23 +33,35 @@ else:
                 return
             cls._fields = tuple(names)
             cls._defaults = {n: cls.__dict__[n] for n in names if n in cls.__dict__}
+            # Number of values, and the defaults that follow them; filled when used.
+            cls._rests = {}
             for index, name in enumerate(names):
                 setattr(cls, name, property(itemgetter(index)))
 
         def __new__(cls, *values, **named):  # noqa: D102
-            missing = cls._fields[len(values) :]
-            if missing or named:
-                values = list(values)
-                for name in missing:
-                    if name in named:
-                        values.append(named.pop(name))
-                    elif name in cls._defaults:
-                        values.append(cls._defaults[name])
-                    else:
-                        raise TypeError(f"{cls.__name__}: {name} is missing")
-            if named or len(values) != len(cls._fields):
-                raise TypeError(f"{cls.__name__}: too many values, or unknown names")
+            count = len(values)
+            if named:
+                values += cls._rest(count, named)
+            elif count != len(cls._fields):
+                rest = cls._rests.get(count)
+                if rest is None:
+                    rest = cls._rests[count] = cls._rest(count, {})
+                values += rest
             return tuple.__new__(cls, values)
+
+        @classmethod
+        def _rest(cls, count, named):
+            values = []
+            for name in cls._fields[count:]:
+                if name in named:
+                    values.append(named.pop(name))
+                elif name in cls._defaults:
+                    values.append(cls._defaults[name])
+                else:
+                    raise TypeError(f"{cls.__name__}: {name} is missing")
+            if named or count > len(cls._fields):
+                raise TypeError(f"{cls.__name__}: too many values, or unknown names")
+            return tuple(values)
 
         def _replace(self, **changes):
             values = map(changes.pop, self._fields, self)

@@ -284,4 +284,6 @@ def _notify(value: bytes) -> str:
 
 def _clean(value: str) -> str:
     """For the log and for commands of our own: control characters as `?`."""
+    if value.isprintable():
+        return value
     return "".join("?" if c < " " or c == "\x7f" else c for c in value)

@@ -56,6 +56,8 @@ def parameters(rest: bytes) -> tuple[tuple[str, bytes], ...]:
 
 def from_xtext(raw: bytes) -> str | None:
     """RFC 3461 section 4 decoded, None if a `+` is not followed by two hex digits."""
+    if b"+" not in raw:
+        return text(raw)
     if raw.count(b"+") != len(_HEX.findall(raw)):
         return None
     return text(_HEX.sub(lambda m: bytes([int(m[1], 16)]), raw))

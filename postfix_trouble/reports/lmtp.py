@@ -83,6 +83,8 @@ def _first_piece(text: bytes, room: int) -> bytes:
 
 def _printable(text: str) -> str:
     """Control characters, and bytes that are no UTF-8, as `?`; a line end as blank."""
+    if text.isprintable():
+        return text.strip(" ")
     return "".join(
         "?" if c < " " or c == "\x7f" or "\ud800" <= c <= "\udfff" else c
         for c in text.replace("\n", " ")
