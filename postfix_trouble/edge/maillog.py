@@ -10,6 +10,17 @@ from __future__ import annotations
 import os
 import time
 
+from postfix_trouble.model.value import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from socket import socket
+
+SYSLOG = "/dev/log"
+# Facility and level: mail, info.
+_PRIORITY = 2 << 3 | 6
+# Seconds to wait for a syslog daemon that does not read. Once; then records are lost.
+_PATIENCE = 1.0
+
 
 class MailLog:
     """Where records go. `tag` is syslog_name."""
@@ -17,7 +28,8 @@ class MailLog:
     def __init__(self, tag: str, file: str = "") -> None:
         self._tag = tag
         self._file = file
-        self._open = False
+        self._socket: socket | None = None
+        self._patience = _PATIENCE
 
     def write(self, text: str) -> None:
         """Write one record, one line."""
@@ -33,13 +45,29 @@ class MailLog:
             # A full disk or a missing socket is no reason to put mail off.
             pass
 
-    def _to_syslog(self, line: str) -> None:
-        import syslog
+    def close(self) -> None:
+        """Let go of the daemon; the next record finds it again."""
+        if self._socket is not None:
+            self._socket.close()
+        self._socket = None
 
-        if not self._open:
-            syslog.openlog(self._tag, syslog.LOG_PID, syslog.LOG_MAIL)
-            self._open = True
-        syslog.syslog(syslog.LOG_INFO, line.encode("utf-8", "replace").decode("utf-8"))
+    def _to_syslog(self, line: str) -> None:
+        """Not by way of syslog(3), which waits for the daemon for ever."""
+        from socket import AF_UNIX, SOCK_CLOEXEC, SOCK_DGRAM, socket
+
+        now = time.strftime("%b %e %H:%M:%S")
+        record = f"<{_PRIORITY}>{now} {self._tag}[{os.getpid()}]: {line}"
+        try:
+            if self._socket is None:
+                self._socket = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC)
+                self._socket.connect(SYSLOG)
+            self._socket.settimeout(self._patience)
+            self._socket.send(record.encode("utf-8", "replace"))
+        except (TimeoutError, BlockingIOError):
+            self._patience = 0.0
+        except OSError:
+            # Perhaps there is another daemon the next time.
+            self.close()
 
     def _to_file(self, line: str) -> None:
         now = time.strftime("%b %e %H:%M:%S")

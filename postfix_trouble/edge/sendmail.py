@@ -12,6 +12,7 @@ from postfix_trouble.policy.replies import printable
 
 if TYPE_CHECKING:
     from subprocess import Popen
+    from typing import BinaryIO
 
 # Seconds; then what was started is killed.
 TIMEOUT = 60.0
@@ -49,7 +50,7 @@ def _submit(
     timeout: float,
     note: Callable[[str], None],
 ) -> str:
-    from subprocess import PIPE, STDOUT, Popen
+    from subprocess import STDOUT, Popen
 
     if not os.path.isabs(path):
         return "not an absolute path"
@@ -57,21 +58,21 @@ def _submit(
         return "no recipient"
     # -G: a relay, leave the header alone. -i: a line with a dot is not the end.
     argv = [path, "-G", "-i", "-f", sender, "--", *recipients]
+    # Files and no pipes. If we are killed now, half a message is none the less a
+    # message to who reads a pipe; and what the child leaves running may keep the other
+    # end of one for ever.
     try:
-        # A file and no pipe: if we are killed now, half a message is none the less a
-        # message to who reads a pipe.
-        with open(os.memfd_create("message"), "w+b") as text:
-            text.write(message)
-            text.seek(0)
+        with _file(message) as text, _file(b"") as output:
             # In a session of its own, to be killed with all that it starts.
             child = Popen(
-                argv, stdin=text, stdout=PIPE, stderr=STDOUT, start_new_session=True
+                argv, stdin=text, stdout=output, stderr=STDOUT, start_new_session=True
             )
+            killed = _killed(child, timeout)
+            output.seek(0)
+            said = output.read(_WORDS)
     except (OSError, ValueError) as problem:
         return f"can't be run: {problem}"
-    with child:
-        said, killed = _listen(child, timeout)
-    words = printable(b" ".join(said[:_WORDS].split()), utf8=True)
+    words = printable(b" ".join(said.split()), utf8=True)
     if child.returncode == 0:
         if words:
             note(f"{path}: {words}")
@@ -81,16 +82,23 @@ def _submit(
     return f"exit status {child.returncode}: {words}"
 
 
-def _listen(child: Popen[bytes], timeout: float) -> tuple[bytes, bool]:
-    """What is said, and whether the child was killed."""
+def _file(content: bytes) -> BinaryIO:
+    """A file without a name, at its start."""
+    descriptor = os.memfd_create("sendmail")
+    os.write(descriptor, content)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return open(descriptor, "w+b")
+
+
+def _killed(child: Popen[bytes], timeout: float) -> bool:
+    """Wait for the end of the child, and kill it if it does not come."""
     from subprocess import TimeoutExpired
 
     try:
-        return child.communicate(timeout=timeout)[0] or b"", False
-    except TimeoutExpired as late:
-        # It may have ended, and left its output to a child that goes on.
-        killed = child.poll() is None
+        child.wait(timeout)
+    except TimeoutExpired:
         with suppress(ProcessLookupError):
             os.killpg(child.pid, SIGKILL)
         child.wait()
-        return late.stdout or b"", killed
+        return True
+    return False

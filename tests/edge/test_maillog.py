@@ -1,0 +1,77 @@
+"""The log, and that nobody waits for it."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from postfix_trouble.edge import maillog
+from postfix_trouble.edge.maillog import MailLog
+
+
+@pytest.fixture
+def daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+    """The socket of a syslog daemon."""
+    path = str(tmp_path / "log")
+    monkeypatch.setattr(maillog, "SYSLOG", path)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.bind(path)
+        sock.settimeout(5)
+        yield sock
+
+
+@pytest.fixture
+def log(daemon: socket.socket) -> Iterator[MailLog]:
+    log = MailLog("postfix-trouble")
+    yield log
+    log.close()
+
+
+def test_a_record(daemon: socket.socket, log: MailLog) -> None:
+    log.write("3F2A1: to=<\u00fc\n@b.test>")
+    text = daemon.recv(1000).decode()
+    # Facility mail, level info.
+    assert re.fullmatch(
+        r"<22>\w{3} [ \d]\d \d\d:\d\d:\d\d"
+        rf" postfix-trouble\[{os.getpid()}\]: 3F2A1: to=<\u00fc\?@b\.test>",
+        text,
+    )
+
+
+def test_nobody_waits_for_a_daemon_that_does_not_read(log: MailLog) -> None:
+    begun = time.monotonic()
+    for _ in range(1000):
+        log.write("x" * 1000)
+    assert time.monotonic() - begun < 3
+
+
+def test_a_daemon_may_come_back(
+    daemon: socket.socket, log: MailLog, tmp_path: Path
+) -> None:
+    log.write("one")
+    assert daemon.recv(1000).endswith(b": one")
+    daemon.close()
+    log.write("nobody hears this")
+    (tmp_path / "log").unlink()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+        other.bind(str(tmp_path / "log"))
+        log.write("two")
+        assert other.recv(1000).endswith(b": two")
+
+
+@pytest.mark.parametrize("place", ["/nonexistent/log", "/dev", "/dev/full"])
+def test_a_file_that_can_not_be_written_is_no_matter(place: str) -> None:
+    MailLog("postfix-trouble", place).write("x")
+
+
+def test_no_daemon_is_no_matter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(maillog, "SYSLOG", str(tmp_path / "nothing"))
+    MailLog("postfix-trouble").write("x")
