@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from postfix_trouble.model.reply import Lost, Reply
     from postfix_trouble.model.steps import Authenticate, Authenticated
     from postfix_trouble.policy.sasl import Credentials
+    from postfix_trouble.policy.secrets import Concealer
 
 
 def log_in(
@@ -26,8 +27,12 @@ def log_in(
     step: Authenticate,
     credentials: Credentials,
     exchange: Callable[[bytes], Reply | Lost],
+    conceal: Concealer,
 ) -> Authenticated | AuthFailed | Lost:
-    """Log in, in one try. `exchange` sends a line and reads the reply."""
+    """Log in, in one try. `exchange` sends a line and reads the reply.
+
+    `conceal` is told of the password: nothing of it may be shown later either.
+    """
     settings = agent.settings
     options = sasl.options(settings, step.tls)
     left = sasl.usable(step.mechanisms, options.mechanisms, _in_table)
@@ -41,6 +46,7 @@ def log_in(
             status, text = sasl.cannot_authenticate(relay, "no access token")
             return AuthFailed(None, status, text, "x-sasl; no access token")
         credentials = credentials.with_token(token)
+    conceal.add(credentials.password)
     answer = edge_sasl.authenticate(
         exchange,
         step.mechanisms,

@@ -198,19 +198,26 @@ class Server:
 
     def _authenticate(self, step: Authenticate) -> Answer:
         from postfix_trouble.agent.login import log_in
+        from postfix_trouble.policy.secrets import Concealer
 
         agent, connection = self._agent, self._connection
         credentials = agent.find_credentials(self._destination, connection.relay)
         if credentials is None:
             return None
         limit = self._limit(step.phase)
+        connection.conceal = conceal = Concealer()
 
         def exchange(line: bytes) -> Reply | Lost:
+            command = line.startswith(b"AUTH ")
+            for word in line.split()[2:] if command else (line,):
+                conceal.add(word.decode("ascii", "replace"))
             connection.queue(line)
             return connection.read("handshake", limit)
 
         connection.secret = True
         try:
-            return log_in(agent, connection.relay, step, credentials, exchange)
+            return log_in(
+                agent, connection.relay, step, credentials, exchange, conceal
+            )
         finally:
             connection.secret = False

@@ -115,6 +115,8 @@ class Connection(smtplib.SMTP):
         self._said = said
         # What is said now is not for the transcript.
         self.secret = False
+        # Blanks out what was said then, should the server repeat it later.
+        self.conceal: Callable[[str], str] | None = None
         self._queue: list[bytes] = []
         self._queued = 0
         self._reader = ReplyReader(
@@ -232,13 +234,18 @@ class Connection(smtplib.SMTP):
         while True:
             reply = self._reader.next()
             if reply is not None:
-                return reply
+                return self._concealed(reply)
             if self._reader.endless:
                 return Lost.EOF
             data = self._receive()
             if isinstance(data, Lost):
                 return data
             self._reader.feed(data)
+
+    def _concealed(self, reply: Reply) -> Reply:
+        if self.conceal is None:
+            return reply
+        return reply._replace(text=self.conceal(reply.text))
 
     def _receive(self) -> bytes | Lost:
         seconds = self.limits.seconds()
@@ -306,6 +313,7 @@ class Connection(smtplib.SMTP):
     def _remark(self, text: str) -> None:
         # It quotes the server, which may repeat what it was told in confidence.
         if not self.secret:
+            text = self.conceal(text) if self.conceal else text
             self._note(f"{self.relay.namaddrport}: {text}")
 
     def _heard(self, direction: str, line: str) -> None:
@@ -314,6 +322,8 @@ class Connection(smtplib.SMTP):
     def _record(self, direction: str, line: str) -> None:
         if self.secret:
             line = _hidden(direction, line)
+        elif self.conceal is not None:
+            line = self.conceal(line)
         if self._room > 0:
             self._room -= len(line) + 64
             self.transcript.append((direction, line))
