@@ -148,17 +148,9 @@ def deliver(
     chosen = settings if isinstance(settings, Settings) else _made(settings or {}, lmtp)
     chosen.refuse_unsupported()
     content = Message.from_bytes(b"".join(unix_lines([message])))
-    ascii_only = sender.isascii() and all(map(str.isascii, recipients))
-    request = _request(content, sender, recipients, nexthop)._replace(
-        lmtp=lmtp,
-        queue_id=queue_id,
-        smtputf8=smtputf8 or not ascii_only,
-        utf8_header=(smtputf8 or not ascii_only) and content.utf8_header,
-        envid=envid,
-        ret=_word(ret.lower(), ("", "full", "hdrs"), "ret"),
-        age=age,
-    )
-    request = _with_notify(request, notify)
+    request = _request(content, sender, recipients, nexthop, smtputf8)
+    request = _with_dsn(request, envid, ret, notify)
+    request = request._replace(lmtp=lmtp, queue_id=queue_id, age=age)
     end = time.monotonic() + (
         chosen.seconds("trouble_deadline") if time_limit is None else time_limit
     )
@@ -210,7 +202,11 @@ def _made(values: Mapping[str, str], lmtp: bool) -> Settings:
 
 
 def _request(
-    content: Message, sender: str, recipients: Sequence[str], nexthop: str
+    content: Message,
+    sender: str,
+    recipients: Sequence[str],
+    nexthop: str,
+    smtputf8: bool,
 ) -> DeliveryRequest:
     from postfix_trouble.policy.address import unquote_local, unsendable
 
@@ -227,23 +223,29 @@ def _request(
         Recipient(unquote_local(address), position=position)
         for position, address in enumerate(recipients)
     )
+    utf8 = smtputf8 or not (sender + "".join(recipients)).isascii()
     return DeliveryRequest(
         unquote_local(sender),
         found,
         nexthop,
         size=content.size,
         encoding=content.encoding,
+        smtputf8=utf8,
+        utf8_header=utf8 and content.utf8_header,
     )
 
 
-def _with_notify(request: DeliveryRequest, notify: str) -> DeliveryRequest:
+def _with_dsn(
+    request: DeliveryRequest, envid: str, ret: str, notify: str
+) -> DeliveryRequest:
+    _word(ret.lower(), ("", "full", "hdrs"), "ret")
     words = notify.upper().replace(",", " ").split()
     order = ("NEVER", "SUCCESS", "FAILURE", "DELAY")
     for word in words:
         _word(word, order, "notify")
     joined = ",".join(word for word in order if word in words)
     recipients = tuple(each._replace(notify=joined) for each in request.recipients)
-    return request._replace(recipients=recipients)
+    return request._replace(recipients=recipients, envid=envid, ret=ret.lower())
 
 
 def _word(word: str, words: tuple[str, ...], name: str) -> str:

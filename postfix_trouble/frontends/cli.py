@@ -48,8 +48,8 @@ def _with_click(argv: list[str]) -> int:
     except click.Abort:
         terminal.complain("postfix-trouble: interrupted")
         return EX_TEMPFAIL
-    except BrokenPipeError:
-        # Help and the like: nobody wants the rest.
+    except (BrokenPipeError, SystemExit):
+        # Help and the like: nobody wants the rest. For click that is exit(1).
         terminal.drop_output()
         return EX_OK
     return code if isinstance(code, int) else EX_OK

@@ -85,6 +85,12 @@ _OWN = (
     (re.compile(r"^unexpected server message$"), "site_fail"),
 )
 
+# Reasons of those who found no server; how others name a relay does not matter then.
+_NO_SERVER = re.compile(
+    "Host or domain name not found|Name service error|Domain |unable to look up host"
+    "|server unavailable|all network protocols are disabled"
+)
+
 _PLAIN_WORDS = {
     "lost connection": Lost.EOF,
     "connection lost": Lost.EOF,
@@ -110,6 +116,8 @@ def recognise(text: str) -> Heard | None:
     if record is not None:
         logged = Logged(record["word"], record["dsn"])
         found = _reason(record["reason"].strip(), logged)
+        if found.own_reason and _of_others(record, found):
+            return None
         relay = _relay(record["relay"] or "") or found.relay
         lmtp = found.lmtp or bool(re.search(r"\blmtp\[", text))
         return found._replace(logged=logged, relay=relay, lmtp=lmtp)
@@ -118,6 +126,15 @@ def recognise(text: str) -> Heard | None:
     if text.lower() in _PLAIN_WORDS:
         return Heard(lost=_PLAIN_WORDS[text.lower()])
     return _without_status(text)
+
+
+def _of_others(record: re.Match[str], found: Heard) -> bool:
+    """Whether a record is of a success, or of an agent that is no SMTP client."""
+    if record["word"] == "sent":
+        return True
+    relay = record["relay"] or "none"
+    known = found.stage or found.entry or _NO_SERVER.match(found.own_reason)
+    return not (known or relay == "none" or _relay(relay))
 
 
 def _without_status(text: str) -> Heard | None:

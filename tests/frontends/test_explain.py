@@ -297,6 +297,18 @@ def test_what_is_recognised(text: str, stage: str, subject: str) -> None:
     [
         ("hello", {}, '"hello" is no reply'),
         ("", {}, "is no reply"),
+        (
+            "to=<u@x>, relay=local, delay=0, delays=0/0/0/0, dsn=2.0.0,"
+            " status=sent (delivered to mailbox)",
+            {},
+            "no log line of an SMTP client",
+        ),
+        (
+            "to=<u@x>, relay=local, delay=0, delays=0/0/0/0, dsn=5.1.1,"
+            ' status=bounced (unknown user: "u")',
+            {},
+            "no log line of an SMTP client",
+        ),
         ("450 x", {"stage": "body"}, "no reply to message text"),
         ("450 x", {"stage": "noon"}, "no such stage: noon"),
         ("450 x", {"stage": "lhlo"}, "add --lmtp"),
