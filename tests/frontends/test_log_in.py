@@ -48,6 +48,7 @@ class Sender:
         self.options: list[str] = []
         self._program = program
         self._directory = tmp_path
+        self._sent = 0
         self.passwords("user:secret")
 
     def passwords(self, text: str, mode: int = 0o600) -> Path:
@@ -60,12 +61,21 @@ class Sender:
 
     def __call__(self) -> str:
         """Deliver a message; returns the status line, which must agree to the code."""
+        # Another message each time: one that was delivered is not sent again.
+        self._sent += 1
         settings = [f"-o{name}={value}" for name, value in self.settings.items()]
         done = subprocess.run(
             [
                 *(self._program, "deliver", *settings, *self.options),
                 *("--log-file", f"{self._directory}/log", "--nexthop", self.place),
-                *("--queue-id", "Q1", "--sender", "s@d.test", "--", "r@d.test"),
+                *(
+                    "--queue-id",
+                    f"Q{self._sent}",
+                    "--sender",
+                    "s@d.test",
+                    "--",
+                    "r@d.test",
+                ),
             ],
             input=MESSAGE,
             capture_output=True,
