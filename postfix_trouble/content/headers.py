@@ -7,16 +7,20 @@ that is neither that nor the continuation of one ends the header.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-
 from postfix_trouble.content.records import records
-from postfix_trouble.model.value import Value
+from postfix_trouble.model.value import TYPE_CHECKING, Value
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
 
 # header_size_limit: text of one header that is kept, more or less.
 LIMIT = 102400
 
 # No regular expressions here: to compile two costs a tenth of a delivery.
 _NAME_BYTES = bytes(range(33, 127)).replace(b":", b"")
+# A queue id of Postfix has up to 20 characters.
+_LONGEST_ID = 30
 _MONTHS = "jan feb mar apr may jun jul aug sep oct nov dec"
 
 
@@ -33,6 +37,22 @@ class Facts(Value):
     def received(self) -> float | None:
         """Seconds since 1970 at which the topmost Received: header was written."""
         return date(self.trace.decode("ascii", "replace").rpartition(";")[2])
+
+    def queue_id(self) -> str:
+        """The queue id in the topmost Received: header, empty if it has none.
+
+        `... by HOST (Postfix) with ESMTP id 4XYZ for <...>; DATE`. What stands before
+        the last "by" is the client's to say.
+        """
+        words = self.trace.rpartition(b";")[0].split()
+        if b"by" not in words:
+            return ""
+        ours = words[len(words) - words[::-1].index(b"by") :]
+        if b"id" not in ours[:-1]:
+            return ""
+        found = ours[ours.index(b"id") + 1]
+        usual = found.isalnum() and len(found) <= _LONGEST_ID
+        return found.decode("ascii") if usual else ""
 
 
 def name_length(line: bytes) -> int:

@@ -13,7 +13,6 @@ import os
 import select
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator
 
 from postfix_trouble.content.failure import ContentError
 from postfix_trouble.content.headers import Facts, facts
@@ -23,6 +22,8 @@ from postfix_trouble.model.value import TYPE_CHECKING
 from postfix_trouble.model.verdict import DSN
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
     from postfix_trouble.content.stages import Stages
 
 # Bytes per read; what a pipe holds, and the most that is written in one go.
@@ -138,6 +139,10 @@ class Message:
         Seconds since 1970, None if there is none or it has no date.
         """
         return self._header.received()
+
+    def queue_id(self) -> str:
+        """Queue id by the topmost Received: header, empty if that does not tell."""
+        return self._header.queue_id()
 
     def digest(self) -> str:
         """SHA-256 of the message as read, in hexadecimal."""

@@ -122,7 +122,8 @@ class _Delivery:
             utf8_header=request.smtputf8 and self._message.utf8_header,
             age=max(0.0, time.time() - received) if received else 0.0,
             lmtp=door.settings.lmtp,
-            queue_id=request.queue_id or "NOQUEUE",
+            # lmtp(8) tells only with lmtp_send_xforward_command.
+            queue_id=request.queue_id or self._message.queue_id() or "NOQUEUE",
         )
 
     def run(self) -> list[Outcome]:

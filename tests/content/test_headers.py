@@ -79,6 +79,31 @@ def test_time_of_arrival_is_that_of_the_topmost_received_header() -> None:
     assert facts([text]).received() == 1704070800
 
 
+@pytest.mark.parametrize(
+    ("trace", "expected"),
+    [
+        (
+            b"from a (b [1.2.3.4])\n\tby c (Postfix) with ESMTP id 4XYz09\n\tfor <x@y>",
+            "4XYz09",
+        ),
+        (b"by c (Postfix, from userid 0)\n\tid 4XYz09", "4XYz09"),
+        (b"from id 4BAD (by id 4BAD [::1]) by c (Postfix) with LMTP id 4XY", "4XY"),
+        (b"by c (Postfix) with SMTP id 4XY for <id@by.test>", "4XY"),
+        (b"from id 4BAD", ""),
+        (b"by c id", ""),
+        (b"by c", ""),
+        (b"by c with SMTP id 4X\xe4Y", ""),
+        (b"by c with SMTP id <4XY>", ""),
+        (b"by c with SMTP id " + b"4" * 31, ""),
+        (b"", ""),
+    ],
+)
+def test_queue_id(trace: bytes, expected: str) -> None:
+    text = b"X: 1\nReceived: " + trace + b"; Mon, 1 Jan 2024 01:00:00 +0000\n"
+    older = b"Received: by d (Postfix) id 4OLD; Mon, 1 Jan 2024 00:00:00 +0000\n"
+    assert facts([text + older]).queue_id() == expected
+
+
 @pytest.mark.parametrize("text", [b"", b"Received: by a\n", b"Received: by a; soon\n"])
 def test_no_time_of_arrival(text: bytes) -> None:
     assert facts([text]).received() is None
