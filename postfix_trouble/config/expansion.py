@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from postfix_trouble.model.value import TYPE_CHECKING
 
-# The value of a name before expansion, None when it is not defined.
-Lookup = Callable[[str], str | None]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    # The value of a name before expansion, None when it is not defined.
+    Lookup = Callable[[str], str | None]
 
 NESTING_LIMIT = 100
 

@@ -9,12 +9,15 @@ a mail twice.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from postfix_trouble.config.kinds import Parameter
 from postfix_trouble.config.rows_client import DIALOGUE, REUSE, SASL, TIMEOUTS
 from postfix_trouble.config.rows_general import BOUNCES, GENERAL, OURS, ROUTING
 from postfix_trouble.config.rows_tls import TLS
+from postfix_trouble.model.value import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 
 # Those of SMTP only, so that there is no lmtp_ form.
 SMTP_ONLY = frozenset({"smtp_always_send_ehlo", "smtp_never_send_ehlo"})

@@ -18,7 +18,10 @@ bytes.replace and bytes.rfind, a chunk at a time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from postfix_trouble.model.value import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
 
 
 def nobody(_text: str) -> None:

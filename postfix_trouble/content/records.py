@@ -7,7 +7,11 @@ parser see these pieces, so ours must be the same.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from postfix_trouble.model.value import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
 
 # line_length_limit: not in the list of what smtp(8) reads, always 2048 in practice.
 SIZE = 2048

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
-import socket
 
 from postfix_trouble.model.status import EnhancedStatus
 from postfix_trouble.model.value import TYPE_CHECKING
 from postfix_trouble.model.verdict import DSN
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable
 
     from postfix_trouble.model.relay import Relay
+else:
+    # The half of the socket module that is written in C. The other half, which makes
+    # enumerations of all constants, takes 8 ms; ssl, where it is used, needs it not.
+    import _socket as socket
 
 
 def connect(

@@ -13,7 +13,10 @@ import time
 from postfix_trouble.model.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from socket import socket
+    import socket
+else:
+    # As in connecting.py.
+    import _socket as socket
 
 SYSLOG = "/dev/log"
 # Facility and level: mail, info.
@@ -28,7 +31,7 @@ class MailLog:
     def __init__(self, tag: str, file: str = "") -> None:
         self._tag = tag
         self._file = file
-        self._socket: socket | None = None
+        self._socket: socket.socket | None = None
         self._patience = _PATIENCE
 
     def write(self, text: str) -> None:
@@ -53,13 +56,11 @@ class MailLog:
 
     def _to_syslog(self, line: str) -> None:
         """Not by way of syslog(3), which waits for the daemon for ever."""
-        from socket import AF_UNIX, SOCK_CLOEXEC, SOCK_DGRAM, socket
-
         now = time.strftime("%b %e %H:%M:%S")
         record = f"<{_PRIORITY}>{now} {self._tag}[{os.getpid()}]: {line}"
         try:
             if self._socket is None:
-                self._socket = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC)
+                self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
                 self._socket.connect(SYSLOG)
             self._socket.settimeout(self._patience)
             self._socket.send(record.encode("utf-8", "replace"))

@@ -20,7 +20,6 @@ does: the answer is Lost.
 from __future__ import annotations
 
 import select
-import socket
 import time
 
 from postfix_trouble.edge.smtplib_lean import smtplib
@@ -29,6 +28,7 @@ from postfix_trouble.model.value import TYPE_CHECKING
 from postfix_trouble.policy.replies import ReplyReader
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable
 
     from _typeshed import ReadableBuffer as Buffer

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from postfix_trouble.model.value import TYPE_CHECKING, Value
 
-from postfix_trouble.model.value import Value
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class Recipient(Value):

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from enum import Enum
-
+from postfix_trouble.model.choice import Choice
 from postfix_trouble.model.status import EnhancedStatus
 from postfix_trouble.model.value import Value
 
@@ -41,7 +40,7 @@ class Reply(Value):
         return self.text.replace("\n", " ")
 
 
-class Lost(Enum):
+class Lost(Choice):
     """No reply, and there won't be one."""
 
     EOF = "lost connection with {} while {}"

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from enum import Enum
-
+from postfix_trouble.model.choice import Choice
 from postfix_trouble.model.reply import Lost, Reply
 from postfix_trouble.model.tls import TlsFacts
 from postfix_trouble.model.value import Value
 
 
-class Phase(Enum):
+class Phase(Choice):
     """Where in the dialogue we are: (while ..., in reply to ...).
 
     The words are those of Postfix's log (smtp_proto.c), so that tools and people

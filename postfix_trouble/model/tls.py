@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from enum import IntEnum
-
+from postfix_trouble.model.choice import Ordered
 from postfix_trouble.model.value import Value
 
 
-class TlsLevel(IntEnum):
+class TlsLevel(Ordered):
     """smtp_tls_security_level, in order of strength."""
 
     NONE = 0

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from enum import Enum
-
+from postfix_trouble.model.choice import Choice
 from postfix_trouble.model.envelope import DeliveryRequest, Recipient
 from postfix_trouble.model.relay import Relay
 from postfix_trouble.model.status import EnhancedStatus
@@ -23,7 +22,7 @@ class DSN(Value):
     diagnostic: str = ""
 
 
-class Action(Enum):
+class Action(Choice):
     """What is done about a recipient now."""
 
     KEEP = "keep"  # may be tried at a later host
@@ -46,7 +45,7 @@ class Verdict(Value):
     retry_plaintext: bool = False
 
 
-class Disposition(Enum):
+class Disposition(Choice):
     """The word after `status=` in the log."""
 
     SENT = "sent"

@@ -29,8 +29,7 @@ stamps of the log (Stamps). Nothing here reads a socket, a clock, a file or a lo
 
 from __future__ import annotations
 
-from enum import Flag
-
+from postfix_trouble.model.choice import Flags
 from postfix_trouble.model.reply import Lost, Reply
 from postfix_trouble.model.status import EnhancedStatus
 from postfix_trouble.model.value import TYPE_CHECKING, Value
@@ -64,7 +63,7 @@ class Situation(Value):
     plaintext_fallback: bool = False
 
 
-class Fail(Flag):
+class Fail(Flags):
     """How a failure differs from the plain case (Postfix SMTP_MISC_FAIL_*)."""
 
     NONE = 0
