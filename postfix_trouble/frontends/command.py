@@ -132,9 +132,12 @@ def since_arrival(line: CommandLine, message: Message) -> float | None:
 
 
 def _age(line: CommandLine, settings: Settings, message: Message) -> float:
-    """The same, but 0 where that can't be: no mail is in the queue for longer."""
-    age = since_arrival(line, message)
     null = not line.value("--sender")
-    life = "bounce_queue_lifetime" if null else "maximal_queue_lifetime"
+    return plausible_age(since_arrival(line, message), settings, null)
+
+
+def plausible_age(age: float | None, settings: Settings, null_sender: bool) -> float:
+    """Seconds since arrival, 0 where they can't be: no mail is queued for longer."""
+    life = "bounce_queue_lifetime" if null_sender else "maximal_queue_lifetime"
     oldest = settings.seconds(life) + settings.seconds("maximal_backoff_time")
     return age if age is not None and 0.0 <= age <= oldest else 0.0

@@ -33,18 +33,18 @@ def run(argv: list[str]) -> int:
     connection: socket.socket | None = None
     log = MailLog("postfix-trouble")
     try:
-        line = options.read(argv, options.LMTP_OPTIONS)
-        log = MailLog("postfix-trouble", line.value("--log-file"))
         listeners = listener.inherited(os.environ)
-        if not listeners and not line.switch("--listen"):
+        if not listeners and not any(word.startswith("--listen") for word in argv):
             # Before anything can be written to descriptors 1 and 2.
             connection = listener.take_descriptor_0()
+        line = options.read(argv, options.LMTP_OPTIONS)
+        log = MailLog("postfix-trouble", line.value("--log-file"))
         settings = _settings(line)
         log = MailLog(settings.text("syslog_name"), line.value("--log-file"))
+        most = _most(line.value("--connections"))
         if line.switch("--listen"):
             listeners.append(listener.listen(line.value("--listen")))
-        most = int(line.value("--connections") or _MOST)
-    except (options.UsageError, ConfigError, OSError, ValueError) as problem:
+    except (options.UsageError, ConfigError, OSError) as problem:
         return _refuse(log, connection, problem)
     stop = listener.Stop()
     stop.on_signals()
@@ -73,6 +73,14 @@ def _settings(line: CommandLine) -> Settings:
     settings = command.read_settings(line)
     settings.refuse_unsupported()
     return settings
+
+
+def _most(text: str) -> int:
+    if not text:
+        return _MOST
+    if not (text.isascii() and text.isdigit() and 0 < int(text[:9])):
+        raise options.UsageError(f"--connections {text}: a number above 0 expected")
+    return int(text[:9])
 
 
 def _refuse(log: MailLog, connection: socket.socket | None, problem: Exception) -> int:

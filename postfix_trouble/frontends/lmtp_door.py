@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from postfix_trouble.agent import deliver_request
 from postfix_trouble.edge.message import Message
+from postfix_trouble.frontends.command import plausible_age
 from postfix_trouble.frontends.connections import Connections, PooledAgent
 from postfix_trouble.frontends.suspensions import Suspensions
 from postfix_trouble.model.failure import TableError
@@ -117,10 +118,11 @@ class _Delivery:
         self._message = _message(transaction)
         request = transaction.request
         received = self._message.received()
+        age = None if received is None else time.time() - received
         self._request = request._replace(
             encoding=request.encoding or self._message.encoding,
             utf8_header=request.smtputf8 and self._message.utf8_header,
-            age=max(0.0, time.time() - received) if received else 0.0,
+            age=plausible_age(age, door.settings, not request.sender),
             lmtp=door.settings.lmtp,
             # lmtp(8) tells only with lmtp_send_xforward_command.
             queue_id=request.queue_id or self._message.queue_id() or "NOQUEUE",

@@ -1,0 +1,146 @@
+"""An LMTP client as Postfix's lmtp(8) is one: a message, and a reply for each rcpt."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from types import TracebackType
+
+from postfix_trouble.config.settings import Settings
+from postfix_trouble.edge import lmtp_server
+from postfix_trouble.edge.maillog import MailLog
+from postfix_trouble.frontends.lmtp_door import Door
+
+PATIENCE = 20.0
+MESSAGE = (
+    b"Received: by client.test (Postfix, from userid 0)\n"
+    b"\tid 4SAMPLE; Mon,  1 Jan 2024 00:00:00 +0000 (UTC)\n"
+    b"Subject: hello\n\nhow are you\n"
+)
+
+
+class Client:
+    """Speaks LMTP over a connected socket."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        connection.settimeout(PATIENCE)
+        self.connection = connection
+        self.replies = connection.makefile("rb")
+        assert self.reply() == "220"
+        self.ask("LHLO client.test")
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        _problem: BaseException | None,
+        _where: TracebackType | None,
+    ) -> None:
+        self.hang_up()
+
+    def hang_up(self) -> None:
+        """Leave without a word."""
+        self.replies.close()
+        self.connection.close()
+
+    def text(self) -> str:
+        """One reply, its lines joined by newlines; empty at the end."""
+        lines = []
+        while line := self.replies.readline():
+            lines.append(line.decode().removesuffix("\r\n"))
+            if lines[-1][3:4] != "-":
+                break
+        return "\n".join(lines)
+
+    def reply(self) -> str:
+        """The code of one reply."""
+        return self.text()[:3]
+
+    def ask(self, line: str) -> str:
+        """Say something; the reply to it."""
+        self.connection.sendall(line.encode() + b"\r\n")
+        return self.text()
+
+    def envelope(self, *recipients: str, sender: str = "<s@d.test>") -> None:
+        """Everything up to DATA. Parameters may stand behind an address."""
+        assert self.ask(f"MAIL FROM:{sender}")[:3] == "250"
+        for recipient in recipients:
+            path = recipient if recipient.startswith("<") else f"<{recipient}>"
+            assert self.ask(f"RCPT TO:{path}")[:3] == "250"
+        assert self.ask("DATA")[:3] == "354"
+
+    def end(self, message: bytes = MESSAGE) -> None:
+        """Send the message, dot included."""
+        self.connection.sendall(message.replace(b"\n", b"\r\n") + b".\r\n")
+
+    def send(
+        self, *recipients: str, sender: str = "<s@d.test>", message: bytes = MESSAGE
+    ) -> list[str]:
+        """One message. The reply for each recipient."""
+        self.envelope(*recipients, sender=sender)
+        self.end(message)
+        return [self.text() for _ in recipients]
+
+
+class Service:
+    """A door in this process, and its log."""
+
+    def __init__(self, log: str, nexthop: str = "", **settings: str) -> None:
+        self._log = log
+        given = {"myhostname": "me.test", **settings}
+        self.door = Door(
+            Settings(overrides=given), MailLog("trouble", log), nexthop=nexthop
+        )
+        self._threads: list[threading.Thread] = []
+
+    def __enter__(self) -> Service:
+        return self
+
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        _problem: BaseException | None,
+        _where: TracebackType | None,
+    ) -> None:
+        for thread in self._threads:
+            thread.join(PATIENCE)
+        self.door.__exit__()
+
+    def connect(self) -> Client:
+        """Somebody who is served by it."""
+        ours, theirs = socket.socketpair()
+
+        def serve() -> None:
+            deliver = self.door.client().deliver
+            lmtp_server.serve(theirs, deliver, note=self.door.log.write)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        self._threads.append(thread)
+        return Client(ours)
+
+    def send(self, *recipients: str, sender: str = "<s@d.test>") -> list[str]:
+        """One message over a connection of its own."""
+        with self.connect() as client:
+            return client.send(*recipients, sender=sender)
+
+    def log(self) -> list[str]:
+        """The records so far, without what a log puts before them."""
+        with contextlib.suppress(FileNotFoundError), open(self._log) as file:
+            return [line.rstrip("\n").partition("]: ")[2] for line in file]
+        return []
+
+
+MakeService = Callable[..., Service]
+
+
+def services(log: str) -> Iterator[MakeService]:
+    """For a fixture: makes services, and ends them."""
+    with contextlib.ExitStack() as stack:
+        yield lambda nexthop="", **settings: stack.enter_context(
+            Service(log, nexthop, **settings)
+        )
