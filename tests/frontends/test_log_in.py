@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 import stat
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from postfix_trouble.config.parameters import TABLE
 from scripted_server import ScriptedServer
 
 MESSAGE = b"Subject: hello\n\nhow are you\n"
@@ -267,3 +269,13 @@ class TestUnready:
             "4.7.5 cannot read /nonexistent/ca.pem: No such file or directory"
         )
         assert not refusing.connections
+
+
+# --- the manual ---------------------------------------------------------------------
+
+
+def test_the_manual_names_parameters_that_there_are() -> None:
+    manual = Path(__file__).parents[2] / "docs/authentication.md"
+    named = set(re.findall(r"\b(?:smtp|trouble|tls)_[a-z_A-Z]+\b", manual.read_text()))
+    assert named
+    assert {x for x in named if not x.endswith("_") and x not in TABLE} == set()
