@@ -8,9 +8,9 @@ of it, nobody was reported who was not refused, and nobody has it twice but for 
 (or a server that did not answer) between the final dot and the commit.
 
 A delivery is a fork of a process that has the program loaded: all of the program runs,
-only the interpreter's start is spared (test_outside.py kills the real command).
+only the interpreter's start is spared (test_signals.py kills the real command).
 
-usage: kill_harness.py [--kills N] [--workers N] [--seed N]
+usage: kill_harness.py [--kills N] [--workers N] [--seed N] [--signal KILL|TERM]
 """
 
 from __future__ import annotations
@@ -53,6 +53,8 @@ from postfix_trouble.model.steps import Phase
 from postfix_trouble.reports import bounce
 
 ATTEMPTS = 60
+# Postfix keeps what is killed. (SIGTERM: before the program can answer signals.)
+AGAIN = (75, -signal.SIGKILL, -signal.SIGTERM)
 BOUNCE_CODES = (65, 67, 68, 69, 76, 77)
 SENDMAIL = """\
 #!/bin/sh
@@ -114,8 +116,15 @@ class Tracer:
     `shared`: memory that outlives the process; its first byte is the stage.
     """
 
-    def __init__(self, shared: mmap.mmap, stage: str, step: int) -> None:
+    def __init__(
+        self,
+        shared: mmap.mmap,
+        stage: str,
+        step: int,
+        number: int = signal.SIGKILL,
+    ) -> None:
         self._shared = shared
+        self._signal = number
         self._stage = "start"
         self._target = stage
         self._left = step
@@ -129,7 +138,8 @@ class Tracer:
         if self._stage == self._target:
             self._left -= 1
             if self._left <= 0:
-                os.kill(os.getpid(), signal.SIGKILL)
+                self._target = ""
+                os.kill(os.getpid(), self._signal)
 
     def _named(self, stage: str, frame: FrameType) -> str:
         if stage == "session":
@@ -259,9 +269,10 @@ class End(NamedTuple):
 class Tries:
     """Starts deliveries, and kills them."""
 
-    def __init__(self, directory: Path, rng: random.Random) -> None:
+    def __init__(self, directory: Path, rng: random.Random, number: int) -> None:
         self._directory = directory
         self._rng = rng
+        self._signal = number
         self._shared = mmap.mmap(-1, 4096)
         self._steps: Counter[str] = Counter()
 
@@ -279,7 +290,7 @@ class Tries:
             return self.run(request, Tracer(self._shared, "", 0), self._rng.random())
         stage = self._rng.choice(STAGES)
         step = self._rng.randint(1, max(self._steps[stage], 1))
-        return self.run(request, Tracer(self._shared, stage, step))
+        return self.run(request, Tracer(self._shared, stage, step, self._signal))
 
     def spared(self, request: Request) -> End:
         return self.run(request, Tracer(self._shared, "", 0))
@@ -297,7 +308,7 @@ class Tries:
         os.close(out)
         if moment >= 0:
             time.sleep(moment * 0.05)
-            os.kill(pid, signal.SIGKILL)
+            os.kill(pid, self._signal)
         output = b"".join(iter(lambda: os.read(answer, 4096), b""))
         os.close(answer)
         code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
@@ -350,12 +361,12 @@ def work(tries: Tries, requests: Iterator[Request], kills: int) -> Iterator[Resu
         request = next(requests)
         stages: list[str] = []
         code, attempts = 75, 0
-        while code in (75, -signal.SIGKILL) and attempts < ATTEMPTS:
+        while code in AGAIN and attempts < ATTEMPTS:
             attempts += 1
             unlucky = rng.random() < 0.75 and attempts < ATTEMPTS // 2
             end = tries.killed(request) if unlucky else tries.spared(request)
             code = end.code
-            if code == -signal.SIGKILL:
+            if code < 0 or b"terminated by signal" in end.output:
                 stages.append(end.stage)
             elif b"suspended" in end.output:
                 time.sleep(0.2)
@@ -370,7 +381,7 @@ def work(tries: Tries, requests: Iterator[Request], kills: int) -> Iterator[Resu
         )
 
 
-def worker(directory: Path, port: int, kills: int, seed: int) -> int:
+def worker(directory: Path, port: int, kills: int, seed: int, number: int) -> int:
     """Do that in a process of its own. Results go to a file."""
     pid = os.fork()
     if pid:
@@ -379,7 +390,7 @@ def worker(directory: Path, port: int, kills: int, seed: int) -> int:
         rng = random.Random(seed)
         # No two workers have a request in common.
         first = (seed & 15) << 18
-        tries = Tries(directory, rng)
+        tries = Tries(directory, rng, number)
         numbers = iter(range(first, first + (1 << 18)))
         requests = (made(number, port, rng) for number in numbers)
         tries.measure(
@@ -441,7 +452,7 @@ def balance(
             sums["bounced"] += bounced or silent
             sums["copies"] += len(mine)
             sums["reported again"] += max(0, reports[recipient] - 1)
-            if result.code in (75, -signal.SIGKILL):
+            if result.code in AGAIN:
                 sums["still queued"] += 1
                 continue
             allowed = 1 + windows + sum(not told for _, told in mine)
@@ -464,7 +475,9 @@ def balance(
     return sums, wrong
 
 
-def harness(kills: int, workers: int, seed: int) -> tuple[Counter[str], list[str]]:
+def harness(
+    kills: int, workers: int, seed: int, number: int
+) -> tuple[Counter[str], list[str]]:
     """Run it all. Returns the sums, and what is wrong."""
     directory = Path(tempfile.mkdtemp(prefix="postfix-trouble-kills-"))
     journal = directory / "journal"
@@ -475,7 +488,9 @@ def harness(kills: int, workers: int, seed: int) -> tuple[Counter[str], list[str
     begun = time.monotonic()
     try:
         each = -(-kills // workers)
-        pids = [worker(directory, port, each, seed * 16 + n) for n in range(workers)]
+        pids = [
+            worker(directory, port, each, seed * 16 + n, number) for n in range(workers)
+        ]
         codes = [os.waitpid(pid, 0)[1] for pid in pids]
         # What was started on behalf of the killed ends by itself.
         time.sleep(0.5)
@@ -507,8 +522,10 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=2000)
     parser.add_argument("--workers", type=int, default=3)
     parser.add_argument("--seed", type=int, default=int(time.time()))
+    parser.add_argument("--signal", choices=("KILL", "TERM"), default="KILL")
     options = parser.parse_args()
-    sums, wrong = harness(options.kills, options.workers, options.seed)
+    number = signal.Signals[f"SIG{options.signal}"]
+    sums, wrong = harness(options.kills, options.workers, options.seed, number)
     for name, number in sums.items():
         print(f"{number:8} {name}")
     print(f"seed {options.seed}")

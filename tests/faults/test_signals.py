@@ -1,0 +1,302 @@
+"""Killed, told to end, stopped, and left alone by pipe(8): at every stage."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from deliveries import LONG, MESSAGE, TWO, Client, end_of, kill_python
+
+from fickle_server import SUCCESS, TAKE_AND_CLOSE, FickleServer
+
+BEFORE_THE_DOT = ("connect", "ehlo", "mail", "rcpt", "data", "body")
+
+
+class Moment:
+    """Lets a test act when the server comes to a stage, before it goes on."""
+
+    def __init__(self, stage: str, act: Callable[[], object]) -> None:
+        self.stage = stage
+        self.act = act
+        self.ready = threading.Event()
+        self.over = False
+
+    def __call__(self, stage: str) -> None:
+        if stage == self.stage and not self.over:
+            self.over = True
+            assert self.ready.wait(10)
+            self.act()
+
+
+def at(
+    program: str,
+    place: Path,
+    stage: str,
+    act: Callable[[subprocess.Popen[bytes]], object],
+    *options: str,
+    state: bool = False,
+    recipients: tuple[str, ...] = ("r@b.test",),
+    message: bytes = MESSAGE,
+) -> tuple[Client, FickleServer, subprocess.Popen[bytes]]:
+    """A delivery, to which something is done at a stage of the server."""
+    process: list[subprocess.Popen[bytes]] = []
+    moment = Moment(stage, lambda: act(process[0]))
+    server = FickleServer(interfere=moment)
+    server.__enter__()
+    client = Client(program, place, server)
+    more = client.with_state(*options) if state else options
+    process.append(client.start(*more, recipients=recipients, message=message))
+    moment.ready.set()
+    return client, server, process[0]
+
+
+@pytest.mark.fault("1 kill -9 before the dot, by stage, under the launcher")
+@pytest.mark.parametrize("stage", BEFORE_THE_DOT)
+def test_killed_before_the_dot(program: str, tmp_path: Path, stage: str) -> None:
+    client, server, process = at(
+        program, tmp_path, stage, lambda p: kill_python(p, signal.SIGKILL)
+    )
+    with server:
+        assert end_of(process).answer == (75, "4.3.0")
+        assert client.run().code == 0
+    assert server.copies("r@b.test") == 1
+
+
+@pytest.mark.fault("2 kill -9 after the dot, before the reply: the window")
+def test_killed_after_the_dot(program: str, tmp_path: Path) -> None:
+    client, server, process = at(
+        program, tmp_path, "dot", lambda p: kill_python(p, signal.SIGKILL)
+    )
+    with server:
+        assert end_of(process).answer == (75, "4.3.0")
+        assert client.run().code == 0
+    assert server.copies("r@b.test") == 2
+
+
+@pytest.mark.fault("3 kill -9 after the commit: not sent again")
+def test_killed_after_the_commit(program: str, tmp_path: Path) -> None:
+    """The second recipient's refusal is said so late that the first is in the books."""
+    slow = ("-o", "smtp_skip_quit_response=no")
+    client, server, process = at(
+        program,
+        tmp_path,
+        "quit",
+        lambda p: (in_the_books(tmp_path / "log"), kill_python(p, signal.SIGKILL)),
+        *slow,
+        state=True,
+        recipients=TWO,
+    )
+    with server:
+        assert end_of(process).answer == (75, "4.3.0")
+        assert client.run(*client.with_state(), recipients=TWO).code == 0
+    assert [server.copies(recipient) for recipient in TWO] == [1, 1]
+
+
+def in_the_books(log: Path) -> None:
+    """What is logged is in the ledger."""
+    until = time.monotonic() + 5
+    while "status=sent" not in (log.read_text() if log.exists() else ""):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+@pytest.mark.fault("4 SIGTERM, SIGINT, SIGHUP before the dot")
+@pytest.mark.parametrize("stage", BEFORE_THE_DOT)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_signal(
+    program: str, tmp_path: Path, stage: str, number: signal.Signals
+) -> None:
+    client, server, process = at(
+        program,
+        tmp_path,
+        stage,
+        lambda p: (os.killpg(p.pid, number), p.wait(10)),
+        message=LONG if stage == "body" else MESSAGE,
+    )
+    with server:
+        done = end_of(process)
+        assert done == (75, b"4.3.0 terminated by signal")
+        assert client.run().code == 0
+    assert server.copies("r@b.test") == 1
+
+
+@pytest.mark.fault("4 SIGTERM while the message comes")
+def test_signal_while_reading(program: str, tmp_path: Path) -> None:
+    with FickleServer() as server:
+        process = Client(program, tmp_path, server).start(message=b"")
+        assert process.stdin
+        process.stdin.write(MESSAGE)
+        process.stdin.flush()
+        time.sleep(0.3)
+        os.killpg(process.pid, signal.SIGTERM)
+        assert process.wait(10) == 75
+        assert process.stdout
+        assert process.stdout.read() == b"4.3.0 terminated by signal"
+        process.stdin.close()
+        process.stdout.close()
+    assert server.connections == 0
+
+
+@pytest.mark.fault("5 SIGTERM after the dot: the truth is waited for")
+@pytest.mark.parametrize("state", [False, True], ids=["no-state", "state"])
+@pytest.mark.parametrize("stage", ["dot", "quit"])
+def test_signal_after_the_dot(
+    program: str, tmp_path: Path, stage: str, state: bool
+) -> None:
+    """Nobody gets the message twice for a signal at the wrong time."""
+    client, server, process = at(
+        program,
+        tmp_path,
+        stage,
+        lambda p: (os.killpg(p.pid, signal.SIGTERM), time.sleep(0.3)),
+        *("-o", "smtp_skip_quit_response=no"),
+        state=state,
+    )
+    with server:
+        done = end_of(process)
+        options = client.with_state() if state else ()
+        code = done.code if done.code == 0 else client.run(*options).code
+    assert code == 0, done
+    assert server.copies("r@b.test") == 1, done
+
+
+@pytest.mark.fault("5 SIGTERM at any step: nothing twice (60 signals)")
+def test_signals_at_any_step() -> None:
+    harness = Path(__file__).with_name("kill_harness.py")
+    command = [sys.executable, harness, "--kills", "60", "--signal", "TERM"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=55, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "twice: killed" not in done.stdout
+
+
+@pytest.mark.fault("8 input that never ends")
+def test_slow_input(program: str, tmp_path: Path) -> None:
+    with FickleServer() as server:
+        process = Client(program, tmp_path, server).start(
+            "-o", "trouble_deadline=1s", message=b""
+        )
+        assert process.stdin
+        assert process.stdout
+        process.stdin.write(MESSAGE)
+        process.stdin.flush()
+        assert process.wait(10) == 75
+        assert process.stdout.read() == b"4.3.0 timeout reading message"
+        process.stdin.close()
+        process.stdout.close()
+    assert server.connections == 0
+
+
+# Stands in for pipe(8), and is killed when it has written half of the message.
+HALF = """\
+import os, subprocess, sys, time
+child = subprocess.Popen(
+    ["sh", "-c", '"$@"; echo $? >"$0.part"; mv "$0.part" "$0"', *sys.argv[1:]],
+    stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+)
+child.stdin.write(b"Subject: half\\n\\n" + b"x\\n" * int(%r))
+child.stdin.flush()
+%s
+os.kill(os.getpid(), 9)
+"""
+
+
+def orphan(
+    client: Client, place: Path, lines: int, then: str = "", *options: str
+) -> int:
+    """Run the program for somebody who is killed; how it ended."""
+    code = place / "code"
+    script = HALF % (lines, then)
+    subprocess.run(
+        [sys.executable, "-c", script, code, *client.command(*options)],
+        check=False,
+        timeout=20,
+    )
+    until = time.monotonic() + 10
+    while not code.exists():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    return int(code.read_text())
+
+
+@pytest.mark.fault("9 input cut short, pipe(8) gone")
+@pytest.mark.parametrize("lines", [0, 3, 100_000])
+def test_half_a_message(program: str, tmp_path: Path, lines: int) -> None:
+    with FickleServer() as server:
+        assert orphan(Client(program, tmp_path, server), tmp_path, lines) == 75
+    assert server.connections == 0
+    assert "incomplete" in (tmp_path / "log").read_text()
+
+
+@pytest.mark.fault("10 pipe(8) gone during the dialogue: delivered, not again")
+def test_parent_gone_later(program: str, tmp_path: Path) -> None:
+    def judge(stage: str, _subject: str, _times: int) -> str:
+        if stage == "ehlo":
+            time.sleep(0.5)
+        return SUCCESS.get(stage, "250 ok")
+
+    with FickleServer(judge) as server:
+        client = Client(program, tmp_path, server)
+        wait = "child.stdin.close(); time.sleep(0.4)"
+        options = client.with_state()
+        assert orphan(client, tmp_path, 3, wait, *options) == 0
+        # The next attempt has the same message.
+        message = b"Subject: half\n\n" + b"x\n" * 3
+        assert client.run(*options, message=message).code == 0
+    assert server.copies("r@b.test") == 1
+
+
+@pytest.mark.fault("10 a second attempt while the first lives")
+def test_two_at_a_time(program: str, tmp_path: Path) -> None:
+    answers = []
+
+    def second(_process: object) -> None:
+        client = Client(program, tmp_path, server)
+        answers.append(client.run(*client.with_state()))
+
+    _, server, process = at(program, tmp_path, "mail", second, state=True)
+    with server:
+        assert end_of(process).code == 0
+    assert answers == [(75, b"4.3.0 delivery in progress")]
+    assert server.copies("r@b.test") == 1
+
+
+@pytest.mark.fault("24 a server process that is stopped (SIGSTOP)")
+def test_stopped_server(program: str, tmp_path: Path) -> None:
+    """The kernel goes on to answer for it."""
+    sink = subprocess.Popen(
+        ["/usr/sbin/smtp-sink", "-u", "root", "127.0.0.1:2591", "100"],
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        client = Client(program, tmp_path, "[127.0.0.1]:2591")
+        until = time.monotonic() + 5
+        while client.run().code != 0:
+            assert time.monotonic() < until
+        os.kill(sink.pid, signal.SIGSTOP)
+        done = client.run("-o", "smtp_helo_timeout=1s")
+        assert done.answer == (75, "4.4.2")
+        assert re.search(rb"timed out while receiving the initial", done.output)
+    finally:
+        sink.kill()
+        sink.wait()
+
+
+@pytest.mark.fault("25 the server takes the message and dies without a word")
+def test_no_answer_to_the_dot(program: str, tmp_path: Path) -> None:
+    def judge(stage: str, _subject: str, _times: int) -> str | None:
+        return TAKE_AND_CLOSE if stage == "dot" else None
+
+    with FickleServer(judge) as server:
+        done = Client(program, tmp_path, server).run()
+    assert done.answer == (75, "4.4.2")
+    assert done.output.endswith(b"-- message may be sent more than once")
