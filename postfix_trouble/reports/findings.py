@@ -7,6 +7,7 @@ from postfix_trouble.model.tls import TlsFacts, TlsLevel
 from postfix_trouble.model.value import TYPE_CHECKING
 from postfix_trouble.policy.capabilities import Capabilities, parse
 from postfix_trouble.reports.columns import Field, fields, wrapped
+from postfix_trouble.reports.log import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,7 +30,8 @@ def finding_lines(
 ) -> list[str]:
     """One server: its name, what is known of it, and how long that took."""
     title = f"{number}. {finding.relay.namaddrport}"
-    rows = _rows(finding)
+    # What a server said may hold a C1 control as UTF-8, which terminals obey.
+    rows = [row._replace(text=printable(row.text)) for row in _rows(finding)]
     if stages:
         took = (f"{stage.name} {stage.seconds:.3f}" for stage in stages)
         rows.append(Field("seconds", ", ".join(took)))
