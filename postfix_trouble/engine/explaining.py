@@ -129,8 +129,8 @@ def explain(
     heard = recognise(text)
     if heard is None:
         return Problem(
-            f"{_quoted(text)} is no reply (three digits and text), no log line of an SMTP "
-            'client, and neither "lost connection" nor "timeout"'
+            f"{_quoted(text)} is no reply (three digits and text), no log line of an "
+            'SMTP client, and neither "lost connection" nor "timeout"'
         )
     if heard.logged is not None and heard.logged.word == "SOFTBOUNCE":
         values = {**values, "soft_bounce": "yes"}

@@ -173,7 +173,7 @@ def rehearse(stage: str, happening: Happening, setting: Setting) -> Ending:
         session.verdict,
         attempt.outcomes[0] if attempt.outcomes else None,
         tuple(attempt.skipped),
-        attempt.throttled is not None and attempt.put_off,
+        attempt.throttled is not None,
         tuple(sorted(session.errors)),
         tuple(notes + wire.notes),
         session.retry_plaintext,
@@ -222,7 +222,7 @@ def _no_session(
         "sess_fail",
         verdict,
         attempt.outcomes[0],
-        throttled=attempt.throttled is not None and attempt.put_off,
+        throttled=attempt.throttled is not None,
         notes=(warning,) if warning else (),
     )
 

@@ -205,6 +205,7 @@ def test_limits() -> None:
     many = judged(sound, Circumstances())
     assert many[0][0] == "error"
     assert "there is no state directory" in many[0][1]
+    assert judged(sound, Circumstances(recipient_limit=0))[0][0] == "error"
     late = judged(sound, ONE._replace(time_limit=900.0))
     assert late == [("error", "trouble_deadline is 900s, and pipe(8) waits 900s")]
     unlimited = entry(START + SOUND, "trouble unix - n n - - pipe")
@@ -421,7 +422,8 @@ def postfix(open_path: Path) -> Path:
         "#!/bin/sh\n"
         'case $1 in --version) echo "postfix-trouble 0.0"; exit ;; esac\n'
         'printf \'{"findings": [{"severity": "warning", "about": "seen as",\'\n'
-        'printf \'"problem": "%s", "consequence": "", "remedy": ""}]}\' "$(id -un)"\n'
+        'seen="$(id -un) $(id -G) $(umask) ${HOME-no home}"\n'
+        'printf \'"problem": "%s", "consequence": "", "remedy": ""}]}\' "$seen"\n'
     )
     program.chmod(0o755)
     (open_path / "main.cf").write_text("trouble_destination_recipient_limit = 1\n")
@@ -441,7 +443,7 @@ def test_root_tries_it_as_the_account(postfix: Path) -> None:
     assert [(f["severity"], f["problem"]) for f in found] == [
         ("ok", "the entry is as it should be"),
         ("ok", "the program runs (postfix-trouble 0.0)"),
-        ("warning", "nobody"),
+        ("warning", f"nobody {_nobody()[1]} 0077 no home"),
     ]
     assert found[-1]["about"] == "trouble, line 1, as nobody: seen as"
     assert code == 0
@@ -478,6 +480,9 @@ def test_a_program_that_does_not_run(
         ("nobody:no-such-group", "there is no group no-such-group"),
         ("root", "user= has root privileges"),
         ("nobody:root", "user= has root privileges"),
+        ("daemon", "user= is an account of Postfix itself"),
+        ("nobody:daemon", "user= is an account of Postfix itself"),
+        ("nobody:bin", "user= is an account of Postfix itself"),
     ],
 )
 def test_accounts_that_pipe_does_not_become(
@@ -485,6 +490,8 @@ def test_accounts_that_pipe_does_not_become(
 ) -> None:
     master = postfix / "master.cf"
     master.write_text(master.read_text().replace("user=nobody", f"user={user}"))
+    with (postfix / "main.cf").open("a") as file:
+        file.write("mail_owner = daemon\nsetgid_group = bin\n")
     found, code = looked(postfix)
     assert (found[-1]["problem"], code) == (problem, 78)
 
@@ -498,6 +505,10 @@ def test_limits_come_from_main_cf(postfix: Path) -> None:
     assert code == 78
     assert any("recipient_limit is 7" in problem for problem in problems)
     assert "trouble_deadline is 900s, and pipe(8) waits 900s" in problems
+    master = postfix / "master.cf"
+    text = master.read_text()
+    master.write_text(text.replace("user=", "-o trouble_time_limit=2h user="))
+    assert not any("trouble_deadline" in f["problem"] for f in looked(postfix)[0])
 
 
 def test_an_entry_of_another_program(postfix: Path) -> None:

@@ -361,6 +361,28 @@ def test_a_failed_handshake_is_tried_again_without_tls_later_on() -> None:
     assert [case.effect for case in old.cases] == ["plaintext", "plaintext"]
 
 
+def test_a_soft_bounce_in_the_log() -> None:
+    said = f"host {HOST} said: 550 5.1.1 no (in reply to RCPT TO command)"
+    found = explained(RECORD.format("4.1.1", "SOFTBOUNCE", said))
+    assert found.cases[1].soft_bounce
+    assert found.agrees
+
+
+@pytest.mark.parametrize(
+    ("dsn", "reason", "effects"),
+    [
+        # No other destination is tried after that.
+        ("5.4.6", "mail for example.com loops back to myself", "bounce bounce"),
+        ("5.4.4", "Host or domain name not found. Name service error", "keep bounce"),
+        ("4.4.3", "Host or domain name not found. Name service error", "keep defer"),
+    ],
+)
+def test_no_server(dsn: str, reason: str, effects: str) -> None:
+    line = f"to=<u@x>, relay=none, delay=1, dsn={dsn}, status=deferred ({reason})"
+    found = explained(line)
+    assert " ".join(case.effect for case in found.cases) == effects
+
+
 def test_a_log_that_says_something_else() -> None:
     line = RECORD.format(
         "4.1.1",
@@ -374,7 +396,7 @@ def test_a_log_that_says_something_else() -> None:
 # --- tables and the picture ---------------------------------------------------------
 
 
-@pytest.mark.parametrize("stage", ["greeting", "ehlo", "starttls", "data"])
+@pytest.mark.parametrize("stage", ["greeting", "ehlo", "data"])
 def test_codes_between_borders_change_nothing(stage: str) -> None:
     setting = Setting({"smtp_tls_security_level": "encrypt"})
     rows = [policy_tables.row_for_code(code, stage, setting) for code in range(1000)]
