@@ -54,8 +54,8 @@ def deliver(
     if isinstance(destinations, DSN):
         attempt.why = destinations
         destinations = ()
-    for destination in destinations:
-        last = destination is destinations[-1]
+    for count, destination in enumerate(destinations, 1):
+        last = count == len(destinations)
         visit = _Visit(
             attempt, settings, outside, destination, last, servers, session_type
         )
