@@ -85,10 +85,12 @@ class Connections:
             else:
                 del self._busy[nexthop]
 
-    def waiting(self, nexthop: str) -> bool:
-        """More than one message for this nexthop is under way."""
+    def wanted(self, nexthop: str, stream: bool) -> bool:
+        """Whether more mail for a nexthop is likely to come; see use()."""
+        if stream or not self._on_demand:
+            return self._on_demand
         with self._lock:
-            return self._on_demand and self._busy.get(nexthop, 0) > 1
+            return self._busy.get(nexthop, 0) > 1
 
     def listed(self, destination: Destination) -> bool:
         """Whether connections to a destination are always to be kept."""
@@ -150,7 +152,7 @@ class _Use:
 
     def __enter__(self) -> Callable[[], bool]:
         self._connections.begin(self._nexthop)
-        return lambda: self._stream or self._connections.waiting(self._nexthop)
+        return lambda: self._connections.wanted(self._nexthop, self._stream)
 
     def __exit__(self, *_: object) -> None:
         self._connections.end(self._nexthop)

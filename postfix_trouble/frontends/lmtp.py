@@ -78,7 +78,7 @@ def _settings(line: CommandLine) -> Settings:
 def _most(text: str) -> int:
     if not text:
         return _MOST
-    if not (text.isascii() and text.isdigit() and 0 < int(text[:9])):
+    if not (text.isascii() and text.isdigit() and int(text[:9]) > 0):
         raise options.UsageError(f"--connections {text}: a number above 0 expected")
     return int(text[:9])
 
