@@ -148,6 +148,13 @@ class PrivatePostfix:
                     return str(entry.get("delay_reason", ""))
         return ""
 
+    def arrival(self, queue_id: str) -> float:
+        """When a message in the queue arrived, in seconds since 1970."""
+        found = map(json.loads, _run("postqueue", "-j").splitlines())
+        return next(
+            float(e["arrival_time"]) for e in found if e["queue_id"] == queue_id
+        )
+
     def delivery(self, recipient: str) -> Delivery:
         """The first delivery record for a recipient, waited for."""
         return self.delivered([recipient])[recipient]
