@@ -1,4 +1,4 @@
-"""bin/postfix-trouble and __main__: no accident may look like success or a bounce."""
+"""Launcher, __main__, last_line: no accident may look like success or a bounce."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from postfix_trouble import __main__ as last_line
+from postfix_trouble import last_line
 from postfix_trouble.frontends.command_group import COMMANDS
 
 ROOT = Path(__file__).parent.parent
@@ -56,6 +56,8 @@ class Installation:
         (self.package / "__init__.py").touch()
         text = main or (source / "__main__.py").read_text()
         (self.package / "__main__.py").write_text(text)
+        text = (source / "last_line.py").read_text()
+        (self.package / "last_line.py").write_text(text)
         (self.package / "frontends").mkdir()
         (self.package / "frontends" / "__init__.py").touch()
         for name in ("deliver", "cli"):
@@ -253,8 +255,18 @@ FRONT_ENDS = {
 }
 
 
+BROKEN = {
+    "missing": None,
+    "syntax-error": "def main() return",
+    "no-main": "",
+    "exits": "raise SystemExit(0)",
+    "returns": "def main(): pass",
+    "interrupted": "raise KeyboardInterrupt('two\\nlines')",
+}
+
+
 class TestLastLine:
-    """What __main__ makes of a front-end, alone and under the launcher."""
+    """What last_line makes of a front-end, alone and under the launcher."""
 
     @pytest.mark.parametrize("name", FRONT_ENDS)
     def test_under_the_launcher(self, installation: Installation, name: str) -> None:
@@ -287,6 +299,30 @@ class TestLastLine:
         done = installation.run(*REQUEST)
         assert (done.returncode, done.stderr) == (75, b"")
         assert done.stdout.startswith(b"4.3.0 ")
+
+    @pytest.mark.parametrize("how", ["launcher", "script", "module"])
+    @pytest.mark.parametrize("text", BROKEN.values(), ids=BROKEN)
+    def test_broken_installation(
+        self, installation: Installation, how: str, text: str | None
+    ) -> None:
+        """Not even the last line of defence is there: __main__ is left."""
+        installation.real("")
+        last = installation.package / "last_line.py"
+        last.unlink() if text is None else last.write_text(text)
+        words = {
+            "launcher": [],
+            "script": ["-I", "-S", str(installation.package / "__main__.py")],
+            "module": ["-m", "postfix_trouble"],
+        }[how]
+        done = installation.run(
+            *words,
+            *REQUEST,
+            program=sys.executable if words else installation.launcher,
+            cwd=installation.packages,
+        )
+        assert (done.returncode, done.stderr) == (75, b"")
+        assert done.stdout.startswith(b"4.3.0 cannot be started: ")
+        assert b"\n" not in done.stdout
 
     @pytest.mark.parametrize(
         "argv",

@@ -40,7 +40,7 @@ if __name__ == "__main__":
 from fickle_server import TAKE_AND_CLOSE, Copy, FickleServer
 
 # What the program loads late is loaded here, once for all.
-from postfix_trouble import __main__ as program
+from postfix_trouble import last_line as program
 from postfix_trouble.agent.request import Agent
 from postfix_trouble.agent.server import Server
 from postfix_trouble.edge import resolver, sendmail  # noqa: F401
