@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from signal import SIGKILL
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 TIMEOUT = 60.0
 # Bytes of what sendmail has to say that go to the log.
 _WORDS = 500
+# Bytes of output at which sendmail is killed; seconds between looks at them.
+_LONGEST = 1 << 20
+_LOOK = 0.02
 
 
 def submit(
@@ -67,7 +71,7 @@ def _submit(
             child = Popen(
                 argv, stdin=text, stdout=output, stderr=STDOUT, start_new_session=True
             )
-            killed = _killed(child, timeout)
+            killed = _killed(child, output.fileno(), timeout)
             output.seek(0)
             said = output.read(_WORDS)
     except (OSError, ValueError) as problem:
@@ -78,7 +82,7 @@ def _submit(
             note(f"{path}: {words}")
         return ""
     if killed:
-        return f"killed after {timeout:.0f} seconds: {words}"
+        return f"killed after {killed}: {words}"
     return f"exit status {child.returncode}: {words}"
 
 
@@ -90,15 +94,27 @@ def _file(content: bytes) -> BinaryIO:
     return open(descriptor, "w+b")
 
 
-def _killed(child: Popen[bytes], timeout: float) -> bool:
-    """Wait for the end of the child, and kill it if it does not come."""
+def _killed(child: Popen[bytes], output: int, timeout: float) -> str:
+    """Wait for the end of the child, and kill it if it does not come, or if it says
+    more than we have memory for. After what it was killed, empty if it was not."""
     from subprocess import TimeoutExpired
 
-    try:
-        child.wait(timeout)
-    except TimeoutExpired:
+    end = time.monotonic() + timeout
+    while True:
+        left = end - time.monotonic()
+        try:
+            child.wait(max(0.0, min(left, _LOOK)))
+        except TimeoutExpired:
+            pass
+        else:
+            return ""
+        if os.fstat(output).st_size > _LONGEST:
+            why = f"{_LONGEST} bytes of output"
+        elif left <= _LOOK:
+            why = f"{timeout:.0f} seconds"
+        else:
+            continue
         with suppress(ProcessLookupError):
             os.killpg(child.pid, SIGKILL)
         child.wait()
-        return True
-    return False
+        return why

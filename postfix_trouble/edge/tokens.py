@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 TIME_LIMIT = 10.0
 # Lines of the command's complaints that are worth a log line each.
 _COMPLAINTS = 10
+# Bytes that the command may print, and as many to complain; a token has some thousand.
+_LONGEST = 1 << 20
 
 
 class Store(Value):
@@ -109,17 +111,63 @@ def _output(argv: list[str], limit: float, note: Callable[[str], None]) -> bytes
         why = getattr(problem, "strerror", None) or problem
         note(f"trouble_sasl_token_command: {argv[0]}: {why}")
         return None
-    try:
-        output, complaints = child.communicate(timeout=limit)
-    except subprocess.TimeoutExpired:
+    heard = _heard(child, limit)
+    if isinstance(heard, str):
         _kill(child)
-        note(f"trouble_sasl_token_command: {argv[0]} took more than {limit:g}s")
+        note(f"trouble_sasl_token_command: {argv[0]} {heard}")
         return None
+    output, complaints = heard
     _complain(argv[0], output, complaints, note)
     if child.returncode:
         note(f"trouble_sasl_token_command: {argv[0]} failed: {child.returncode}")
         return None
     return output
+
+
+def _heard(child: Popen[bytes], limit: float) -> tuple[bytes, bytes] | str:
+    """Output and complaints of a command that has ended, else what is wrong with it.
+
+    communicate() would keep whatever comes, until there is no memory left.
+    """
+    import select
+    import time
+
+    assert child.stdout
+    assert child.stderr
+    end = time.monotonic() + limit
+    texts = {child.stdout.fileno(): b"", child.stderr.fileno(): b""}
+    poll = select.poll()
+    for descriptor in texts:
+        poll.register(descriptor, select.POLLIN)
+    left = len(texts)
+    while left:
+        ready = poll.poll(max(0.0, end - time.monotonic()) * 1000)
+        if not ready:
+            return f"took more than {limit:g}s"
+        for descriptor, _ in ready:
+            piece = os.read(descriptor, 65536)
+            if not piece:
+                poll.unregister(descriptor)
+                left -= 1
+            texts[descriptor] += piece
+            if len(texts[descriptor]) > _LONGEST:
+                return f"printed more than {_LONGEST} bytes"
+    if not _ended(child, end - time.monotonic()):
+        return f"took more than {limit:g}s"
+    child.stdout.close()
+    child.stderr.close()
+    output, complaints = texts.values()
+    return output, complaints
+
+
+def _ended(child: Popen[bytes], seconds: float) -> bool:
+    from subprocess import TimeoutExpired
+
+    try:
+        child.wait(max(0.0, seconds))
+    except TimeoutExpired:
+        return False
+    return True
 
 
 def _kill(child: Popen[bytes]) -> None:

@@ -124,9 +124,9 @@ def test_tls_that_drips(tmp_path: Path, certificates: Path, stage: str) -> None:
 # --- words before their time --------------------------------------------------------
 
 
-def secrets(directory: Path) -> list[str]:
+def secrets(directory: Path, port: int) -> list[str]:
     passwords = directory / "passwords"
-    passwords.write_text("[127.0.0.1] user:canary-3141\n")
+    passwords.write_text(f"[127.0.0.1]:{port} user:canary-3141\n")
     passwords.chmod(0o600)
     return [
         *("-o", "smtp_sasl_auth_enable=yes"),
@@ -147,7 +147,7 @@ def test_what_comes_with_the_reply_to_starttls_is_forgotten(
     }
     with ScriptedServer(script, certificates=str(certificates)) as server:
         level = ("-o", "smtp_tls_security_level=encrypt")
-        done = deliver(server, tmp_path, *level, *secrets(tmp_path))
+        done = deliver(server, tmp_path, *level, *secrets(tmp_path, server.port))
     (connection,) = server.connections
     assert (done.code, done.output) == (0, "250 2.0.0 real")
     verbs = [line.split()[0] for line in connection.commands if line[0] != "<"]
