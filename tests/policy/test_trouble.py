@@ -433,3 +433,47 @@ def test_smtputf8_is_needed_only_if_asked_for_and_used() -> None:
     ]
     for request, needed in rows:
         assert request.needs_smtputf8 is needed
+
+
+# --- words, and what is so unless somebody says otherwise -----------------------------
+
+
+def test_nothing_is_assumed() -> None:
+    assert Situation() == (None, False, False, False, False)
+    assert Appending() == (False, None, None)
+
+
+@pytest.mark.parametrize("flag", [Fail.NONE, Fail.SOFT_NON_FINAL, Fail.DONT_CACHE])
+def test_side_effects_come_one_by_one(flag: Fail) -> None:
+    now = Situation(RELAY, final_server=True)
+    verdict = trouble.misc_fail(now, flag, reply(450), "x")
+    assert not verdict.throttle
+    assert verdict.reusable is (flag is not Fail.DONT_CACHE)
+
+
+def test_a_reply_without_a_session_names_no_host() -> None:
+    assert trouble.fill_dsn(Situation(), reply(450), "x").remote_mta == ""
+
+
+def test_status_out_of_step_with_the_code_is_a_protocol_error() -> None:
+    verdict = trouble.mesg_fail(Situation(RELAY), reply(450, status="2.0.0"), "x")
+    assert verdict.protocol_error
+    assert verdict.dsn.status == "5.5.0"
+
+
+@pytest.mark.parametrize(
+    ("which", "warning"),
+    [
+        ({"fallback": True}, "smtp_fallback_relay configuration problem"),
+        ({"relayhost": True}, "relayhost configuration problem"),
+        (
+            {"loop_transport": "local"},
+            "best_mx_transport = local is out of reach of pipe(8)",
+        ),
+        ({}, ""),
+    ],
+)
+def test_left_over_warns(which: dict[str, Any], warning: str) -> None:
+    why = DSN(EnhancedStatus("5.4.6"), "text")
+    where = {"fallback": False, "relayhost": False, **which}
+    assert trouble.left_over(why, **where)[1] == warning
