@@ -46,6 +46,9 @@ def _tables(settings: Settings, lmtp: bool) -> Iterator[Finding]:
             continue
         shown = lmtp_name(name) if lmtp else name
         secret = name == "smtp_sasl_password_maps"
+        if secret and (exposed := _exposed(settings)) is not None:
+            yield exposed
+            continue
         maps = open_maps(spec, shown, secret=secret)
         try:
             maps.find(_NOBODY)
@@ -60,6 +63,24 @@ def _tables(settings: Settings, lmtp: bool) -> Iterator[Finding]:
             yield fine(shown, spec)
         finally:
             maps.close()
+
+
+def _exposed(settings: Settings) -> Finding | None:
+    """Passwords that everybody may read are not used at all."""
+    from postfix_trouble.edge import sasl
+
+    if not settings.flag("smtp_sasl_auth_enable"):
+        return None
+    why = sasl.unready(settings)
+    if why is None:
+        return None
+    problem, _, remedy = why.reason.partition(": ")
+    return error(
+        "smtp_sasl_password_maps",
+        problem,
+        f"all mail is deferred ({why.status})",
+        remedy,
+    )
 
 
 def _tls_files(settings: Settings, _lmtp: bool) -> Iterator[Finding]:

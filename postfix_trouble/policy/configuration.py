@@ -133,11 +133,11 @@ def _trust(settings: Settings) -> Iterator[Finding]:
 def _log_in(settings: Settings) -> Iterator[Finding]:
     maps = settings.text("smtp_sasl_password_maps")
     if settings.flag("smtp_sasl_auth_enable") and not maps:
-        yield warning(
+        yield error(
             "smtp_sasl_auth_enable",
             "yes, and smtp_sasl_password_maps is empty",
-            "nobody logs in: servers that ask for it refuse the mail",
-            "set smtp_sasl_password_maps",
+            "all mail is deferred (4.3.5): Postfix's client would not start",
+            "set smtp_sasl_password_maps, or smtp_sasl_auth_enable = no",
         )
     if maps and not settings.flag("smtp_sasl_auth_enable"):
         yield note(

@@ -264,7 +264,7 @@ def test_all_is_well(config: Path) -> None:
         (
             "smtp_sasl_auth_enable = yes",
             "smtp_sasl_auth_enable",
-            "warning",
+            "error",
             "smtp_sasl_password_maps is empty",
         ),
         (
@@ -341,7 +341,10 @@ def test_passwords_that_others_can_read(config: Path, tmp_path: Path) -> None:
     passwords.chmod(0o644)
     found, code = findings("--config", str(config))
     assert code == 78
-    assert "anyone can read it" in about(found, "smtp_sasl_password_maps")["problem"]
+    said = about(found, "smtp_sasl_password_maps")
+    assert "open to everybody" in said["problem"]
+    assert "4.3.5" in said["consequence"]
+    assert said["remedy"] == f"chmod o-rwx {passwords}"
     assert "secret" not in json.dumps(found).replace("secrets", "")
     passwords.chmod(0o640)
     assert findings("--config", str(config))[1] == 0
