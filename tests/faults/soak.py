@@ -1,0 +1,315 @@
+"""A real Postfix, a server that misbehaves at random, and a killer.
+
+All messages go through pipe(8), with the second recipe of master.cf.example, to a
+server that accepts, refuses, puts off, stalls and breaks off. Meanwhile processes are
+killed at random: the interpreter, the launcher, pipe(8) itself. In the end each
+recipient has the message or its sender was told (or it is still queued), and whoever
+has it twice was the victim of a kill or of a server that did not answer.
+
+It needs root and Linux: the Postfix is a private one, in namespaces of its own.
+
+usage: soak.py [--messages N] [--seconds N] [--seed N] [--kills PER-SECOND]
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import email
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter, defaultdict
+from pathlib import Path
+from typing import NamedTuple
+
+if __name__ == "__main__":
+    sys.path[:0] = [str(Path(__file__).parents[1] / "e2e")]
+    sys.path[:0] = [str(Path(__file__).parents[n]) for n in (1, 2)]
+
+from installation import install
+from private_postfix import PrivatePostfix, deliveries, transport
+
+import private_network
+from fickle_server import TAKE_AND_CLOSE, Copy, FickleServer
+
+ROOT = Path(__file__).parents[2]
+ACCOUNT = "nobody"
+SERVER, COLLECTOR = "127.50.0.1:2525", "127.50.0.2:2525"
+ROUTES = "many.test troubles:[127.50.0.1]:2525\ncollected.test smtp:[127.50.0.2]:2525\n"
+LIMIT = 10
+MAIN = {
+    "troubles_destination_recipient_limit": str(LIMIT),
+    "minimal_backoff_time": "1s",
+    "maximal_backoff_time": "2s",
+    "queue_run_delay": "1s",
+    "service_throttle_time": "1s",
+    "transport_retry_time": "1s",
+    "trouble_destination_retry_time": "1s",
+    "default_process_limit": "10",
+    **{
+        f"smtp_{stage}_timeout": "2s"
+        for stage in ("helo", "mail", "rcpt", "data_init", "data_xfer", "data_done")
+    },
+}
+# Seconds after a message was complete in which a kill may have come before the commit.
+WINDOW = 3.0
+
+
+class Whims:
+    """What the server does; nobody is refused whose address does not say so."""
+
+    def __init__(self, seed: int) -> None:
+        self._rng = random.Random(seed)
+
+    def __call__(self, stage: str, subject: str, times: int) -> str | None:
+        if stage == "rcpt":
+            plan = subject.partition(".")[0]
+            if plan == "refused":
+                return "550 5.1.1 no such user"
+            if times < {"later": 1, "much-later": 3}.get(plan, 0):
+                return "450 4.2.0 try again"
+        drawn = self._rng.random()
+        if drawn > 0.02 or stage == "quit":
+            return None
+        if drawn < 0.002:
+            time.sleep(2.5)
+            return None
+        odd = ["close", "reset"]
+        odd += ["garbage\n451 4.3.0 what"] if stage in ("mail", "data") else []
+        odd += ["421 4.3.2 too busy"] if stage in ("connect", "mail", "rcpt") else []
+        odd += ["451 4.3.0 later", TAKE_AND_CLOSE] if stage == "dot" else []
+        return self._rng.choice(odd)
+
+
+class Killer(threading.Thread):
+    """Kills processes of the transport. `kills`: (what, queue id, when)."""
+
+    def __init__(self, program: Path, rate: float, seed: int) -> None:
+        super().__init__(daemon=True)
+        self.kills: list[tuple[str, str, float]] = []
+        self.over = threading.Event()
+        self._program = str(program).encode()
+        self._rate = rate
+        self._rng = random.Random(seed)
+
+    def run(self) -> None:
+        while not self.over.wait(self._rng.expovariate(self._rate)):
+            victims = self._victims()
+            if victims:
+                self._kill(*self._rng.choice(victims))
+
+    def _victims(self) -> list[tuple[int, str, str]]:
+        found = []
+        for directory in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                argv = (directory / "cmdline").read_bytes().split(b"\0")
+                if b"--queue-id" in argv and self._program in argv:
+                    what = "launcher"
+                elif b"--queue-id" in argv and b"@launcher" in argv:
+                    what = "interpreter"
+                elif argv[0] == b"pipe" and self._rng.random() < 0.1:
+                    found.append((int(directory.name), "pipe(8)", ""))
+                    continue
+                else:
+                    continue
+                queue_id = argv[argv.index(b"--queue-id") + 1].decode()
+                found.append((int(directory.name), what, queue_id))
+        return found
+
+    def _kill(self, process: int, what: str, queue_id: str) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+            self.kills.append((what, queue_id, time.monotonic()))
+
+
+class Mail(NamedTuple):
+    number: int
+    sender: str
+    recipients: tuple[str, ...]
+    message: bytes
+
+
+def made(number: int, rng: random.Random) -> Mail:
+    plans = rng.choices(
+        ("ok", "refused", "later", "much-later"),
+        (6, 2, 2, 1),
+        k=rng.choice((1, 2, 3, 5, LIMIT, LIMIT + 3)),
+    )
+    text = "".join(f"{n}: text of {number}\n" for n in range(rng.choice((2, 50, 3000))))
+    message = f"Subject: message {number}\n\n{text}END {number}\n".encode()
+    recipients = tuple(f"{p}.{number}.{n}@many.test" for n, p in enumerate(plans))
+    sender = f"s.{number}@collected.test" if rng.random() < 0.9 else ""
+    return Mail(number, sender, recipients, message)
+
+
+def queue() -> str:
+    done = subprocess.run(
+        ["postqueue", "-j"], capture_output=True, text=True, check=True
+    )
+    return done.stdout
+
+
+def whole(copy: Copy) -> bool:
+    pattern = rb"Received:.*\r\nSubject: message (\d+)\r\n.*\r\nEND \1\r\n"
+    return bool(re.fullmatch(pattern, copy.text, re.DOTALL))
+
+
+def reported(journal: list[Copy]) -> Counter[str]:
+    """Who was reported to a sender, and how often."""
+    found: Counter[str] = Counter()
+    for copy in journal:
+        mail = email.message_from_bytes(copy.text)
+        status = str(mail.get_payload(1))
+        found.update(re.findall(r"^Final-Recipient: rfc822; (\S+)", status, re.M))
+    return found
+
+
+def balance(
+    mails: list[Mail],
+    server: FickleServer,
+    reports: Counter[str],
+    killer: Killer,
+    log: str,
+    left: str,
+) -> tuple[Counter[str], list[str]]:
+    """The sums, and what is wrong."""
+    sums: Counter[str] = Counter(messages=len(mails))
+    wrong: list[str] = []
+    copies: dict[str, list[Copy]] = defaultdict(list)
+    for copy in server.journal:
+        for recipient in copy.recipients:
+            copies[recipient].append(copy)
+    queue_ids = {record.recipient: record.queue_id for record in deliveries(log)}
+    sums.update(f"killed: {what}" for what, *_ in killer.kills)
+    for mail in mails:
+        for recipient in mail.recipients:
+            mine, told = copies[recipient], reports[recipient]
+            refused = recipient.startswith("refused.")
+            silent = refused and not mail.sender
+            queued = f'"{recipient}"' in left
+            windows = sum(
+                queue_id == queue_ids.get(recipient) and 0 <= when - copy.at < WINDOW
+                for copy in mine
+                for _, queue_id, when in killer.kills
+            )
+            allowed = 1 + windows + sum(not copy.told for copy in mine)
+            sums["recipients"] += 1
+            sums["delivered"] += bool(mine)
+            sums["reported"] += bool(told)
+            sums["not to be told"] += silent and not told
+            sums["still queued"] += queued and not mine
+            sums["twice, in the window"] += len(mine) > 1
+            sums["reported again"] += max(0, told - 1)
+            faults = {
+                "lost": not (mine or told or silent or queued),
+                "wrongly reported": bool(told) and not refused,
+                "null sender told": silent and bool(told),
+                "truncated": not all(whole(copy) for copy in mine),
+                "twice without a window": len(mine) > allowed,
+            }
+            for fault, found in faults.items():
+                sums[fault] += found
+                if found:
+                    wrong.append(f"{fault}: {recipient} ({queue_ids.get(recipient)})")
+    return sums, wrong
+
+
+def soak(
+    postfix: PrivatePostfix, program: Path, options: argparse.Namespace
+) -> tuple[Counter[str], list[str]]:
+    rng = random.Random(options.seed)
+    server = FickleServer(Whims(options.seed), listen=SERVER)
+    collector = FickleServer(listen=COLLECTOR)
+    killer = Killer(program, options.kills, options.seed)
+    begun = time.monotonic()
+    with server, collector:
+        killer.start()
+        mails = []
+        for number in range(options.messages):
+            mail = made(number, rng)
+            postfix.submit(*mail.recipients, sender=mail.sender, message=mail.message)
+            mails.append(mail)
+        until = time.monotonic() + options.seconds
+        while queue() and time.monotonic() < until:
+            # Towards the end all is left to end by itself.
+            if queue().count("\n") < options.messages // 20:
+                killer.over.set()
+            postfix.flush()
+            time.sleep(0.7)
+        killer.over.set()
+        killer.join()
+        # Reports of the last ones.
+        left = queue()
+    sums, wrong = balance(
+        mails, server, reported(collector.journal), killer, postfix.log(), left
+    )
+    sums["seconds"] = round(time.monotonic() - begun)
+    return sums, wrong
+
+
+def example(installed: Path, place: Path) -> str:
+    """The second entry of master.cf.example, with the paths of this run."""
+    state = place / "state"
+    state.mkdir(mode=0o700)
+    shutil.chown(state, ACCOUNT)
+    text = (ROOT / "master.cf.example").read_text()
+    for standing, here in {
+        "/usr/local/bin/postfix-trouble": str(installed),
+        "/var/lib/postfix-trouble": str(state),
+        "user=trouble": f"user={ACCOUNT}",
+    }.items():
+        text = text.replace(standing, here)
+    return transport(text, "troubles")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Soak the transport in trouble.")
+    parser.add_argument("--messages", type=int, default=300)
+    parser.add_argument("--seconds", type=int, default=120, help="for what is queued")
+    parser.add_argument("--kills", type=float, default=3.0, help="per second")
+    parser.add_argument("--seed", type=int, default=int(time.time()))
+    options = parser.parse_args()
+    place = Path(tempfile.mkdtemp(prefix="postfix-trouble-", dir="/var/tmp"))
+    place.chmod(0o755)
+    (place / "etc").mkdir()
+    try:
+        private_network.enter(place / "etc")
+    except private_network.NotAllowed as reason:
+        print(f"not shown: {reason}")
+        return 77
+    installed = install(place / "program")
+    log = place / "trouble.log"
+    log.touch()
+    shutil.chown(log, ACCOUNT)
+    postfix = PrivatePostfix(
+        place / "postfix",
+        main={**MAIN, "trouble_log_file": str(log)},
+        master=example(installed, place),
+        routes=ROUTES,
+    )
+    postfix.start()
+    try:
+        sums, wrong = soak(postfix, installed, options)
+    finally:
+        postfix.stop()
+    for name, number in sums.items():
+        print(f"{number:8} {name}")
+    print(f"seed {options.seed}")
+    print("\n".join(wrong[:20]) or "the books balance")
+    if wrong:
+        print(f"kept: {place}")
+    else:
+        shutil.rmtree(place)
+    return bool(wrong)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
