@@ -18,6 +18,7 @@ the judge.
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import struct
 import threading
@@ -55,7 +56,7 @@ class Copy(NamedTuple):
     recipients: tuple[str, ...]
     # As it came, up to the final dot, dots still doubled.
     text: bytes
-    # When it was complete (monotonic), and whether the client was told.
+    # When it was complete (monotonic), and whether the client was there to be told.
     at: float
     told: bool
 
@@ -170,13 +171,19 @@ class _Session:
         at = time.monotonic()
         verdict = self._server.verdict("dot", self._recipients[0])
         if verdict.startswith("2") or verdict == TAKE_AND_CLOSE:
-            told = verdict != TAKE_AND_CLOSE
+            told = verdict != TAKE_AND_CLOSE and not self._left_alone()
             recipients = tuple(self._recipients)
             copy = Copy(self._sender or "", recipients, text[2:] + b"\r\n", at, told)
             self._server.journal.append(copy)
         self._sender, self._recipients = None, []
         self._obey(verdict)
         self._server.interfere("told")
+
+    def _left_alone(self) -> bool:
+        """Whether the client did not wait for the answer."""
+        poll = select.poll()
+        poll.register(self._peer.fileno(), select.POLLRDHUP)
+        return bool(poll.poll(0))
 
     def _say(self, stage: str, subject: str) -> str:
         verdict = self._server.verdict(stage, subject)

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import pytest
+
+# The private Postfix and the installation are those of the tests there.
+sys.path.append(str(Path(__file__).parents[1] / "e2e"))
 
 
 def pytest_configure(config: pytest.Config) -> None:

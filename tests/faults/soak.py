@@ -59,7 +59,8 @@ MAIN = {
         for stage in ("helo", "mail", "rcpt", "data_init", "data_xfer", "data_done")
     },
 }
-# Seconds after a message was complete in which a kill may have come before the commit.
+# Seconds: a kill so long after a message was complete may have come before the commit.
+# And before: the server may be slow to read what the client had sent.
 WINDOW = 3.0
 
 
@@ -196,7 +197,7 @@ def balance(
             silent = refused and not mail.sender
             queued = f'"{recipient}"' in left
             windows = sum(
-                queue_id == queue_ids.get(recipient) and 0 <= when - copy.at < WINDOW
+                queue_id == queue_ids.get(recipient) and abs(when - copy.at) < WINDOW
                 for copy in mine
                 for _, queue_id, when in killer.kills
             )

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 from deliveries import LONG, MESSAGE, ONE, TWO, Client
+from installation import install
 
-from e2e.installation import install
 from fickle_server import FickleServer
 
 LEDGER = (75, b"4.3.0 ledger unavailable")
