@@ -16,10 +16,24 @@ PYTHON := $(shell for p in /usr/bin/python3 python3; do \
 	&& { echo "$$p"; break; }; done)
 PACKAGE := setup.cfg pyproject.toml bin/postfix-trouble master.cf.example \
 	$(wildcard README.md LICENSE man/*) $(shell find postfix_trouble -name '*.py')
+
+# What `make install` makes, and where.
 LIBRARY = $(PREFIX)/lib/postfix-trouble
+SHARE = $(PREFIX)/share
+DOC = $(SHARE)/doc/postfix-trouble
+MAN = $(SHARE)/man
+BASH_COMPLETION = $(SHARE)/bash-completion/completions
+ZSH_COMPLETION = $(SHARE)/zsh/site-functions
+FISH_COMPLETION = $(SHARE)/fish/vendor_completions.d
+PAPERS = README.md CHANGES.md LICENSE SECURITY.md
+EXAMPLES = master.cf.example $(wildcard contrib/*)
+# Readable by all, whatever the umask: no one but root can tell otherwise, and pipe(8)
+# runs the program as nobody or the like.
+FOLDER = install -d -m 755
+FILE = install -m 644
 
 .PHONY: help tools venv dev demo test test-all lint type check cover bench man clean \
-	install uninstall
+	install uninstall deb
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' Makefile
@@ -82,25 +96,39 @@ bench: venv ## time, CPU and memory of a delivery, beside other programs
 man: venv ## bring options and parameters in the manual pages up to date
 	@$(BIN)/python3 tools/manual.py
 
-install: tools ## install below PREFIX (/usr/local)
-	$(PYTHON) -m venv $(DESTDIR)$(LIBRARY)
-	$(DESTDIR)$(LIBRARY)/bin/python3 -m pip -qq install .
-	mkdir -p $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/doc/postfix-trouble
-	ln -sf ../lib/postfix-trouble/bin/postfix-trouble $(DESTDIR)$(PREFIX)/bin/
-	cp master.cf.example $(DESTDIR)$(PREFIX)/share/doc/postfix-trouble/
-	for page in $(wildcard man/*.[1-8]); do \
-		section=$(DESTDIR)$(PREFIX)/share/man/man$${page##*.}; \
-		mkdir -p "$$section" && cp "$$page" "$$section/"; \
-	done
-	chmod -R a+rX $(DESTDIR)$(LIBRARY)
-	rm -rf build *.egg-info
+install: tools ## install below PREFIX (/usr/local); DESTDIR for packagers
+	@tools/environment "$(PYTHON)" "$(LIBRARY)" "$(DESTDIR)"
+	@$(FOLDER) "$(DESTDIR)$(PREFIX)/bin"
+	@ln -sf ../lib/postfix-trouble/bin/postfix-trouble "$(DESTDIR)$(PREFIX)/bin/"
+	@$(FOLDER) "$(DESTDIR)$(MAN)/man1" "$(DESTDIR)$(MAN)/man8"
+	@$(FILE) man/*.1 "$(DESTDIR)$(MAN)/man1/"
+	@$(FILE) man/*.8 "$(DESTDIR)$(MAN)/man8/"
+	@$(FOLDER) "$(DESTDIR)$(BASH_COMPLETION)" "$(DESTDIR)$(ZSH_COMPLETION)" \
+		"$(DESTDIR)$(FISH_COMPLETION)"
+	@$(FILE) share/completion/postfix-trouble "$(DESTDIR)$(BASH_COMPLETION)/"
+	@$(FILE) share/completion/_postfix-trouble "$(DESTDIR)$(ZSH_COMPLETION)/"
+	@$(FILE) share/completion/postfix-trouble.fish "$(DESTDIR)$(FISH_COMPLETION)/"
+	@$(FOLDER) "$(DESTDIR)$(DOC)/docs" "$(DESTDIR)$(DOC)/examples"
+	@$(FILE) $(PAPERS) "$(DESTDIR)$(DOC)/"
+	@$(FILE) docs/*.md docs/*.svg "$(DESTDIR)$(DOC)/docs/"
+	@$(FILE) $(EXAMPLES) "$(DESTDIR)$(DOC)/examples/"
+	@sed -i 's|/usr/local/bin/|$(PREFIX)/bin/|' \
+		"$(DESTDIR)$(DOC)/examples/master.cf.example"
+	@echo "installed: $(DESTDIR)$(PREFIX)/bin/postfix-trouble"
+	@[ -n "$(DESTDIR)" ] || $(PYTHON) .ci/readable "$(LIBRARY)/bin/python3" || true
 
 uninstall: ## take away what install made
-	rm -rf $(DESTDIR)$(LIBRARY) $(DESTDIR)$(PREFIX)/share/doc/postfix-trouble
-	rm -f $(DESTDIR)$(PREFIX)/bin/postfix-trouble
-	for page in $(wildcard man/*.[1-8]); do \
-		rm -f $(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page#man/}; \
+	@rm -rf "$(DESTDIR)$(LIBRARY)" "$(DESTDIR)$(DOC)"
+	@rm -f "$(DESTDIR)$(PREFIX)/bin/postfix-trouble" \
+		"$(DESTDIR)$(BASH_COMPLETION)/postfix-trouble" \
+		"$(DESTDIR)$(ZSH_COMPLETION)/_postfix-trouble" \
+		"$(DESTDIR)$(FISH_COMPLETION)/postfix-trouble.fish"
+	@for page in man/*.[18]; do \
+		rm -f "$(DESTDIR)$(MAN)/man$${page##*.}/$${page#man/}"; \
 	done
+
+deb: tools ## make a Debian package in dist/
+	@tools/deb
 
 clean: ## remove the environment and all that was made
 	rm -rf $(VENV) build dist *.egg-info .coverage .coverage.* \
