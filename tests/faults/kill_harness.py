@@ -121,7 +121,7 @@ class Tracer:
         shared: mmap.mmap,
         stage: str,
         step: int,
-        number: int = signal.SIGKILL,
+        number: int = int(signal.SIGKILL),
     ) -> None:
         self._shared = shared
         self._signal = number
@@ -524,8 +524,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--signal", choices=("KILL", "TERM"), default="KILL")
     options = parser.parse_args()
-    number = signal.Signals[f"SIG{options.signal}"]
-    sums, wrong = harness(options.kills, options.workers, options.seed, number)
+    sent = signal.Signals[f"SIG{options.signal}"]
+    sums, wrong = harness(options.kills, options.workers, options.seed, sent)
     for name, number in sums.items():
         print(f"{number:8} {name}")
     print(f"seed {options.seed}")

@@ -98,6 +98,7 @@ class Killer(threading.Thread):
         self.kills: list[tuple[str, str, float]] = []
         self.over = threading.Event()
         self._program = str(program).encode()
+        self._namespace = os.readlink("/proc/self/ns/mnt")
         self._rate = rate
         self._rng = random.Random(seed)
 
@@ -111,6 +112,8 @@ class Killer(threading.Thread):
         found = []
         for directory in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
+                if os.readlink(directory / "ns/mnt") != self._namespace:
+                    continue  # somebody else's
                 argv = (directory / "cmdline").read_bytes().split(b"\0")
                 if b"--queue-id" in argv and self._program in argv:
                     what = "launcher"

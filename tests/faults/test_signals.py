@@ -85,11 +85,16 @@ def test_killed_after_the_dot(program: str, tmp_path: Path) -> None:
 def test_killed_after_the_commit(program: str, tmp_path: Path) -> None:
     """The second recipient's refusal is said so late that the first is in the books."""
     slow = ("-o", "smtp_skip_quit_response=no")
+
+    def kill(process: subprocess.Popen[bytes]) -> None:
+        in_the_books(tmp_path / "log")
+        kill_python(process, signal.SIGKILL)
+
     client, server, process = at(
         program,
         tmp_path,
         "quit",
-        lambda p: (in_the_books(tmp_path / "log"), kill_python(p, signal.SIGKILL)),
+        kill,
         *slow,
         state=True,
         recipients=TWO,
@@ -114,11 +119,16 @@ def in_the_books(log: Path) -> None:
 def test_signal(
     program: str, tmp_path: Path, stage: str, number: signal.Signals
 ) -> None:
+
+    def end(process: subprocess.Popen[bytes]) -> None:
+        os.killpg(process.pid, number)
+        process.wait(10)
+
     client, server, process = at(
         program,
         tmp_path,
         stage,
-        lambda p: (os.killpg(p.pid, number), p.wait(10)),
+        end,
         message=LONG if stage == "body" else MESSAGE,
     )
     with server:
@@ -152,11 +162,16 @@ def test_signal_after_the_dot(
     program: str, tmp_path: Path, stage: str, state: bool
 ) -> None:
     """Nobody gets the message twice for a signal at the wrong time."""
+
+    def end(process: subprocess.Popen[bytes]) -> None:
+        os.killpg(process.pid, signal.SIGTERM)
+        time.sleep(0.3)
+
     client, server, process = at(
         program,
         tmp_path,
         stage,
-        lambda p: (os.killpg(p.pid, signal.SIGTERM), time.sleep(0.3)),
+        end,
         *("-o", "smtp_skip_quit_response=no"),
         state=state,
     )
@@ -171,7 +186,7 @@ def test_signal_after_the_dot(
 @pytest.mark.fault("5 SIGTERM at any step: nothing twice (60 signals)")
 def test_signals_at_any_step() -> None:
     harness = Path(__file__).with_name("kill_harness.py")
-    command = [sys.executable, harness, "--kills", "60", "--signal", "TERM"]
+    command = [sys.executable, str(harness), "--kills", "60", "--signal", "TERM"]
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=55, check=False
     )
@@ -257,7 +272,7 @@ def test_parent_gone_later(program: str, tmp_path: Path) -> None:
 
 @pytest.mark.fault("10 a second attempt while the first lives")
 def test_two_at_a_time(program: str, tmp_path: Path) -> None:
-    answers = []
+    answers: list[tuple[int, bytes]] = []
 
     def second(_process: object) -> None:
         client = Client(program, tmp_path, server)
