@@ -134,3 +134,24 @@ clean: ## remove the environment and all that was made
 	rm -rf $(VENV) build dist *.egg-info .coverage .coverage.* \
 		.mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Needs atheris, which has a compiled part: not among what tests need.
+SECONDS = 60
+fuzz: venv ## fuzz the parsers, SECONDS (60) each; FUZZ_ARGS: names, --keep
+	@$(BIN)/python3 -c 'import atheris' 2>/dev/null || $(PIP) install '.[fuzz]'
+	@$(BIN)/python3 fuzz/fuzz.py --seconds $(SECONDS) $(FUZZ_ARGS)
+
+mutants: venv ## change the policy and the engine; do the tests notice?
+	@$(BIN)/python3 tools/mutate.py $(MUTANTS)
+
+audit: venv ## known holes in what is installed; asks the network
+	@$(BIN)/python3 -c 'import pip_audit' 2>/dev/null || $(PIP) install '.[audit]'
+	@$(BIN)/python3 -m pip_audit --skip-editable
+
+bandit: dev ## what a security linter finds in the program
+	@$(BIN)/python3 -c 'import bandit' 2>/dev/null || $(PIP) install '.[dev]'
+	@$(BIN)/python3 -m bandit -q -r -c pyproject.toml postfix_trouble
+
+check: bandit
+
+.PHONY: fuzz mutants audit bandit

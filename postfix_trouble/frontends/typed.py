@@ -191,7 +191,7 @@ def _asked(user: str) -> str:
     try:
         password = getpass.getpass(f"Password of {printable(user)}: ")
     except EOFError:
-        password = ""
+        password = ""  # nosec B105
     if not password:
         raise click.UsageError("no password was typed")
     return password
