@@ -102,7 +102,7 @@ def _context(policy: TlsPolicy, settings: Settings) -> ssl.SSLContext:
     for cert, key in _client_certificates(settings):
         try:
             # Never ask for a pass phrase: nobody is there.
-            context.load_cert_chain(cert, key or None, password="")
+            context.load_cert_chain(cert, key or None, password="")  # nosec B106
         except (OSError, ValueError) as problem:
             raise _Unusable(f"cannot load certificate {cert}") from problem
     return context
