@@ -339,7 +339,10 @@ def test_serves_the_connection_on_descriptor_0(tmp_path: Path) -> None:
     with ScriptedServer() as server:
         argv = ["--nexthop", nexthop(server), f"--log-file={tmp_path}/log"]
         process = subprocess.Popen(
-            [*PROGRAM, *argv], stdin=theirs, stdout=theirs, stderr=theirs
+            [*PROGRAM, *argv],
+            stdin=theirs.fileno(),
+            stdout=theirs.fileno(),
+            stderr=theirs.fileno(),
         )
         theirs.close()
         with Client(ours) as client:
@@ -357,7 +360,7 @@ def test_serves_the_socket_of_systemd(tmp_path: Path) -> None:
         argv = ["--nexthop", nexthop(server), f"--log-file={tmp_path}/log"]
         start = 'LISTEN_PID=$$ LISTEN_FDS=1 exec "$@" 3<&0 0</dev/null'
         process = subprocess.Popen(
-            ["sh", "-c", start, "sh", *PROGRAM, *argv], stdin=listening
+            ["sh", "-c", start, "sh", *PROGRAM, *argv], stdin=listening.fileno()
         )
         connection = socket.socket(socket.AF_UNIX)
         connection.connect(path)
@@ -389,9 +392,9 @@ def test_client_is_asked_to_come_again_when_a_setting_is_wrong(
     with ours:
         done = subprocess.run(
             [*PROGRAM, f"--log-file={written}", *argv],
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
+            stdin=theirs.fileno(),
+            stdout=theirs.fileno(),
+            stderr=theirs.fileno(),
             check=False,
             timeout=PATIENCE,
         )

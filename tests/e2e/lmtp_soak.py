@@ -1,0 +1,143 @@
+"""Many messages through lmtp(8), our door and a server that refuses some.
+
+usage: lmtp_soak.py PATH-OF-POSTFIX-TROUBLE [MESSAGES] [--spawn]
+Prints the memory of our largest process while they go through, and in the end whether
+everybody got what was meant for them, once. Needs root; the program must be readable
+for the user nobody.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from lmtp_postfix import Door, LmtpPostfix, Sink
+from private_postfix import deliveries
+
+# What a worker may grow by between the first tenth and the end (KiB).
+FLAT = 2048
+# Seconds without progress after which something is wrong.
+PATIENCE = 60.0
+
+
+class Found(NamedTuple):
+    """What came of it."""
+
+    sent: int
+    bounced: int
+    # Largest process of ours (KiB), at each tenth of the way.
+    memory: list[int]
+    seconds: float
+
+
+def check_books(postfix: LmtpPostfix, door: Door, sink: Sink, count: int) -> int:
+    """What was handed in, what the server took and what Postfix logged agree.
+
+    The number of messages that bounced.
+    """
+    everybody = {f"{number}r@d.test" for number in range(1, count + 1)}
+    refused = {who for who in everybody if who.partition("r")[0][-1] == "3"}
+    ends: dict[str, list[str]] = {who: [] for who in everybody}
+    for record in deliveries(postfix.log()):
+        if record.recipient in ends and record.status != "deferred":
+            ends[record.recipient].append(record.status)
+    assert {who for who, how in ends.items() if how == ["bounced"]} == refused
+    assert {who for who, how in ends.items() if how == ["sent"]} == everybody - refused
+    taken = sink.taken()
+    assert set(taken) == everybody - refused
+    # Whose dot was not answered can't be known; everybody else got it once.
+    text = "\n".join(door.log())
+    unknown = set(re.findall(r"to=<(\S+)>.* may be sent more than once", text))
+    assert {who for who, times in taken.items() if times > 1} <= unknown
+    return len(refused)
+
+
+def soak(
+    program: Path,
+    place: Path,
+    count: int,
+    spawn: bool,
+    say: Callable[[str], None] = lambda text: None,
+) -> Found:
+    """Put so many messages through. Raises AssertionError if one is lost or doubled."""
+    sink = Sink(place)
+    door = Door(place, program, spawn, f"--nexthop=[127.0.0.1]:{sink.port}")
+    postfix = LmtpPostfix(place, door, in_flow_delay="0")
+    memory: list[int] = []
+    with sink, door.open() as pid:
+        postfix.start()
+        try:
+            start = time.monotonic()
+            postfix.inject(count)
+            done, last = 0, time.monotonic()
+            while postfix.queued():
+                before, done = done, sum(sink.taken().values())
+                if done > before:
+                    last = time.monotonic()
+                assert time.monotonic() < last + PATIENCE, postfix.log()[-3000:]
+                if len(memory) < done * 10 // count or not memory:
+                    memory.append(_largest(pid))
+                    say(f"{done} of {count}: {memory[-1]} KiB")
+                postfix.flush()
+                time.sleep(0.5)
+            memory.append(_largest(pid))
+            say(f"all of {count}: {memory[-1]} KiB")
+            seconds = time.monotonic() - start
+        finally:
+            postfix.stop()
+        bounced = check_books(postfix, door, sink, count)
+    return Found(count - bounced, bounced, memory, seconds)
+
+
+def _largest(pid: int) -> int:
+    """Resident memory (KiB) of a process, or of the largest one under spawn(8)."""
+    pids = [pid] if pid else _ours()
+    return max((_resident(each) for each in pids), default=0)
+
+
+def _ours() -> list[int]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            words = path.read_bytes().split(b"\0")
+            if b"python" in words[0] and b"lmtp" in words:
+                found.append(int(path.parent.name))
+    return found
+
+
+def _resident(pid: int) -> int:
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1])
+    return 0
+
+
+def main(argv: list[str]) -> int:
+    program, *rest = [word for word in argv if word != "--spawn"]
+    count = int(rest[0]) if rest else 20_000
+    place = Path(tempfile.mkdtemp(prefix="soak-", dir="/dev/shm"))
+    place.chmod(0o755)
+    try:
+        found = soak(Path(program), place, count, "--spawn" in argv, print)
+    finally:
+        shutil.rmtree(place)
+    growth = found.memory[-1] - found.memory[min(1, len(found.memory) - 1)]
+    print(
+        f"{found.sent} sent, {found.bounced} bounced, none lost, none twice;"
+        f" {count / found.seconds:.0f}/s, {growth} KiB more in the end"
+    )
+    return 0 if growth <= FLAT else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,216 @@
+"""Mail through lmtp(8) and our door to a server: nothing lost, nothing twice."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from lmtp_postfix import Door, LmtpPostfix, Sink
+from lmtp_soak import check_books, soak
+from private_postfix import PATIENCE
+
+from scripted_server import ScriptedServer
+
+# Doors and their Postfix, with options of the door, then main.cf.
+Start = Callable[..., tuple[LmtpPostfix, Door]]
+
+
+@contextmanager
+def directory() -> Iterator[Path]:
+    """A short path that all accounts can read."""
+    path = Path(tempfile.mkdtemp(prefix="door-", dir="/var/tmp"))
+    path.chmod(0o755)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path)
+
+
+@contextmanager
+def starter(installed: Path, kind: str) -> Iterator[Start]:
+    with ExitStack() as stack:
+        place = stack.enter_context(directory())
+
+        def started(*argv: str, **main: str) -> tuple[LmtpPostfix, Door]:
+            door = Door(place, installed, kind == "spawn", *argv)
+            postfix = LmtpPostfix(place, door, **main)
+            stack.enter_context(door.open())
+            postfix.start()
+            stack.callback(postfix.stop)
+            return postfix, door
+
+        yield started
+
+
+@pytest.fixture(params=["listener", "spawn"])
+def start(request: pytest.FixtureRequest, installed: Path) -> Iterator[Start]:
+    with starter(installed, request.param) as started:
+        yield started
+
+
+class Chain(NamedTuple):
+    """Postfix, our door, and the server."""
+
+    postfix: LmtpPostfix
+    door: Door
+    server: ScriptedServer
+
+
+@pytest.fixture(scope="module", params=["listener", "spawn"])
+def chain(request: pytest.FixtureRequest, installed: Path) -> Iterator[Chain]:
+    """What tests share that want nothing special."""
+    one_by_one = {"lmtp_destination_concurrency_limit": "1", "in_flow_delay": "0"}
+    with ScriptedServer() as server, starter(installed, request.param) as started:
+        yield Chain(*started(at(server), **one_by_one), server)
+
+
+@pytest.fixture
+def server() -> Iterator[ScriptedServer]:
+    """Listens; what happens is up to the test."""
+    with ScriptedServer() as listening:
+        yield listening
+        # What it is still told is no matter here.
+        listening.stop(patience=0.0)
+
+
+def at(server: ScriptedServer | Sink) -> str:
+    return f"--nexthop=[127.0.0.1]:{server.port}"
+
+
+def test_each_recipient_ends_in_its_own_way(chain: Chain) -> None:
+    postfix, door, server = chain
+    server.scripts = (
+        {
+            "stages": {
+                "rcpt:full@d.test": "452 4.2.2 full",
+                "rcpt:nobody@d.test": "550 5.1.1 who?",
+            }
+        },
+    )
+    postfix.send("ok@d.test", "full@d.test", "nobody@d.test")
+    found = postfix.delivered(["ok@d.test", "full@d.test", "nobody@d.test"])
+    assert {who.partition("@")[0]: x[4:6] for who, x in found.items()} == {
+        "ok": ("2.0.0", "sent"),
+        "full": ("4.2.2", "deferred"),
+        "nobody": ("5.1.1", "bounced"),
+    }
+    assert {x.service for x in found.values()} == {"lmtp"}
+    assert found["ok@d.test"].reason == "250 2.0.0 Ok: queued as SAMPLE"
+    said = "host 127.0.0.1[127.0.0.1] said: 550 5.1.1 who? (in reply to RCPT TO"
+    assert f"said: 550 5.1.1 {said}" in found["nobody@d.test"].reason
+    # One id for both logs, without XFORWARD.
+    record = next(line for line in door.log() if "to=<ok@d.test>" in line)
+    assert f"]: {found['ok@d.test'].queue_id}: to=" in record
+
+
+def test_dsn_parameters_from_end_to_end(chain: Chain) -> None:
+    postfix, _, server = chain
+    server.scripts = ({"keywords": ["PIPELINING", "DSN"]},)
+    sender = ("-N", "success,delay", "-V", "QQ+1", "-R", "hdrs")
+    postfix.send(*sender, "dsn@d.test")
+    postfix.delivery("dsn@d.test")
+    said = next(x.commands for x in server.connections if "<dsn@" in str(x.commands))
+    at_mail = said.index("MAIL FROM:<s@d.test> ENVID=QQ+2B1 RET=HDRS")
+    assert said[at_mail + 1] == (
+        "RCPT TO:<dsn@d.test> ORCPT=rfc822;dsn@d.test NOTIFY=SUCCESS,DELAY"
+    )
+
+
+def test_connections_are_used_again(chain: Chain) -> None:
+    """lmtp(8)'s to us, and ours to the next hop."""
+    postfix, door, server = chain
+    server.scripts = ({"stages": {"eod": {"reply": "250 2.0.0 Ok", "delay": 0.05}}},)
+    recipients = [f"{n}@d.test" for n in range(10)]
+    for recipient in recipients:
+        postfix.send(recipient)
+    found = postfix.delivered(recipients)
+    assert {x.status for x in found.values()} == {"sent"}
+    for log in (postfix.log(), "\n".join(door.log())):
+        assert max(map(int, re.findall(r"conn_use=(\d+)", log))) >= 3
+
+
+# --- nothing lost, nothing twice ------------------------------------------------------
+
+
+@pytest.mark.long
+def test_server_that_is_killed_in_mid_run(start: Start, tmp_path: Path) -> None:
+    count = 300
+    sink = Sink(tmp_path, delay=0.01)
+    postfix, door = start(at(sink), "-o", "trouble_destination_retry_time=1s")
+    with sink:
+        postfix.inject(count)
+        for share in (0.2, 0.5):
+            until = time.monotonic() + PATIENCE
+            while sum(sink.taken().values()) < share * count:
+                assert time.monotonic() < until, postfix.log()[-3000:]
+                time.sleep(0.01)
+            sink.kill()
+            time.sleep(0.1)
+            sink.start()
+        postfix.emptied(2 * PATIENCE)
+    check_books(postfix, door, sink, count)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ["listener", "spawn"])
+def test_soak(installed: Path, kind: str) -> None:
+    with directory() as place:
+        found = soak(installed, place, 1000, kind == "spawn")
+    assert found.sent == 900
+    assert found.bounced == 100
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "deadline",
+    [
+        pytest.param("1s", id="we give up first"),
+        pytest.param("30s", id="lmtp(8) gives up first"),
+    ],
+)
+def test_time_limits_make_no_duplicates(
+    start: Start, server: ScriptedServer, deadline: str
+) -> None:
+    """When our reply is late, lmtp(8) sends a message again: once is enough."""
+    slow = {"stages": {"data": {"reply": "354 go", "delay": 4.0}}}
+    server.scripts = (slow, {})
+    postfix, _ = start(
+        at(server),
+        *("-o", f"trouble_deadline={deadline}"),
+        *("-o", "trouble_destination_retry_time=0"),
+        lmtp_data_done_timeout="2s",
+    )
+    postfix.send("a@d.test")
+    first = postfix.delivery("a@d.test")
+    assert (first.status, first.dsn) == ("deferred", "4.4.2")
+    postfix.emptied()
+    assert postfix.delivered(["a@d.test"], "sent")
+    # The first session has ended, in whatever way.
+    until = time.monotonic() + PATIENCE
+    while not server.connections[0].end:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    assert [len(each.messages) for each in server.connections] == [0, 1]
+
+
+@pytest.mark.long
+def test_time_limit_of_spawn_makes_no_duplicates(
+    installed: Path, server: ScriptedServer
+) -> None:
+    """It warns; to kill a process of another account it has no right (3.7)."""
+    server.scripts = ({"stages": {"data": {"reply": "354 go", "delay": 4.0}}}, {})
+    with starter(installed, "spawn") as start:
+        postfix, _ = start(at(server), door_time_limit="2s")
+        postfix.send("a@d.test")
+        postfix.delivery("a@d.test")
+        assert "command time limit exceeded" in postfix.log()
+        postfix.emptied()
+        assert postfix.delivered(["a@d.test"], "sent")
+    assert sum(len(each.messages) for each in server.connections) == 1
