@@ -283,6 +283,7 @@ def hasty(postfix: PrivatePostfix) -> Iterator[PrivatePostfix]:
         yield postfix
 
 
+@pytest.mark.long
 def test_given_up(hasty: PrivatePostfix) -> None:
     """Who never was accepted is reported, who was is not, whoever gives up first."""
     mails = [

@@ -27,12 +27,6 @@ def soak(messages: int, seconds: int) -> None:
 
 
 @pytest.mark.e2e
-@pytest.mark.fault("soak through a real pipe(8), processes killed (20 messages)")
-def test_some_messages() -> None:
-    soak(20, 35)
-
-
-@pytest.mark.e2e
 @pytest.mark.long
 @pytest.mark.timeout(400)
 @pytest.mark.fault("soak through a real pipe(8), processes killed (300 messages)")
