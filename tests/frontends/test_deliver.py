@@ -424,3 +424,15 @@ def test_environment_does_not_matter(tmp_path: Path, sink: ScriptedServer) -> No
         )
         assert (done.returncode, done.stderr) == (0, b"")
     assert os.path.exists(tmp_path / "log")
+
+
+@pytest.mark.parametrize(
+    ("size", "noted"),
+    [(len(MESSAGE), False), (len(MESSAGE) + 3, False), (len(MESSAGE) * 3, True)],
+)
+def test_size_that_postfix_counts_otherwise_is_no_news(
+    tmp_path: Path, sink: ScriptedServer, size: int, noted: bool
+) -> None:
+    done = deliver(*options(sink, tmp_path), "--size", str(size), "--", "r@d.test")
+    assert done.code == 0
+    assert ("bytes, not" in (tmp_path / "log").read_text()) is noted
