@@ -31,7 +31,6 @@ _PART = re.compile(r'(?ms)^\.\\" made: ([\w ]+)\n.*?^\.\\" end$')
 # Known, accepted, and nothing looks at them. tests/test_manual.py holds that this is
 # all of them; one that gets a text in the table of parameters goes from here.
 _CIPHER_LIST = "the grades have the lists of Postfix 3.7"
-_DANE = "DANE is not there"
 _REQUIRETLS = "REQUIRETLS is not there"
 NO_EFFECT = {
     "command_directory": "postmap(1) is looked for in /usr/sbin",
@@ -40,9 +39,6 @@ NO_EFFECT = {
     "requiretls_enable": _REQUIRETLS,
     "smtp_requiretls_policy": _REQUIRETLS,
     "smtp_tls_scert_verifydepth": "the limit is OpenSSL's own",
-    "smtp_tls_force_insecure_host_tlsa_lookup": _DANE,
-    "smtp_tls_dane_insecure_mx_policy": _DANE,
-    "tls_dane_digests": _DANE,
     "tls_high_cipherlist": _CIPHER_LIST,
     "tls_medium_cipherlist": _CIPHER_LIST,
     "tls_low_cipherlist": _CIPHER_LIST,
