@@ -277,6 +277,58 @@ def test_parent_gone_later(program: str, tmp_path: Path) -> None:
     assert server.copies("r@b.test") == 1
 
 
+@pytest.mark.fault("6 SIGPIPE: nobody reads the answer any more")
+@pytest.mark.parametrize(("said", "code"), [(None, 0), ("450 4.2.0 later", 75)])
+def test_answer_to_nobody(
+    program: str, tmp_path: Path, said: str | None, code: int
+) -> None:
+    def judge(stage: str, _subject: str, _times: int) -> str | None:
+        return said if stage == "rcpt" else None
+
+    closed: list[subprocess.Popen[bytes]] = []
+
+    def close(stage: str) -> None:
+        if stage == "mail":
+            until = time.monotonic() + 5
+            while not closed and time.monotonic() < until:
+                time.sleep(0.01)
+            output = closed[0].stdout
+            assert output
+            output.close()
+
+    with FickleServer(judge, interfere=close) as server:
+        process = Client(program, tmp_path, server).start()
+        closed.append(process)
+        assert process.wait(10) == code
+
+
+@pytest.mark.fault("19 clocks that jump: dates of 1970 and of the future")
+@pytest.mark.parametrize("year", [1970, 2000, 2037, 9999])
+@pytest.mark.parametrize(
+    "recipients", [("later@b.test",), ("a@b.test", "later@b.test")]
+)
+def test_dates(
+    program: str, tmp_path: Path, year: int, recipients: tuple[str, ...]
+) -> None:
+    """How old a message seems to be bounces nobody; Postfix knows better."""
+
+    def judge(stage: str, subject: str, _times: int) -> str | None:
+        late = stage == "rcpt" and subject.startswith("later")
+        return "450 4.2.0 later" if late else None
+
+    received = (
+        f"Received: by me.test (Postfix)\n\tid 1; Thu, 1 Jan {year} 00:00:00 +0000\n"
+    )
+    with FickleServer(judge) as server:
+        client = Client(program, tmp_path, server)
+        options = client.with_state("-o", "sendmail_path=/bin/false")
+        message = received.encode() + MESSAGE
+        done = client.run(*options, recipients=recipients, message=message)
+        assert done.code == 75
+        assert client.run(*options, recipients=recipients, message=message).code == 75
+    assert all(server.copies(r) == (r[0] == "a") for r in recipients)
+
+
 @pytest.mark.fault("10 a second attempt while the first lives")
 def test_two_at_a_time(program: str, tmp_path: Path) -> None:
     answers: list[tuple[int, bytes]] = []
