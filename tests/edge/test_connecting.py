@@ -21,7 +21,7 @@ def test_connecting() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         relay = RELAY._replace(port=listener.getsockname()[1])
         sock = connecting.connect(relay, timeout=SHORT, bind_address="127.0.0.2")
-        assert isinstance(sock, socket.socket)
+        assert isinstance(sock, socket.SocketType)
         assert sock.getsockname()[0] == "127.0.0.2"
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         sock.close()
@@ -71,7 +71,7 @@ def test_source_address_that_is_not_ours(enforce: bool) -> None:
         assert isinstance(sock, DSN)
         assert (sock.status, sock.reason) == ("4.4.0", "server configuration error")
     else:
-        assert isinstance(sock, socket.socket)
+        assert isinstance(sock, socket.SocketType)
         sock.close()
 
 
@@ -95,5 +95,5 @@ def test_unix_domain_socket(tmp_path: Path) -> None:
         listener.bind(path)
         listener.listen()
         sock = connecting.connect(Relay("me.test", path, 0), timeout=SHORT)
-        assert isinstance(sock, socket.socket)
+        assert isinstance(sock, socket.SocketType)
         sock.close()
