@@ -148,7 +148,7 @@ def test_table_has_a_line_for_each_and_the_reason_below() -> None:
 
 @given(
     st.text(st.characters(codec="ascii", categories=["L", "N"]), min_size=1),
-    st.sampled_from(Disposition),
+    st.sampled_from(list(Disposition)),
     st.integers(40, 100),
     st.booleans(),
 )

@@ -114,7 +114,7 @@ STATUSES = st.from_regex(r"[245]\.[0-9]{1,3}\.[0-9]{1,3}", fullmatch=True)
 
 
 @given(
-    st.sampled_from(Disposition),
+    st.sampled_from(list(Disposition)),
     STATUSES | st.text(max_size=8),
     st.text() | st.from_regex(r"[2-5][0-9][0-9][ -]([245]\.[0-9]\.[0-9] )?.*"),
 )
