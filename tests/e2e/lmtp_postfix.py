@@ -76,9 +76,10 @@ class LmtpPostfix(PrivatePostfix):
         command = ("smtp-source", "-N", "-s", "10", "-m", str(messages), "-l", "4096")
         self._command(*command, "-f", "", "-t", "r@d.test", f"127.0.0.1:{self.port}")
 
-    def flush(self) -> None:
-        """Try again all that is in the queue."""
-        self._command("postqueue", "-c", str(self.etc), "-f")
+    def flush(self, queue_id: str = "") -> None:
+        """Try again all that is in the queue, or one message."""
+        what = ("-i", queue_id) if queue_id else ("-f",)
+        self._command("postqueue", "-c", str(self.etc), *what)
 
     def queued(self) -> int:
         """Messages in the queue."""

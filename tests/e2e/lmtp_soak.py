@@ -13,6 +13,7 @@ import re
 import shutil
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -77,19 +78,21 @@ def soak(
         postfix.start()
         try:
             start = time.monotonic()
-            postfix.inject(count)
+            filling = threading.Thread(target=postfix.inject, args=(count,))
+            filling.start()
             done, last = 0, time.monotonic()
-            while postfix.queued():
+            while filling.is_alive() or postfix.queued():
                 before, done = done, sum(sink.taken().values())
                 if done > before:
                     last = time.monotonic()
                 assert time.monotonic() < last + PATIENCE, postfix.log()[-3000:]
-                if len(memory) < done * 10 // count or not memory:
+                if len(memory) < done * 10 // count:
                     memory.append(_largest(pid))
                     say(f"{done} of {count}: {memory[-1]} KiB")
                 postfix.flush()
                 time.sleep(0.5)
             memory.append(_largest(pid))
+            filling.join()
             say(f"all of {count}: {memory[-1]} KiB")
             seconds = time.monotonic() - start
         finally:
@@ -131,7 +134,7 @@ def main(argv: list[str]) -> int:
         found = soak(Path(program), place, count, "--spawn" in argv, print)
     finally:
         shutil.rmtree(place)
-    growth = found.memory[-1] - found.memory[min(1, len(found.memory) - 1)]
+    growth = found.memory[-1] - found.memory[0]
     print(
         f"{found.sent} sent, {found.bounced} bounced, none lost, none twice;"
         f" {count / found.seconds:.0f}/s, {growth} KiB more in the end"
