@@ -273,8 +273,8 @@ def original(report: Message) -> str:
 def hasty(postfix: PrivatePostfix) -> Iterator[PrivatePostfix]:
     """A queue lifetime of seconds."""
     seconds = {
-        "maximal_queue_lifetime": "6s",
-        "bounce_queue_lifetime": "6s",
+        "maximal_queue_lifetime": "15s",
+        "bounce_queue_lifetime": "15s",
         "minimal_backoff_time": "1s",
         "maximal_backoff_time": "2s",
         "queue_run_delay": "1s",

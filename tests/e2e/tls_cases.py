@@ -16,7 +16,7 @@ from scripted_server import Script
 
 HOST = "127.41.0.1"
 # Seconds; to be tried for the first time takes a message much less.
-OLD = 5
+OLD = 12
 ZONE = {"mx.secure.test": {"A": [HOST]}}
 FILES = "/etc/postfix/tls"
 _TRUST = {"smtp_tls_CAfile": f"{FILES}/ca.pem"}
