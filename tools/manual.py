@@ -28,24 +28,6 @@ PAGES = ("man/postfix-trouble.1", "man/postfix-trouble.8")
 
 _PART = re.compile(r'(?ms)^\.\\" made: ([\w ]+)\n.*?^\.\\" end$')
 
-# Known, accepted, and nothing looks at them. tests/test_manual.py holds that this is
-# all of them; one that gets a text in the table of parameters goes from here.
-_CIPHER_LIST = "the grades have the lists of Postfix 3.7"
-_REQUIRETLS = "REQUIRETLS is not there"
-NO_EFFECT = {
-    "command_directory": "postmap(1) is looked for in /usr/sbin",
-    "syslog_facility": "it is mail",
-    "smtp_address_verify_target": "Postfix answers address probes itself",
-    "requiretls_enable": _REQUIRETLS,
-    "smtp_requiretls_policy": _REQUIRETLS,
-    "smtp_tls_scert_verifydepth": "the limit is OpenSSL's own",
-    "tls_high_cipherlist": _CIPHER_LIST,
-    "tls_medium_cipherlist": _CIPHER_LIST,
-    "tls_low_cipherlist": _CIPHER_LIST,
-    "tls_export_cipherlist": _CIPHER_LIST,
-    "tls_null_cipherlist": _CIPHER_LIST,
-    "tls_wildcard_matches_multiple_labels": "* is one label, as in Postfix 3.7",
-}
 _KINDS = {"B": "yes or no", "I": "number", "T": "time", "L": "list", "M": "tables"}
 
 
@@ -144,10 +126,9 @@ def _parameter(name: str, other: str, row: Parameter) -> Iterator[str]:
         yield from text("SMTP only.")
     if row.since:
         yield from text(f"New in Postfix {row.since}.")
-    reason = row.unsupported or NO_EFFECT.get(name, "")
-    if reason:
+    if row.unsupported:
         yield ".Em Not honoured :"
-        yield from text(reason + ".")
+        yield from text(row.unsupported + ".")
     if row.vital:
         yield from text("While it is set all mail is put off (4.3.5).")
 

@@ -13,6 +13,8 @@ _SECURITY_OPTIONS = (
 )
 _EXTENSION_USERS = ("canonical", "virtual", "alias", "forward", "include", "generic")
 
+_REQUIRETLS = "REQUIRETLS is not there: a request for it is deferred"
+
 DIALOGUE = {
     "smtp_helo_name": P("S", "$myhostname", "name in EHLO and HELO", 1),
     "smtp_always_send_ehlo": P("B", "yes", "EHLO whatever the greeting says"),
@@ -56,10 +58,16 @@ DIALOGUE = {
     "smtp_pix_workaround_threshold_time": P("T", "500s", "for mail as old as this"),
     "smtp_pix_workaround_delay_time": P("T", "10s", "pause before the dot", 1),
     "smtp_address_verify_target": P(
-        "E", "rcpt", "where an address probe stops", words=("rcpt", "data")
+        "E",
+        "rcpt",
+        "where an address probe stops",
+        words=("rcpt", "data"),
+        unsupported="Postfix answers address probes itself",
     ),
     "lmtp_assume_final": P("B", "no", "LMTP success is `delivered`, not `relayed`"),
-    "requiretls_enable": P("B", "yes", "REQUIRETLS", since="3.11"),
+    "requiretls_enable": P(
+        "B", "yes", "REQUIRETLS", since="3.11", unsupported=_REQUIRETLS
+    ),
     "smtp_requiretls_policy": P(
         "L",
         "inline:{ { $mydomain = opportunistic } { .$mydomain = opportunistic } "
@@ -67,6 +75,7 @@ DIALOGUE = {
         "cidr:{ { 0.0.0.0/0 opportunistic } { ::/0 opportunistic } } enforce",
         "where REQUIRETLS is enforced",
         since="3.11",
+        unsupported=_REQUIRETLS,
     ),
     "tls_required_enable": P(
         "B",
@@ -115,10 +124,7 @@ REUSE = {
         "I", "0", "how often it is used again; 0: no limit; LMTP door only"
     ),
     "smtp_tls_connection_reuse": P(
-        "B",
-        "no",
-        "keep TLS connections through tlsproxy(8)",
-        unsupported="there is no tlsproxy(8) here to keep them",
+        "B", "no", "LMTP door: keep connections with TLS, too"
     ),
 }
 

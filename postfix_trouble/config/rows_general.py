@@ -68,7 +68,9 @@ GENERAL = {
     "default_database_type": P("S", "hash", "for expansions", 1),
     "multi_instance_name": P("S", "", "for expansions"),
     "syslog_name": P("S", "postfix-trouble", "name in log lines", 1),
-    "syslog_facility": P("S", "mail", "facility of log lines", 1),
+    "syslog_facility": P(
+        "S", "mail", "facility of log lines", 1, unsupported="it is always mail"
+    ),
     "helpful_warnings": P("B", "yes", "hints in warnings"),
     "info_log_address_format": P(
         "E",
@@ -232,10 +234,12 @@ OURS = {
         "T",
         "",
         "age at which recipients that are left are returned; empty: "
-        "maximal_queue_lifetime less maximal_backoff_time",
+        "maximal_queue_lifetime less maximal_backoff_time, but at least half of it",
     ),
     "trouble_nameserver": P("S", "", "address[:port] of a name server to ask"),
-    "trouble_resolver_time_limit": P("T", "30s", "limit of all DNS look-ups", 1),
+    "trouble_resolver_time_limit": P(
+        "T", "30s", "limit of the DNS look-ups for one destination", 1
+    ),
     "trouble_smtputf8_try_next_host": P(
         "B", "no", "next host when SMTPUTF8 is missing, as Postfix 3.12"
     ),

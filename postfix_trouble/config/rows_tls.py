@@ -18,6 +18,14 @@ _LEVELS = (
 _GRADES = ("export", "low", "medium", "high", "null")
 _CHAIN_FILES = "smtp_tls_chain_files takes keys of any kind"
 _OPENSSL = "Python's ssl module can't set it"
+_CIPHER_LIST = "the grades have the lists of Postfix 3.7"
+_CIPHER_LISTS = {
+    "high": "aNULL:-aNULL:HIGH:@STRENGTH",
+    "medium": "aNULL:-aNULL:HIGH:MEDIUM:+RC4:@STRENGTH",
+    "low": "aNULL:-aNULL:HIGH:MEDIUM:LOW:+RC4:@STRENGTH",
+    "export": "aNULL:-aNULL:HIGH:MEDIUM:LOW:EXPORT:+RC4:@STRENGTH",
+    "null": "eNULL:!aNULL",
+}
 
 TLS = {
     "smtp_tls_security_level": P(
@@ -72,7 +80,12 @@ TLS = {
     ),
     "smtp_tls_trust_anchor_file": P("L", "", "authorities in place of CAfile"),
     "smtp_tls_servername": P("S", "", "name for SNI; hostname and nexthop: that"),
-    "smtp_tls_scert_verifydepth": P("I", "9", "longest chain of certificates"),
+    "smtp_tls_scert_verifydepth": P(
+        "I",
+        "9",
+        "longest chain of certificates",
+        unsupported="the limit is OpenSSL's own, as it is in Postfix 3.7",
+    ),
     "smtp_tls_loglevel": P("S", "0", "how much TLS logs"),
     "smtp_tls_note_starttls_offer": P("B", "no", "log servers that offer STARTTLS"),
     "smtp_tls_block_early_mail_reply": P(
@@ -85,7 +98,7 @@ TLS = {
         "E",
         "${{$smtp_tls_security_level} == {dane} ? {dane} : {may}}",
         "level when the MX answer is not secure",
-        words=("none", "may", "encrypt", "dane"),
+        words=("may", "encrypt", "dane"),
     ),
     "smtp_tls_enforce_sts_mx_patterns": P(
         "B", "yes", "pass over hosts that an MTA-STS policy does not name", since="3.10"
@@ -123,19 +136,17 @@ TLS = {
     "smtp_tls_session_cache_timeout": P(
         "T", "3600s", "for how long", 0, 8640000, unsupported="there is no such cache"
     ),
-    "tls_high_cipherlist": P("S", "aNULL:-aNULL:HIGH:@STRENGTH", "grade high", 1),
-    "tls_medium_cipherlist": P(
-        "S", "aNULL:-aNULL:HIGH:MEDIUM:+RC4:@STRENGTH", "grade medium", 1
-    ),
-    "tls_low_cipherlist": P(
-        "S", "aNULL:-aNULL:HIGH:MEDIUM:LOW:+RC4:@STRENGTH", "grade low", 1
-    ),
-    "tls_export_cipherlist": P(
-        "S", "aNULL:-aNULL:HIGH:MEDIUM:LOW:EXPORT:+RC4:@STRENGTH", "grade export", 1
-    ),
-    "tls_null_cipherlist": P("S", "eNULL:!aNULL", "grade null", 1),
+    **{
+        f"tls_{grade}_cipherlist": P(
+            "S", ciphers, f"grade {grade}", 1, unsupported=_CIPHER_LIST
+        )
+        for grade, ciphers in _CIPHER_LISTS.items()
+    },
     "tls_wildcard_matches_multiple_labels": P(
-        "B", "yes", "*.example.com matches a.b.example.com"
+        "B",
+        "yes",
+        "*.example.com matches a.b.example.com",
+        unsupported="a * is one label, as it is in Postfix 3.7",
     ),
     "tls_dane_digests": P("L", "sha512 sha256", "digests, best first, for DANE", 1),
     "tls_disable_workarounds": P("L", "", "bug workarounds", unsupported=_OPENSSL),

@@ -91,11 +91,17 @@ class Settings:
         return value
 
     def give_up_age(self, null_sender: bool = False) -> float:
-        """Seconds after which we return what is left, before the queue manager does."""
+        """Seconds after which we return what is left, before the queue manager does.
+
+        It gives up after an attempt, when the whole message is back; so we must do so
+        in an earlier one, hence the backoff time. With a lifetime of an hour that
+        would leave no time to try, hence the half.
+        """
         if self.text("trouble_give_up_age"):
             return self.seconds("trouble_give_up_age")
-        life = "bounce_queue_lifetime" if null_sender else "maximal_queue_lifetime"
-        return max(0.0, self.seconds(life) - self.seconds("maximal_backoff_time"))
+        name = "bounce_queue_lifetime" if null_sender else "maximal_queue_lifetime"
+        life = self.seconds(name)
+        return max(life - self.seconds("maximal_backoff_time"), life / 2)
 
     def refuse_unsupported(self) -> None:
         """Raise ConfigError for a setting that is not honoured and must not be lost."""

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from subprocess import Popen
     from typing import BinaryIO
 
+SENDMAIL = "/usr/sbin/sendmail"
 # Seconds; then what was started is killed.
 TIMEOUT = 60.0
 # Bytes of what sendmail has to say that go to the log.
@@ -29,7 +30,7 @@ def submit(
     sender: str,
     recipients: Sequence[str],
     *,
-    sendmail_path: str = "/usr/sbin/sendmail",
+    sendmail_path: str = "",
     timeout: float = TIMEOUT,
     note: Callable[[str], None],
 ) -> str:
@@ -40,6 +41,8 @@ def submit(
     sendmail had to say. Nothing of ours is inherited but the environment: a process
     that kept our standard output open would have pipe(8) wait, and then bounce.
     """
+    # Postfix's own main.cf.proto leaves it empty.
+    sendmail_path = sendmail_path or SENDMAIL
     problem = _submit(message, sender, recipients, sendmail_path, timeout, note)
     if problem:
         note(f"warning: {sendmail_path}: {problem}")

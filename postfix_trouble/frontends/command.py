@@ -49,6 +49,9 @@ def read_request(
     A DSN if it can't be one: an address that would break the protocol (5.1.3, 5.1.7).
     Raises UsageError.
     """
+    if line.switch("--requiretls"):
+        # Never pass over what the sender asked for.
+        return DSN(EnhancedStatus("4.7.5"), "REQUIRETLS is not supported")
     inner = unquote_local if line.switch("--quoted") else str
     sender = line.value("--sender")
     sender = "" if sender == "<>" else inner(sender)

@@ -182,7 +182,9 @@ def _unusable(about: str, problem: str) -> Finding:
 
 
 def _sendmail(settings: Settings, _lmtp: bool) -> Iterator[Finding]:
-    path = settings.text("sendmail_path")
+    from postfix_trouble.edge.sendmail import SENDMAIL
+
+    path = settings.text("sendmail_path") or SENDMAIL
     keeps_books = bool(settings.text("trouble_state_directory"))
     classes = {"protocol", "data"} & set(settings.words("notify_classes"))
     if not (keeps_books or classes):

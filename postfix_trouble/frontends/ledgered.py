@@ -80,21 +80,14 @@ class LedgeredRequest:
         return pipe8.answer(settlement.dsn)
 
     def _settle(self, outcomes: tuple[Outcome, ...]) -> Settlement:
-        settings = self._owner.settings
         null = not self._request.sender
-        life = settings.seconds(
-            "bounce_queue_lifetime" if null else "maximal_queue_lifetime"
-        )
-        give_up = mixed.give_up_age(life, settings.seconds("maximal_backoff_time"))
-        if settings.text("trouble_give_up_age"):
-            give_up = settings.seconds("trouble_give_up_age")
         return mixed.settle(
             self._request,
             outcomes,
             self._known,
             own_bounces=True,
             age=self._owner.age_now(),
-            give_up_age=give_up,
+            give_up_age=self._owner.settings.give_up_age(null),
         )
 
     def _ended(self, outcomes: tuple[Outcome, ...]) -> None:

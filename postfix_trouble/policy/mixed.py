@@ -97,17 +97,6 @@ def refusal(count: int, *, remembers: bool, problem: bool = False) -> DSN | None
     return _NO_LEDGER if problem else _NO_DIRECTORY
 
 
-def give_up_age(queue_lifetime: float, maximal_backoff_time: float) -> float:
-    """Default of trouble_give_up_age; all values are seconds.
-
-    The queue lifetime is maximal_queue_lifetime, or bounce_queue_lifetime for the
-    null sender. The queue manager gives up after an attempt, when the whole message
-    is back; so we must do so in an earlier one, hence the backoff time. With a
-    lifetime of an hour that would leave no time to try, hence the half.
-    """
-    return max(queue_lifetime - maximal_backoff_time, queue_lifetime / 2)
-
-
 def bounce_failed() -> Settlement:
     """The settlement when the sender could not be told (Postfix bounce(3))."""
     return Settlement(Disposition.DEFERRED, _NO_BOUNCE)

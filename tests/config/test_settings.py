@@ -213,7 +213,8 @@ def test_lmtp_reads_its_own_parameters_under_the_smtp_names() -> None:
     [
         ({}, False, 432000 - 4000),
         ({"bounce_queue_lifetime": "1d"}, True, 86400 - 4000),
-        ({"maximal_queue_lifetime": "10m"}, False, 0),
+        ({"maximal_queue_lifetime": "10m"}, False, 300),
+        ({"maximal_queue_lifetime": "0"}, False, 0),
         ({"trouble_give_up_age": "1h"}, False, 3600),
         ({"trouble_give_up_age": "1h"}, True, 3600),
     ],

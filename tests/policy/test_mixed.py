@@ -12,11 +12,9 @@ from postfix_trouble.model.envelope import DeliveryRequest, Recipient
 from postfix_trouble.model.status import EnhancedStatus
 from postfix_trouble.model.verdict import DSN, Disposition, Outcome
 from postfix_trouble.policy.mixed import (
-    IN_PROGRESS,
     Finished,
     Settlement,
     bounce_failed,
-    give_up_age,
     places,
     refusal,
     settle,
@@ -277,48 +275,3 @@ def test_refusal(
 ) -> None:
     found = refusal(count, remembers=remembers, problem=problem)
     assert (found and found.status) == status
-
-
-@pytest.mark.parametrize(
-    ("lifetime", "backoff", "age"),
-    [
-        pytest.param(5 * DAY, 4000, 5 * DAY - 4000, id="defaults"),
-        pytest.param(3600, 4000, 1800, id="lifetime of an hour: some time to try"),
-        pytest.param(0, 4000, 0, id="no second try"),
-    ],
-)
-def test_give_up_age(lifetime: float, backoff: float, age: float) -> None:
-    assert give_up_age(lifetime, backoff) == age
-
-
-# --- words that stand in logs and reports -------------------------------------------
-
-
-def test_words() -> None:
-    in_progress = DSN(EnhancedStatus("4.3.0"), "delivery in progress")
-    assert in_progress == IN_PROGRESS
-    assert refusal(2, remembers=False, problem=True) == (
-        DSN(EnhancedStatus("4.3.0"), "ledger unavailable")
-    )
-    assert refusal(2, remembers=False) == DSN(
-        EnhancedStatus("4.3.5"),
-        "mail system configuration error: several recipients in one request need"
-        " a state directory, or a recipient limit of 1",
-    )
-
-
-def test_words_of_an_answer() -> None:
-    reported = DSN(
-        EnhancedStatus("2.0.0"), "undeliverable recipients reported to sender"
-    )
-    assert settled("RR").dsn == reported
-    assert settled("bf").dsn == reported
-    assert settled("sb").dsn == OK, "what the server said goes before"
-    request = DeliveryRequest("s@a.test", (Recipient("a@b.test"),), "b.test")
-    nothing = settle(request, [], {}, own_bounces=False, age=0.0, give_up_age=4 * DAY)
-    assert nothing.dsn == DSN(EnhancedStatus("4.3.0"), "internal error: no outcome")
-
-
-def test_triplets_are_told_apart() -> None:
-    three = [Recipient("a@b.test", position=n) for n in range(3)]
-    assert places(three) == (("a@b.test", 0), ("a@b.test", 1), ("a@b.test", 2))
