@@ -558,7 +558,7 @@ def main() -> int:
     import pytest  # noqa: F401
 
     hypothesis.settings.register_profile(
-        "mutants", derandomize=True, database=None, deadline=None
+        "mutants", max_examples=50, derandomize=True, database=None, deadline=None
     )
     hypothesis.settings.load_profile("mutants")
     known = explained()

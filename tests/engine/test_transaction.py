@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from script import PIPELINING, Server, offers, recipients, run
+from script import PIPELINING, Place, Server, offers, recipients, run
 
 from postfix_trouble.model.envelope import Recipient
 from postfix_trouble.model.reply import Lost
-from postfix_trouble.model.steps import SendBody, Unsendable
+from postfix_trouble.model.steps import Read, SendBody, Unsendable
 
 H = "h1.test[192.0.2.1]"
 
@@ -348,3 +348,78 @@ def test_smtputf8_implies_8bitmime() -> None:
 def test_wrong_size_limit_is_logged() -> None:
     done = run(offers("SIZE ten"))
     assert f'bad EHLO SIZE limit "ten" from {H}:2525' in done.outside.wires[0].notes
+
+
+# --- what the next server, and the destination, hear of it ----------------------------
+
+BUSY = {"greeting": "421 4.3.2 busy"}
+# How the first of two sessions goes: its server, and whether it ran to its end. If it
+# did, a second server that is busy does not throttle the destination.
+COMPLETE: list[Any] = [
+    ("refused at RCPT", {"rcpt": TRY}, True),
+    ("refused at the dot", {"dot": TRY}, True),
+    ("can't be sent", {"body": Unsendable("4.6.0", "not now")}, True),
+    ("no answer to RSET", {"rcpt": TRY, "rset": Lost.EOF}, False),
+    ("no answer to the dot", {"dot": Lost.EOF}, False),
+    ("our own tables failed", {"body": Lost.DATA}, False),
+    ("stuck in the body", {"body": Lost.TIME}, False),
+    ("hung up in the body", {"body": Lost.EOF, "dot": Lost.EOF}, False),
+]
+
+
+@pytest.mark.parametrize(
+    ("server", "complete"), [r[1:] for r in COMPLETE], ids=[r[0] for r in COMPLETE]
+)
+def test_a_session_that_ran_to_its_end_spares_the_destination(
+    server: Server, complete: bool
+) -> None:
+    done = run(Place([server, BUSY]))
+    assert done.end == "deferred 4.3.2 h2"
+    assert done.throttled == ("" if complete else "4.3.2")
+
+
+def test_and_goes_on_to_do_so() -> None:
+    """Also when a later session breaks."""
+    done = run(
+        Place([{"rcpt": TRY}, {"dot": Lost.EOF}, BUSY]),
+        settings={"smtp_mx_session_limit": "0"},
+    )
+    assert (done.end, done.throttled) == ("deferred 4.3.2 h3", "")
+
+
+@pytest.mark.parametrize("body", [Lost.DATA, Lost.TIME, Lost.EOF])
+def test_half_a_message_is_followed_by_nothing(body: Lost) -> None:
+    done = run({"body": body}, settings={"smtp_skip_quit_response": "no"})
+    assert done.sequence.split()[-1] == "hangup"
+    assert "." not in done.lines
+    assert "QUIT" not in done.lines
+
+
+def test_window_is_4096_bytes_and_not_one_more() -> None:
+    fixed = sum(len(x) + 2 for x in run(PIPELINING).lines[1:4])
+    room = 4096 - fixed - len("RCPT TO:<@d.test>\r\n")
+    for more, groups in ((0, 1), (1, 2)):
+        whom = (
+            Recipient("u0@d.test"),
+            Recipient("x" * (room + more) + "@d.test", position=1),
+        )
+        done = run(PIPELINING, rcpts=whom)
+        commands = done.sequence.split(" | ")[1:-1]
+        sizes = [len(line) + 2 for line in done.lines[1:5]]
+        assert sum(sizes) == 4096 + more
+        assert len(commands) == groups, commands
+
+
+def test_lone_dot_of_lmtp_has_its_reply() -> None:
+    done = run({"rcpt": NO}, lmtp=True, rcpts=2)
+    phases = [s.phase.name for s in done.outside.wires[0].steps if isinstance(s, Read)]
+    assert phases[-2:] == ["DOT", "QUIT"]
+    assert phases.count("DOT") == 1
+
+
+@pytest.mark.parametrize("lmtp", [False, True])
+def test_delivery_ends_with_the_reply(lmtp: bool) -> None:
+    """Not when its record is written: the clock goes on by one when it is looked at."""
+    done = run({}, lmtp=lmtp, rcpts=2)
+    delays = [end.delays.transmission for end in done.report.outcomes]
+    assert delays == ([1.0, 3.0] if lmtp else [1.0, 1.0])
