@@ -59,6 +59,11 @@ KEEPING: list[Any] = [
     # Whatever is said to the RSET: another one comes before the next message.
     ({"rcpt": "421 no", "rset": "500 no"}, True, "EHLO | MAIL | RCPT | RSET"),
     ({**PIPELINING, "rcpt": "450 no"}, True, "EHLO | MAIL RCPT DATA | ."),
+    (
+        {**PIPELINING, "rcpt": "450 no", "data": "503 no"},
+        True,
+        "EHLO | MAIL RCPT DATA | RSET",
+    ),
     ({"dot": "451 no"}, True, "EHLO | MAIL | RCPT | DATA | body ."),
     ({"dot": "500 no"}, False, "EHLO | MAIL | RCPT | DATA | body . | hangup"),
     ({"dot": "what\n250 ok"}, False, "EHLO | MAIL | RCPT | DATA | body . | hangup"),

@@ -281,6 +281,21 @@ def test_pix_firewall(greeting: str, server: Server, verb: str) -> None:
     assert delayed is (wanted or greeting == "220 **2*0*")
 
 
+def test_pix_workarounds_are_told() -> None:
+    done = run({"greeting": "220 ****"}, age=501)
+    assert done.outside.wires[0].notes == [
+        "enabling PIX workarounds: disable_esmtp delay_dotcrlf for"
+        " h1.test[192.0.2.1]:2525",
+        "waiting 10s before the final dot (PIX workaround)",
+    ]
+
+
+@pytest.mark.parametrize(("age", "delayed"), [(500, False), (500.1, True)])
+def test_pix_delay_begins_behind_its_threshold(age: float, delayed: bool) -> None:
+    done = run({"greeting": "220 ****"}, age=age)
+    assert (Pause(10.0) in done.outside.wires[0].steps) is delayed
+
+
 def test_pix_delay_is_for_old_mail_only() -> None:
     done = run({"greeting": "220 ****"}, age=500)
     assert not [s for s in done.outside.wires[0].steps if isinstance(s, Pause)]

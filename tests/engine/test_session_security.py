@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from script import TLS, Server, ehlo, offers, run
+from script import TLS, Place, Server, ehlo, offers, run
 
 from postfix_trouble.model.reply import Lost, Reply
 from postfix_trouble.model.status import EnhancedStatus
@@ -14,6 +14,7 @@ from postfix_trouble.model.steps import (
     Authenticated,
     AuthFailed,
     HandshakeFailed,
+    Pending,
 )
 from postfix_trouble.model.tls import TlsLevel, TlsPolicy
 
@@ -243,3 +244,25 @@ def test_connection_lost_during_authentication(
     done = run({**server, "auth": Lost.EOF}, settings=AUTH_ON, **facts)
     assert done.reason == f"lost connection with {H} while {stage}"
     assert done.lines[-1] != "QUIT"
+
+
+# --- words before MAIL: once, and for once ------------------------------------------
+
+
+def test_words_before_mail_are_looked_for_once() -> None:
+    settings = {"smtp_tls_block_early_mail_reply": "yes"}
+    server = offers("STARTTLS", pending=[False, True])
+    done = run(server, tls=MAY, settings=settings)
+    assert done.end == "sent 2.0.0 h1"
+    steps = done.outside.wires[0].steps
+    assert sum(isinstance(step, Pending) for step in steps) == 1
+
+
+def test_words_before_mail_are_noted_once() -> None:
+    settings = {"smtp_tls_block_early_mail_reply": "yes"}
+    server = offers("STARTTLS", "PIPELINING", pending=True)
+    done = run(Place([server, {}]), tls=MAY, settings=settings, rcpts=2)
+    assert done.report.skipped == ("unexpected server message",)
+    assert done.outside.wires[0].notes == [
+        f"server {H} violates smtp_tls_block_early_mail_reply policy"
+    ]
