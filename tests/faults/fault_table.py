@@ -1,6 +1,7 @@
 """The table of faults, as markdown, from what a test run has left.
 
-usage: pytest tests/faults --junitxml=FILE; fault_table.py FILE
+usage: pytest tests/faults --junitxml=FILE; fault_table.py FILE...
+What a later file says of a test replaces what an earlier one says.
 """
 
 from __future__ import annotations
@@ -11,11 +12,16 @@ from collections import defaultdict
 from xml.etree import ElementTree
 
 
-def table(path: str) -> str:
+def table(paths: list[str]) -> str:
     """One row for each fault: how many tests made it, and how they ended."""
+    cases = {
+        (case.get("classname"), case.get("name")): case
+        for path in paths
+        for case in ElementTree.parse(path).iter("testcase")
+    }
     ends: dict[str, list[str]] = defaultdict(list)
     tests: dict[str, set[str]] = defaultdict(set)
-    for case in ElementTree.parse(path).iter("testcase"):
+    for case in cases.values():
         for mark in case.iter("property"):
             if mark.get("name") != "fault":
                 continue
@@ -47,4 +53,4 @@ def _title(fault: str) -> str:
 
 
 if __name__ == "__main__":
-    print(table(sys.argv[1]))
+    print(table(sys.argv[1:]))

@@ -82,7 +82,7 @@ def test_sender_can_not_be_told(bench: Bench, broken: str) -> None:
     assert "ok@b.test" not in bench.report.read_text().partition("message/rfc822")[0]
 
 
-@pytest.mark.fault("38 sendmail without descriptors or disk: the mail is kept")
+@pytest.mark.fault("38 sendmail is not there: the mail is kept")
 def test_sendmail_is_no_program(bench: Bench) -> None:
     with bench.server:
         bench.run("exit 1")
