@@ -1,0 +1,268 @@
+"""make install, make uninstall, make deb; then the program as pipe(8) runs it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import postfix_trouble
+from fresh_checkout import PIPE_ENVIRONMENT, fresh_checkout, open_place, run
+from scripted_server import ScriptedServer
+
+ROOT = Path(__file__).parent.parent
+pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
+
+SHARE = {
+    "bash-completion/completions/postfix-trouble",
+    "fish/vendor_completions.d/postfix-trouble.fish",
+    "man/man1/postfix-trouble.1",
+    "man/man8/postfix-trouble.8",
+    "zsh/site-functions/_postfix-trouble",
+    *(f"doc/postfix-trouble/{path.name}" for path in ROOT.glob("[A-Z]*.md")),
+    *(f"doc/postfix-trouble/docs/{path.name}" for path in ROOT.glob("docs/*.[ms]*")),
+    *(f"doc/postfix-trouble/examples/{path.name}" for path in ROOT.glob("contrib/*")),
+    "doc/postfix-trouble/LICENSE",
+    "doc/postfix-trouble/examples/master.cf.example",
+}
+MESSAGE = b"Subject: x\n\nx\n"
+# Reply to RCPT TO, exit status, what the status line begins with.
+CASES = (
+    ("250 2.1.5 Ok", 0, b"250 2.0.0 "),
+    ("450 4.2.0 Greylisted", 75, b"4.2.0 "),
+    ("550 5.1.1 Unknown", 67, b"5.1.1 "),
+)
+
+
+NOBODY: Mapping[str, Any] = (
+    {"user": "nobody", "group": "nogroup", "extra_groups": []}
+    if os.geteuid() == 0
+    else {}
+)
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    with open_place() as path:
+        yield path
+
+
+def deliver(
+    program: list[str], reply: str, account: Mapping[str, Any]
+) -> subprocess.CompletedProcess[bytes]:
+    """Have it run as an account that owns nothing, where nothing is set up."""
+    with ScriptedServer({"stages": {"rcpt": reply}}) as server:
+        return subprocess.run(
+            [
+                *(*program, "deliver", "--sender", "s@a.test", "--nexthop"),
+                *(f"[127.0.0.1]:{server.port}", "--", "r@b.test"),
+            ],
+            input=MESSAGE,
+            capture_output=True,
+            env=PIPE_ENVIRONMENT,
+            cwd="/",
+            umask=0o077,
+            timeout=30,
+            check=False,
+            **account,
+        )
+
+
+def assert_delivers(*program: str, account: Mapping[str, Any] = NOBODY) -> None:
+    for reply, code, status in CASES:
+        done = deliver(list(program), reply, account)
+        assert (done.returncode, done.stderr) == (code, b"")
+        assert done.stdout.startswith(status)
+
+
+def files(top: Path) -> set[str]:
+    """All that is not a directory."""
+    found = (path for path in top.rglob("*") if path.is_symlink() or path.is_file())
+    return {str(path.relative_to(top)) for path in found}
+
+
+def assert_open(top: Path) -> None:
+    """Everybody can read it, nobody but the owner can write."""
+    for path in top.rglob("*"):
+        if not path.is_symlink():
+            wanted = 0o055 if path.is_dir() else 0o044
+            assert path.stat().st_mode & 0o066 == wanted & 0o066, path
+            assert path.is_file() or path.stat().st_mode & 0o011 == 0o011, path
+
+
+def test_prefix(place: Path) -> None:
+    tree = fresh_checkout(place)
+    prefix = place / "prefix"
+    library = prefix / "lib/postfix-trouble"
+    # An older version, and what belongs to others.
+    stale = library / "lib/python3.11/site-packages/postfix_trouble/gone.py"
+    foreign = prefix / "share/man/man1/other.1"
+    for path in (stale, foreign):
+        path.parent.mkdir(parents=True)
+        path.touch()
+    subprocess.run(["chmod", "-R", "go=rX", prefix], check=True)
+
+    shown = run(tree, f"make install PREFIX={prefix}")
+    assert shown == f"installed: {prefix}/bin/postfix-trouble\n"
+    assert files(prefix / "share") == SHARE | {"man/man1/other.1"}
+    assert not stale.exists()
+    assert_open(prefix)
+    assert_delivers(f"{prefix}/bin/postfix-trouble")
+    example = prefix / "share/doc/postfix-trouble/examples/master.cf.example"
+    commands = re.findall(r"argv=(\S+)", example.read_text())
+    assert set(commands) == {f"{prefix}/bin/postfix-trouble"}
+    packages = stale.parent.parent
+    assert not [*packages.glob("pip*"), *packages.glob("setuptools*")]
+
+    run(tree, f"make uninstall PREFIX={prefix}")
+    assert files(prefix) == {"share/man/man1/other.1"}
+    assert not library.exists()
+    assert not example.parent.parent.exists()
+
+
+def test_destdir(place: Path) -> None:
+    """A packager's directory must not be found in what is installed."""
+    tree = fresh_checkout(place)
+    stage = place / "the stage"
+    run(tree, f"make install PREFIX=/opt/ours DESTDIR='{stage}'")
+    assert [path.name for path in stage.iterdir()] == ["opt"]
+    prefix = stage / "opt/ours"
+    library = prefix / "lib/postfix-trouble"
+    assert os.readlink(prefix / "bin/postfix-trouble") == (
+        "../lib/postfix-trouble/bin/postfix-trouble"
+    )
+    for path in prefix.rglob("*"):
+        if path.is_file():
+            assert str(place).encode() not in path.read_bytes(), path
+        elif path.is_symlink():
+            assert str(place) not in os.readlink(path), path
+    programs = {path.name for path in (library / "bin").iterdir()}
+    assert {name for name in programs if not name.startswith("python")} == {
+        "postfix-trouble"
+    }
+    sources = {
+        path
+        for path in library.rglob("postfix_trouble/**/*.py")
+        if path.name != "__main__.py"
+    }
+    assert sources
+    for path in sources:
+        compiled = next((path.parent / "__pycache__").glob(f"{path.stem}.*.pyc"))
+        # Bytes 4 to 7: by hash, and not compared with the source (PEP 552).
+        assert compiled.read_bytes()[4:8] == b"\1\0\0\0", path
+    assert_delivers(str(prefix / "bin/postfix-trouble"))
+
+    run(tree, f"make uninstall PREFIX=/opt/ours DESTDIR='{stage}'")
+    assert files(stage) == set()
+
+
+# A Debian machine like this one, whose disk forgets. Says when it is ready, and ends
+# with its input.
+MACHINE = """\
+set -eu
+mount -t tmpfs none "$1"
+cd "$1"
+mkdir upper work root
+mount -t overlay overlay -o lowerdir=/,upperdir=upper,workdir=work root
+mount -t proc proc root/proc
+mount --bind /dev root/dev
+echo ready
+read -r line || exit 0
+"""
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[list[str]]:
+    """What to put before a command to have it run there, as root."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root for a machine of its own")
+    place = tmp_path / "machine"
+    place.mkdir()
+    process = subprocess.Popen(
+        ["unshare", "-m", "/bin/sh", "-c", MACHINE, "sh", str(place)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert process.stdout
+    said = process.stdout.readline()
+    if said != "ready\n":
+        process.communicate()
+        pytest.skip(f"no machine of its own: {said.strip()}")
+    enter = ["nsenter", f"--mount=/proc/{process.pid}/ns/mnt", "--"]
+    yield [*enter, "/usr/sbin/chroot", str(place / "root")]
+    process.communicate()
+
+
+def there(machine: list[str], *command: str) -> str:
+    done = subprocess.run(
+        [*machine, *command], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture
+def package(place: Path) -> Path:
+    """The Debian package."""
+    for tool in ("dpkg-buildpackage", "dh"):
+        if shutil.which(tool) is None:
+            pytest.skip(f"{tool} is not installed")
+    tree = fresh_checkout(place)
+    name = run(tree, "make deb").splitlines()[-1]
+    return tree / name
+
+
+def test_debian_package(package: Path, machine: list[str]) -> None:
+    copied = there(machine, "mktemp", "/root/XXXXXX.deb").strip()
+    with package.open("rb") as file:
+        subprocess.run([*machine, "tee", copied], stdin=file, stdout=subprocess.DEVNULL)
+    before = there(machine, "find", "/etc", "/usr", "/var/lib/dpkg/info")
+    # The index of manual pages takes long.
+    there(machine, "dpkg", "--no-triggers", "-i", copied)
+    status = there(machine, "dpkg", "--status", "postfix-trouble")
+    assert f"Version: {postfix_trouble.__version__}-1\n" in status
+    listed = there(machine, "dpkg", "--listfiles", "postfix-trouble").split("\n")
+    assert "/usr/bin/postfix-trouble" in listed
+    assert "/usr/share/man/man8/postfix-trouble.8.gz" in listed
+    assert there(machine, "dpkg", "--verify", "postfix-trouble") == ""
+    nobody = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"]
+    assert_delivers(*machine, *nobody, "/usr/bin/postfix-trouble", account={})
+    there(machine, "dpkg", "--no-triggers", "--purge", "postfix-trouble")
+    assert there(machine, "find", "/etc", "/usr", "/var/lib/dpkg/info") == before
+
+
+def test_versions_agree() -> None:
+    first = (ROOT / "debian/changelog").read_text().splitlines()[0]
+    assert first.split()[1] == f"({postfix_trouble.__version__}-1)"
+
+
+@pytest.mark.parametrize(
+    ("tools", "said"),
+    [
+        ("", "missing: python3 (3.11 or newer); on Debian: apt-get install python3"),
+        ("python3", "missing: python3-venv; on Debian: apt-get install python3"),
+    ],
+    ids=["python", "venv"],
+)
+def test_missing_tool_is_named(place: Path, tools: str, said: str) -> None:
+    tree = fresh_checkout(place)
+    programs = place / "programs"
+    programs.mkdir()
+    for name in ("sh", "find", "make"):
+        (programs / name).symlink_to(shutil.which(name, path="/usr/bin:/bin") or "")
+    if tools:
+        python = programs / "python3"
+        python.write_text("#!/bin/sh\ncase $2 in *ensurepip*) exit 1 ;; esac\n")
+        python.chmod(0o755)
+    command = f"PATH='{programs}' make demo PYTHON={tools}"
+    shown = run(tree, command, fails=True).splitlines()
+    assert shown[0].startswith(said)
+    assert len(shown) == 2  # the other one is make's own
