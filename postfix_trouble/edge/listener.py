@@ -13,7 +13,8 @@ import socket
 import stat
 import threading
 from collections.abc import Callable, MutableMapping, Sequence
-from typing import NamedTuple
+
+from postfix_trouble.model.value import Value
 
 # sd_listen_fds(3): SD_LISTEN_FDS_START.
 _FIRST_OF_SYSTEMD = 3
@@ -23,7 +24,7 @@ _BACKLOG = 100
 _BREATH = 0.5
 
 
-class Listener(NamedTuple):
+class Listener(Value):
     """A socket on which connections are accepted."""
 
     socket: socket.socket

@@ -13,12 +13,23 @@ import select
 import socket
 import time
 from collections.abc import Callable, Sequence
-from typing import BinaryIO, NamedTuple, Protocol
 
 from postfix_trouble.content.lmtp_input import DataReader
 from postfix_trouble.model.envelope import DeliveryRequest
+from postfix_trouble.model.value import TYPE_CHECKING, Value
 from postfix_trouble.policy import lmtp
 from postfix_trouble.policy.lmtp import DEFAULT_LIMITS, Dialogue, Limits, Lines, Then
+
+if TYPE_CHECKING:
+    from typing import BinaryIO, Protocol
+
+    class Stopping(Protocol):
+        """Becomes readable when the service is to end."""
+
+        def fileno(self) -> int:
+            """Descriptor to poll."""
+            ...
+
 
 _CHUNK = 65536
 # Bytes of a message that are kept in memory; more goes to an unlinked file.
@@ -28,7 +39,7 @@ _NEVER = float("inf")
 _HANGUP = getattr(select, "POLLRDHUP", 0) | select.POLLHUP | select.POLLERR
 
 
-class Transaction(NamedTuple):
+class Transaction(Value):
     """One message that a client wants delivered."""
 
     # Without nexthop; size is that of MAIL FROM, or else the bytes received.
@@ -41,18 +52,6 @@ class Transaction(NamedTuple):
 # Delivers, and returns the lines of one reply per recipient, in their order. The
 # second argument tells whether the client has gone and nobody will hear of it.
 Deliver = Callable[[Transaction, Callable[[], bool]], Sequence[Lines]]
-
-
-class Stopping(Protocol):
-    """Becomes readable when the service is to end."""
-
-    def fileno(self) -> int:
-        """Descriptor to poll."""
-        ...
-
-    def is_set(self) -> bool:
-        """Whether it was told to."""
-        ...
 
 
 def serve(

@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING
 
 from postfix_trouble.agent import Agent
-from postfix_trouble.model.value import Value
+from postfix_trouble.model.value import TYPE_CHECKING, Value
 from postfix_trouble.model.verdict import DSN
 
 if TYPE_CHECKING:

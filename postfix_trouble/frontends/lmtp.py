@@ -9,7 +9,6 @@ keeps them, and destinations in trouble are remembered while we live.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from postfix_trouble.config.settings import ConfigError
 from postfix_trouble.edge import listener, lmtp_server
@@ -17,6 +16,7 @@ from postfix_trouble.edge.maillog import MailLog
 from postfix_trouble.frontends import command, options
 from postfix_trouble.frontends.lmtp_door import Door
 from postfix_trouble.model.sysexits import EX_CONFIG, EX_OK, EX_TEMPFAIL
+from postfix_trouble.model.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import socket

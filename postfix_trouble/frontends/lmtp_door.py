@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING
 
 from postfix_trouble.agent import deliver_request
 from postfix_trouble.edge.message import Message
@@ -13,7 +12,7 @@ from postfix_trouble.frontends.connections import Connections, PooledAgent
 from postfix_trouble.frontends.suspensions import Suspensions
 from postfix_trouble.model.failure import TableError
 from postfix_trouble.model.status import EnhancedStatus
-from postfix_trouble.model.value import Value
+from postfix_trouble.model.value import TYPE_CHECKING, Value
 from postfix_trouble.model.verdict import DSN, Disposition, Outcome, Report
 from postfix_trouble.reports import lmtp as lmtp_report
 from postfix_trouble.reports.log import delivery_records

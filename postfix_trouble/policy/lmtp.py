@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum
-from typing import NamedTuple
 
 from postfix_trouble.model.envelope import DeliveryRequest, Recipient
+from postfix_trouble.model.value import Value
 from postfix_trouble.policy import lmtp_syntax
 
 # Lines of one reply, without line ends.
@@ -39,7 +39,7 @@ _BODY = {b"8BITMIME": "8bit", b"7BIT": "7bit"}
 _EMPTY = DeliveryRequest("", (), "")
 
 
-class Limits(NamedTuple):
+class Limits(Value):
     """What one client may ask of us."""
 
     # Bytes of a command line: an ORCPT in xtext is up to three times its address.

@@ -8,9 +8,9 @@ are seconds of one wall clock, since processes and boots share the marks.
 from __future__ import annotations
 
 from enum import Enum
-from typing import NamedTuple
 
 from postfix_trouble.model.status import EnhancedStatus
+from postfix_trouble.model.value import Value
 from postfix_trouble.model.verdict import DSN
 
 # Clocks of processes that look at nearly the same moment may differ by this much; a
@@ -26,7 +26,7 @@ class Standing(Enum):
     PROBE = "probe"
 
 
-class Mark(NamedTuple):
+class Mark(Value):
     """What is remembered of a destination in trouble."""
 
     dsn: DSN
