@@ -72,6 +72,19 @@ def key_digest(certificate: Path) -> str:
     return hashlib.sha256(info).hexdigest()
 
 
+def tlsa_data(certificate: Path, selector: int, matching: int) -> str:
+    """The last field of a TLSA record (RFC 6698), in hexadecimal digits."""
+    found = x509.load_pem_x509_certificate(certificate.read_bytes())
+    encoding = serialization.Encoding.DER
+    if selector == 1:
+        form = serialization.PublicFormat.SubjectPublicKeyInfo
+        data = found.public_key().public_bytes(encoding, form)
+    else:
+        data = found.public_bytes(encoding)
+    name = {1: "sha256", 2: "sha512"}.get(matching)
+    return (hashlib.new(name, data).digest() if name else data).hex()
+
+
 def _builder(
     subject: str, issuer: str, key: _Key, valid: tuple[datetime, datetime]
 ) -> x509.CertificateBuilder:

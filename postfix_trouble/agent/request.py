@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from postfix_trouble.engine.session import Kept
     from postfix_trouble.engine.surroundings import Route, Wire
     from postfix_trouble.model.envelope import DeliveryRequest
+    from postfix_trouble.model.lookup import Answer
     from postfix_trouble.model.relay import Destination, Relay
     from postfix_trouble.model.verdict import Outcome, Report
     from postfix_trouble.policy.sasl import Credentials
@@ -113,7 +114,15 @@ class Agent:
 
                 # Passwords in a file that others may read are no secret any more.
                 secret = parameter == "smtp_sasl_password_maps"
-                maps = open_maps(spec, parameter, secret=secret)
+                text, given = self.settings.text, self.settings.given
+                where = "config_directory"
+                maps = open_maps(
+                    spec,
+                    parameter,
+                    secret=secret,
+                    postmap=text("command_directory") + "/postmap",
+                    config_directory=text(where) if given(where) else "",
+                )
             self._tables[parameter] = maps
         return self._tables[parameter]
 
@@ -184,6 +193,10 @@ class Agent:
             found = find_server(destination, self.settings.text("myhostname"))
             if found is not None:
                 return found
+        route: Route = self._name_service().route(destination)
+        return route
+
+    def _name_service(self) -> Any:
         if self._resolver is None:
             from postfix_trouble.edge.resolver import Resolver
 
@@ -195,8 +208,12 @@ class Agent:
                 lmtp=self.request.lmtp,
                 search_filter=self._filter_record if wanted else None,
             )
-        route: Route = self._resolver.route(destination)
-        return route
+        return self._resolver
+
+    def _query(self, name: str, kind: str) -> Answer:
+        """Ask the DNS for more than the way to a server."""
+        answer: Answer = self._name_service().query(name, kind)
+        return answer
 
     def _filter_record(self, record: str) -> str | Lost | None:
         """smtp_dns_reply_filter: what is to be done with a resource record."""
@@ -221,6 +238,7 @@ class Agent:
             relay,
             self.find,
             table_error=TableError,
+            query=self._query,
             note=self.note,
             prefix="lmtp" if self.request.lmtp else "smtp",
         )

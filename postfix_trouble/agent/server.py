@@ -193,7 +193,8 @@ class Server:
         sock, facts = answer
         connection.secured(sock)
         if agent.settings.text("smtp_tls_loglevel") not in ("", "0"):
-            agent.note(tls.tls_summary(facts, connection.relay))
+            level = self._tls.level
+            agent.note(tls.tls_summary(facts, connection.relay, level))
         return facts
 
     def _authenticate(self, step: Authenticate) -> Answer:

@@ -25,6 +25,15 @@ class Destination(Value):
     fallback: bool = False
 
 
+class Exchange(Value):
+    """The MX or SRV answer that named a server."""
+
+    # The name that was asked for, and, behind an alias, the one that has the records.
+    names: tuple[str, ...]
+    # DNSSEC vouches for all of it.
+    authentic: bool = False
+
+
 class Relay(Value):
     """One server at one address."""
 
@@ -36,8 +45,12 @@ class Relay(Value):
     preference: int = 0
     # No host of this destination is better: "best MX", or found by address look-up.
     best: bool = True
-    # The answer that named the address, or its MX, was validated by DNSSEC.
+    # The answer that named the address was validated by DNSSEC, aliases included.
     authentic: bool = False
+    # Where the host is an alias: it, and the name that has the address. Else empty.
+    alias: tuple[str, ...] = ()
+    # None: the host itself was given, or found without MX and SRV.
+    exchange: Exchange | None = None
 
     @property
     def namaddr(self) -> str:

@@ -24,6 +24,18 @@ class TlsLevel(Ordered):
         return self.name.lower().replace("_", "-")
 
 
+class Tlsa(Value):
+    """A TLSA record that a certificate can be compared with (RFC 6698)."""
+
+    # 2: an authority that signed the certificate (DANE-TA), 3: the certificate itself.
+    usage: int
+    # 0: all of the certificate, 1: its public key.
+    selector: int
+    # Name of the digest, as hashlib has it; empty: `data` is the whole thing.
+    digest: str
+    data: bytes
+
+
 class TlsPolicy(Value):
     """What is asked of a TLS session with one host (Postfix SMTP_TLS_POLICY)."""
 
@@ -39,6 +51,8 @@ class TlsPolicy(Value):
     trust_anchors: tuple[str, ...] = ()
     # TLS before the greeting.
     wrappermode: bool = False
+    # DANE: one of these has to match, and for an authority one of the names of `match`.
+    tlsa: tuple[Tlsa, ...] = ()
 
 
 class TlsFacts(Value):

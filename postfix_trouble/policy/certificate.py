@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _COMMON_NAME = b"\x55\x04\x03"
 _SUBJECT_ALT_NAME = b"\x55\x1d\x11"
 # Tags of ASN.1, and of GeneralName.
-_SEQUENCE, _OID, _OCTETS = 0x30, 0x06, 0x04
+_SEQUENCE, _OID, _BITS, _OCTETS = 0x30, 0x06, 0x03, 0x04
 _UTC_TIME, _BMP_STRING = 0x17, 0x1E
 _VERSION, _EXTENSIONS = 0xA0, 0xA3
 _DNS_NAME, _IP_ADDRESS = 0x82, 0x87
@@ -41,6 +41,8 @@ class Certificate(Value):
     addresses: tuple[bytes, ...] = ()
     # YYYYMMDDHHMMSSZ
     expires: str = ""
+    # Subject and issuer are the same.
+    self_issued: bool = False
 
     @property
     def details(self) -> tuple[tuple[str, str], ...]:
@@ -81,9 +83,20 @@ def parse(der: bytes) -> Certificate | None:
             tuple(x.decode("ascii", "replace") for t, x in alternatives if t == 0x82),
             tuple(x for t, x in alternatives if t == _IP_ADDRESS),
             _time(tag, expires),
+            issuer[2] == subject[2],
         )
     except ValueError:
         return None
+
+
+def is_public_key(der: bytes) -> bool:
+    """Whether this has the form of a SubjectPublicKeyInfo (RFC 5280 4.1)."""
+    try:
+        ((outer, content, _),) = _elements(der)
+        (algorithm, _, _), (key, _, _) = _elements(content)
+    except ValueError:
+        return False
+    return (outer, algorithm, key) == (_SEQUENCE, _SEQUENCE, _BITS)
 
 
 def _elements(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
@@ -237,7 +250,7 @@ def authority(name: bytes, public_key: bytes) -> bytes:
     """
     parts = (_V3, _SIGNED_BY, name, _ALWAYS, name, public_key, _AUTHORITY)
     signed = _element(_SEQUENCE, b"".join(parts))
-    return _element(_SEQUENCE, signed + _SIGNED_BY + _element(0x03, bytes(9)))
+    return _element(_SEQUENCE, signed + _SIGNED_BY + _element(_BITS, bytes(9)))
 
 
 def _element(tag: int, content: bytes) -> bytes:

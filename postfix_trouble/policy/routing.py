@@ -8,7 +8,7 @@ somebody asks: most mail is taken by the first one.
 from __future__ import annotations
 
 from postfix_trouble.model.lookup import Answer, Record, Result
-from postfix_trouble.model.relay import Destination, Relay
+from postfix_trouble.model.relay import Destination, Exchange, Relay
 from postfix_trouble.model.status import EnhancedStatus
 from postfix_trouble.model.value import TYPE_CHECKING
 from postfix_trouble.model.verdict import DSN
@@ -113,6 +113,8 @@ class _Search:
         self._lookups = lookups
         self._loop_detection = destination.port == _SMTP_PORT and not rules.lmtp
         self._why = DSN()
+        # The MX or SRV answer that hosts come from now.
+        self._exchange: Exchange | None = None
 
     def run(self) -> Servers:
         """Postfix smtp_connect_inet, the look-up part."""
@@ -160,6 +162,8 @@ class _Search:
     def _exchangers(self, name: str, kind: str, answer: Answer) -> Servers | None:
         """Servers of the best hosts that have addresses; None if none has any."""
         records = answer.records
+        owners = dict.fromkeys((name, *(x.owner for x in records[:1])))
+        self._exchange = Exchange(tuple(owners), answer.authentic)
         if kind == "SRV":
             records = tuple(by_weight(records, self._lookups.below))
         groups = in_groups(records)
@@ -258,7 +262,7 @@ class _Search:
 
     def _host(self) -> Servers:
         host = self._destination.host
-        self._why = DSN()
+        self._why, self._exchange = DSN(), None
         relays = self._addresses(host, self._destination.port)
         if not relays:
             return Servers(failure=self._why)
@@ -276,7 +280,7 @@ class _Search:
         A status is left behind if there are none; a soft one that is there already
         dominates.
         """
-        relay = Relay(host, "", port, preference)
+        relay = Relay(host, "", port, preference, exchange=self._exchange)
         if address_family(host) in self._rules.families:
             return [relay._replace(address=self._lookups.printable(host))]
         if self._rules.dns and self._rules.dns_hosts:
@@ -307,11 +311,13 @@ class _Search:
         limit = max(5, self._rules.address_limit or MAX_ADDRESSES)
         if len(records) > limit and self._rules.randomize:
             records = shuffled(records, self._lookups.below)
+        host = relay.host
         return [
             relay._replace(
-                host=x.owner if self._rules.cname_overrides else relay.host,
+                host=x.owner if self._rules.cname_overrides else host,
                 address=x.data,
                 authentic=answer.authentic,
+                alias=() if x.owner.lower() == host.lower() else (host, x.owner),
             )
             for x in records[:limit]
         ]

@@ -9,7 +9,8 @@ for one server is in tls_policy.
     fingerprint           as encrypt, and a certificate that we know
     verify, secure        as encrypt, and a certificate for this name, from an
                           authority that we trust
-    dane, dane-only       not supported yet: put off, never weaker
+    dane, dane-only       as encrypt, and a certificate that a TLSA record vouches for;
+                          dane.py says what it comes to where there is none
 
 Nothing here opens a file or a socket.
 """

@@ -20,14 +20,24 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from postfix_trouble.config.settings import Settings
+    from postfix_trouble.model.lookup import Answer
     from postfix_trouble.model.relay import Destination, Relay
 
+    # Name, kind of record.
+    Query = Callable[[str, str], Answer]
     # Parameter that names the tables, key, whether to fold its case.
     Find = Callable[[str, str, bool], str | None]
 
 _CONFIGURATION = DSN(EnhancedStatus("4.7.5"), "client TLS configuration problem")
 # No trace in the report: what an earlier server left there stands.
 _PASSED_OVER = DSN()
+
+
+def _nothing(name: str, kind: str) -> Answer:
+    """Where there is no name service."""
+    from postfix_trouble.model.lookup import Answer, Result
+
+    return Answer(Result.RETRY)
 
 
 def policy(
@@ -37,6 +47,7 @@ def policy(
     find: Find,
     *,
     table_error: type[Exception],
+    query: Query = _nothing,
     note: Callable[[str], None] = lambda text: None,
     prefix: str = "smtp",
 ) -> TlsPolicy | DSN:
@@ -44,10 +55,12 @@ def policy(
 
     A DSN without a status leaves no trace in the report: what an earlier server left
     there stands. `find` looks a key up in the tables of a parameter, and raises
-    `table_error` if that can't be done. `note` takes warnings for the log, `prefix`
-    (smtp or lmtp) names the parameters in them.
+    `table_error` if that can't be done; `query` asks the DNS. `note` takes warnings for
+    the log, `prefix` (smtp or lmtp) names the parameters in them.
     """
-    found = _Search(settings, destination, relay, find, table_error, note, prefix)()
+    search = _Search(settings, destination, relay, find, table_error, note, prefix)
+    search.query = query
+    found = search()
     if isinstance(found, DSN) and found.status:
         note(f"TLS policy lookup for {destination.text}/{relay.host}: {found.reason}")
     return found
@@ -73,6 +86,7 @@ class _Search:
         self.table_error = table_error
         self.note = note
         self.prefix = prefix
+        self.query: Query = _nothing
 
     def __call__(self) -> TlsPolicy | DSN:
         """Level first, then what goes with it."""
@@ -86,22 +100,47 @@ class _Search:
             return entry
         level = entry.level
         if level in (TlsLevel.DANE, TlsLevel.DANE_ONLY):
-            text = f'TLS security level "{level.word}" is not supported yet'
-            return _CONFIGURATION._replace(reason=text)
+            return self._pinned(entry)
         if level is TlsLevel.MAY and self.destination.socket:
             self.note(
                 "opportunistic TLS encryption is not appropriate "
                 "for unix-domain destinations."
             )
             level = TlsLevel.NONE
+        return self._wrapped(entry._replace(level=level))
+
+    def _pinned(self, entry: Entry) -> TlsPolicy | DSN:
+        """DANE: the level depends on what the host's records are."""
+        from postfix_trouble.policy import dane
+
+        found = dane.pinned(
+            entry.level,
+            self.relay,
+            self.settings,
+            self.query,
+            self.note,
+            destination=self.destination.text,
+            lmtp=self.prefix == "lmtp",
+        )
+        if isinstance(found, DSN):
+            return found
+        policy = self._wrapped(entry._replace(level=found.level))
+        if isinstance(policy, DSN) or not found.names:
+            return policy
+        # A name with a dot at its end is never one of the words for other names.
+        name = found.names[0].rstrip(".") + "."
+        return policy._replace(servername=name, match=found.names, tlsa=found.records)
+
+    def _wrapped(self, entry: Entry) -> TlsPolicy | DSN:
+        """TLS before the greeting leaves no way to do without."""
         wrapped = self.settings.flag("smtp_tls_wrappermode")
-        if wrapped and level < TlsLevel.ENCRYPT:
+        if wrapped and entry.level < TlsLevel.ENCRYPT:
             self.note(
                 f'{self.prefix}_tls_wrappermode requires "{self.prefix}'
                 '_tls_security_level = encrypt" (or stronger)'
             )
             return _PASSED_OVER
-        if level is TlsLevel.NONE:
+        if entry.level is TlsLevel.NONE:
             return TlsPolicy()
         return self._session(entry, wrapped)
 
@@ -220,7 +259,7 @@ class _Search:
     def _match(self, entry: Entry) -> tuple[str, ...] | DSN:
         """Fingerprints or match strategies. Only well-formed fingerprints are left."""
         level = entry.level
-        if level <= TlsLevel.ENCRYPT:
+        if level <= TlsLevel.ENCRYPT or level in (TlsLevel.DANE, TlsLevel.DANE_ONLY):
             return ()
         if level is TlsLevel.FINGERPRINT:
             words = entry.match or self.settings.words(

@@ -188,7 +188,8 @@ def test_the_log_line(
 ) -> None:
     values = {"smtp_tls_CAfile": f"{certificates}/ca.pem", "smtp_tls_loglevel": "1"}
     found = facts_of(certificates, name, policy, values)
-    assert tls.tls_summary(found, Relay("mx.test", "192.0.2.1", 25)) == (
+    relay = Relay("mx.test", "192.0.2.1", 25)
+    assert tls.tls_summary(found, relay, policy.level) == (
         f"{word} TLS connection established to mx.test[192.0.2.1]:25: TLSv1.3 "
         "with cipher TLS_AES_256_GCM_SHA384 (256/256 bits)"
     )
@@ -456,7 +457,8 @@ def test_a_server_without_a_certificate() -> None:
     found, _ = meet(context, MAY)
     assert isinstance(found, TlsFacts)
     assert (found.certificate, found.trusted, found.matched) == (False, False, False)
-    summary = tls.tls_summary(found, Relay("mx.test", "192.0.2.1", 25))
+    relay = Relay("mx.test", "192.0.2.1", 25)
+    summary = tls.tls_summary(found, relay, TlsLevel.MAY)
     assert summary.startswith("Anonymous TLS connection established to mx.test")
     refused, _ = meet(context, NAMED)
     assert isinstance(refused, HandshakeFailed)

@@ -96,18 +96,6 @@ def test_global_level(values: dict[str, str], expected: TlsLevel) -> None:
     assert found.level is expected
 
 
-@pytest.mark.parametrize("word", ["dane", "dane-only"])
-def test_dane_is_put_off_and_never_weakened(word: str) -> None:
-    for values, table in (
-        ({"smtp_tls_security_level": word}, None),
-        ({"smtp_tls_security_level": "may"}, {"example.test": word}),
-    ):
-        found, notes = policy(values, table)
-        text = f'TLS security level "{word}" is not supported yet'
-        assert found == DSN("4.7.5", text)  # type: ignore[arg-type]
-        assert notes == [f"TLS policy lookup for example.test/mx.example.test: {text}"]
-
-
 def test_sockets_know_no_opportunistic_tls() -> None:
     found, notes = policy(
         {"smtp_tls_security_level": "may"}, nexthop="/run/lmtp", socket="/run/lmtp"

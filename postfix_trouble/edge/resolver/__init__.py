@@ -68,7 +68,7 @@ class Resolver:
         self._servers: NameServers | None = None
         self._known: dict[tuple[str, str], Answer] = {}
         # Seconds left for the current destination.
-        self._budget = 0.0
+        self._budget = settings.seconds("trouble_resolver_time_limit")
 
     def route(self, destination: Destination) -> Servers:
         """The servers of a destination.

@@ -175,6 +175,9 @@ def _facts(
     if policy.level is TlsLevel.FINGERPRINT:
         matched = _fingerprint_matches(shown, policy, settings)
         problem = "" if matched else "no matching fingerprint"
+    elif policy.level in (TlsLevel.DANE, TlsLevel.DANE_ONLY):
+        problem = trust.dane_problem(chain, policy)
+        trusted = matched = not problem
     elif _judged(policy, settings):
         problem = trust.chain_problem(chain, policy, settings)
         trusted = not problem
@@ -252,10 +255,14 @@ def _unreadable(path: str) -> str:
 # --- the log ------------------------------------------------------------------------
 
 
-def tls_summary(facts: TlsFacts, relay: Relay) -> str:
+def tls_summary(facts: TlsFacts, relay: Relay, level: TlsLevel) -> str:
     """The line that Postfix logs at smtp_tls_loglevel 1 (tls_log_summary)."""
+    insecure = relay.exchange is not None and not relay.exchange.authentic
     if not facts.certificate:
         who = "Anonymous"
+    elif facts.matched and level is TlsLevel.DANE and insecure:
+        # The server that was named, but anybody could have named it.
+        who = "Trusted"
     elif facts.matched:
         who = "Verified"
     else:

@@ -14,6 +14,7 @@ not of mail servers, and takes tens of milliseconds to load.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 
 from postfix_trouble.model.tls import TlsLevel
 from postfix_trouble.model.value import TYPE_CHECKING
@@ -54,12 +55,7 @@ def shown_chain(session: ssl.SSLSocket) -> list[bytes]:
 
 def chain_problem(chain: list[bytes], policy: TlsPolicy, settings: Settings) -> str:
     """Why the chain is not trusted, in OpenSSL's words; empty if it is."""
-    import ssl
-
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_2
-    context.set_ciphers(f"{_SUITE_NAMES}:@SECLEVEL={security_level(policy)}")
+    context = _context(policy)
     try:
         if not policy.trust_anchors:
             _load_authorities(context, settings)
@@ -67,6 +63,50 @@ def chain_problem(chain: list[bytes], policy: TlsPolicy, settings: Settings) -> 
             return ""
     except (OSError, ValueError) as problem:
         return f"authorities can't be loaded: {problem}"
+    return _verified(context, chain)
+
+
+def dane_problem(chain: list[bytes], policy: TlsPolicy) -> str:
+    """Why no TLSA record of the policy vouches for the chain; empty if one does.
+
+    A record about the server's own certificate is all that is looked at then: neither
+    names nor dates count (RFC 7671 5.1).
+    """
+    from postfix_trouble.policy import dane
+
+    shown = [x for x in map(certificates.parse, chain) if x is not None]
+    if not shown or shown[0].der != chain[0]:
+        return "certificate can't be read"
+    if dane.matches(shown[0], policy.tlsa, dane.SERVER):
+        return ""
+    anchored = dane.anchors(shown, policy.tlsa)
+    if not anchored:
+        return "no matching DANE TLSA records"
+    context = _context(policy)
+    for one in anchored:
+        # What OpenSSL can't read is no authority; others may be.
+        with suppress(OSError, ValueError):
+            _trust_only(context, {one})
+    problem = _verified(context, chain)
+    if problem:
+        return problem
+    named = certificates.names_match(shown[0], policy.match)
+    return "" if named else "hostname mismatch"
+
+
+def _context(policy: TlsPolicy) -> ssl.SSLContext:
+    """For _verify(); trusts nobody yet."""
+    import ssl
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(f"{_SUITE_NAMES}:@SECLEVEL={security_level(policy)}")
+    return context
+
+
+def _verified(context: ssl.SSLContext, chain: list[bytes]) -> str:
+    """Why a context does not trust a chain, in OpenSSL's words; empty if it does."""
     said = _verify(context, chain, _SUITES[0])
     if said == "WRONG_CERTIFICATE_TYPE":
         said = _verify(context, chain, _SUITES[1])
@@ -142,8 +182,6 @@ def _is_anchor(
     Otherwise the context trusts what is listed and nothing else, whoever issued it. A
     key without a certificate becomes one, for the issuer that the chain ends with.
     """
-    import ssl
-
     trusted: set[bytes] = set()
     keys: set[bytes] = set()
     for file in files:
@@ -158,6 +196,13 @@ def _is_anchor(
     if known:
         trusted.update(certificates.authority(known[-1].issued_by, x) for x in keys)
     if trusted:
-        context.load_verify_locations(cadata=b"".join(trusted))
-        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        _trust_only(context, trusted)
     return False
+
+
+def _trust_only(context: ssl.SSLContext, trusted: set[bytes]) -> None:
+    """Trust these certificates, whoever issued them. Raises OSError, ValueError."""
+    import ssl
+
+    context.load_verify_locations(cadata=b"".join(trusted))
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
