@@ -13,8 +13,9 @@ import dnslib
 
 # Name -> what is there. Kinds ("MX": ["10 mx.test"]); "rcode": "SERVFAIL" for all
 # kinds, "rcode:MX" for one; "drop", "drop:A": no answer; "ad", "ad:A": marked as
-# authentic; "truncate": by UDP nothing but the flag; "raw": makes a whole reply from a
-# query; "alone": an alias comes without what it leads to.
+# authentic, if all names that an alias leads to are; "truncate": by UDP nothing but the
+# flag; "raw": makes a whole reply from a query; "alone": an alias comes without what it
+# leads to.
 Zone = Mapping[str, Mapping[str, Any]]
 
 
@@ -54,7 +55,7 @@ class DnsServer:
         if rcode:
             reply.header.rcode = getattr(dnslib.RCODE, rcode)
             return bytes(reply.pack())
-        reply.header.ad = int(bool(data.get(f"ad:{kind}", data.get("ad"))))
+        reply.header.ad = int(self._authentic(data, kind))
         if data.get("truncate") and transport == "udp":
             reply.header.tc = 1
             return bytes(reply.pack())
@@ -67,6 +68,9 @@ class DnsServer:
             name = name.partition(".")[2]
         return bool(self.zone.get(name, {}).get("ad"))
 
+    def _authentic(self, data: Mapping[str, Any], kind: str) -> bool:
+        return bool(data.get(f"ad:{kind}", data.get("ad")))
+
     def _fill(self, reply: dnslib.DNSRecord, name: str, kind: str) -> None:
         """Records, and the aliases on the way to them."""
         for _ in range(8):
@@ -77,6 +81,8 @@ class DnsServer:
             if wanted == kind or data.get("alone"):
                 return
             name = data["CNAME"][0].rstrip(".").lower()
+            if not self._authentic(self.zone.get(name, {}), kind):
+                reply.header.ad = 0
             if name not in self.zone:
                 reply.header.rcode = dnslib.RCODE.NXDOMAIN
 

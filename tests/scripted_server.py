@@ -8,8 +8,9 @@ One script is played per connection, the last one again and again. A script is a
 
     host                name in the greeting and in the reply to EHLO
     keywords            of the EHLO reply; keywords_after_tls: those after STARTTLS
-    tls                 cert (see certificates.py), handshake (close, reset, hang or
-                        garbage), wrapper, max_version, sni (record the name asked for)
+    tls                 cert (see certificates.py), chain (more of them, sent along),
+                        handshake (close, reset, hang or garbage), wrapper, max_version,
+                        sni (record the name asked for)
     stages              what happens at a stage; success where nothing is said
     stall_seconds       how long "stall" lasts
 
@@ -35,6 +36,7 @@ import select
 import socket
 import ssl
 import struct
+import tempfile
 import threading
 import time
 from collections.abc import Mapping
@@ -352,7 +354,11 @@ class Connection:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         name = script.get("cert", "good")
         path = Path(self._certificates)
-        context.load_cert_chain(path / f"{name}.pem", path / f"{name}-key.pem")
+        with tempfile.NamedTemporaryFile() as shown:
+            for one in (name, *script.get("chain", ())):
+                shown.write((path / f"{one}.pem").read_bytes())
+            shown.flush()
+            context.load_cert_chain(shown.name, path / f"{name}-key.pem")
         if script.get("sni"):
             context.sni_callback = lambda _peer, host, _context: asked.append(host)
         if script.get("max_version") == "TLSv1.2":

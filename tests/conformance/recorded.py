@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from certificates import fingerprint, key_digest
+from certificates import fingerprint, tlsa_data
 from scripted_server import Connection, ScriptedServer
 
 HERE = Path(__file__).parent
@@ -94,14 +94,17 @@ class Placeholders:
         return text
 
     def tlsa(self, text: str) -> str:
-        """A `3 1 1` TLSA record of a test certificate: {good}, or {good!}: wrong."""
+        """A TLSA record of a test certificate: {good}, or {good!}: a wrong one."""
         fields, _, name = text.partition("{")
         if not name:
             return text
-        assert fields.split() == ["3", "1", "1"]
+        _, selector, matching = map(int, fields.split())
         name = name.rstrip("}")
-        digest = key_digest(self.certificates / f"{name.rstrip('!')}.pem")
-        return fields + (digest[:-2] + "00" if name.endswith("!") else digest)
+        path = self.certificates / f"{name.rstrip('!')}.pem"
+        data = tlsa_data(path, selector, matching)
+        if name.endswith("!"):
+            data = data[:-2] + f"{int(data[-2:], 16) ^ 0x55:02x}"
+        return fields + data
 
     def restore(self, value: Any) -> Any:
         """The opposite, for all texts in a result."""
