@@ -21,8 +21,14 @@ def rearranged(
     """Have more in its files, and an empty queue. All as before afterwards."""
     etc = postfix.directory / "etc"
     settings = "".join(f"{name} = {value}\n" for name, value in main.items())
-    more = {"main.cf": settings, "transport": routes, "master.cf": master}
-    before = {name: (etc / name).read_text() for name in more}
+    before = {
+        name: (etc / name).read_text() for name in ("main.cf", "transport", "master.cf")
+    }
+    # A table with the same entry twice is no table for Postfix.
+    known = before["transport"].splitlines()
+    new = [line for line in routes.splitlines() if line not in known]
+    added = "".join(f"{line}\n" for line in new)
+    more = {"main.cf": settings, "transport": added, "master.cf": master}
     empty_queue()
     postfix.stop()
     try:
