@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 import pytest
+import script
 from hypothesis import given
 from hypothesis import strategies as st
 from script import (
@@ -21,6 +22,11 @@ from script import (
     run,
 )
 
+from postfix_trouble.config.settings import Settings
+from postfix_trouble.engine.attempt import Panic
+from postfix_trouble.engine.delivery import deliver
+from postfix_trouble.engine.session import Session
+from postfix_trouble.model.envelope import DeliveryRequest, Recipient
 from postfix_trouble.model.reply import Lost
 from postfix_trouble.model.status import EnhancedStatus
 from postfix_trouble.model.steps import HandshakeFailed
@@ -618,3 +624,72 @@ def test_pipelined_connection_that_breaks_anywhere(lost: Lost, count: int) -> No
     for stage in ("mail", "rcpt", "data", "dot"):
         done = run({**PIPELINING, stage: lost}, rcpts=count)
         assert done.ends == ["deferred 4.4.2 h1"] * count, stage
+
+
+# --- details --------------------------------------------------------------------------
+
+
+def test_report_has_the_order_of_the_request() -> None:
+    whom = (Recipient("z@d.test"), Recipient("a@d.test", position=1))
+    done = run({"rcpt": ["250 ok", "550 no"]}, rcpts=whom)
+    assert [end.recipient for end in done.report.outcomes] == list(whom)
+
+
+def test_lmtp_has_no_transport_for_mail_that_loops() -> None:
+    loops = DSN(EnhancedStatus("5.4.6"), "mail for d1.test loops back to myself")
+    settings = {"best_mx_transport": "local"}
+    assert run(Place(failure=loops), settings=settings).end == "deferred 4.3.5 none"
+    done = run(Place(failure=loops), settings=settings, lmtp=True)
+    assert done.end == "bounced 5.4.6 none"
+
+
+def test_reason_of_a_destination_does_not_outlive_it() -> None:
+    """The second one has a server that is passed over without a word."""
+    done = run(Place([GONE]), Place([{}]), tls={2: DSN()})
+    assert done.reason == "server unavailable or unable to receive mail"
+
+
+def test_once_more_without_tls_counts_neither_more_nor_less() -> None:
+    server = offers("STARTTLS", handshake=HandshakeFailed("x"), mail="450 no")
+    done = run(
+        Place([server] * 3),
+        tls=MAY,
+        age=1000.0,
+        settings={"smtp_mx_address_limit": "2", "smtp_mx_session_limit": "0"},
+    )
+    assert done.hosts == ["h1", "h1", "h2", "h2"]
+
+
+@pytest.mark.parametrize("server", [{}, {"mail": "450 no"}, GONE])
+def test_last_destination_is_not_asked_whether_another_may_follow(
+    monkeypatch: pytest.MonkeyPatch, server: Any
+) -> None:
+    """That may cost look-ups; and so it is where nobody is left."""
+    asked: list[int] = []
+    monkeypatch.setattr(
+        script.FakeRoute,
+        "last_resort",
+        property(lambda self: asked.append(1), lambda self, value: None),
+        raising=False,
+    )
+    run(Place([server]))
+    run(Place([{}]), Place([{}]))
+    assert asked == []
+
+
+def test_a_recipient_without_an_outcome_is_a_bug() -> None:
+    class Forgetful(Session):
+        def leave(self) -> Any:
+            self.attempt.outcomes.clear()
+            return (yield from super().leave())
+
+    outside = script.Outside([Place([{}])], TlsPolicy(), False)
+    request = DeliveryRequest("s@d.test", recipients(1), "d1.test", "QID")
+    with pytest.raises(Panic, match=r"^not every recipient has an outcome$"):
+        deliver(
+            request,
+            outside.destinations(),
+            Settings(),
+            outside,
+            session_type=Forgetful,
+        )

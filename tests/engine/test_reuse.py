@@ -9,6 +9,7 @@ from script import PIPELINING, REFUSED, TLS, Place, Server, offers, run
 
 from postfix_trouble.engine.session import Kept
 from postfix_trouble.model.reply import Lost
+from postfix_trouble.model.steps import Unsendable
 from postfix_trouble.model.tls import TlsLevel
 from postfix_trouble.policy.capabilities import Capabilities
 
@@ -99,3 +100,17 @@ def test_tls_sessions_are_kept_if_that_is_wanted(setting: str) -> None:
     settings = {"smtp_tls_connection_reuse": setting}
     done = run(offers("STARTTLS"), tls=TlsLevel.MAY, keep=True, settings=settings)
     assert [kept.tls for _, kept in done.outside.stored] == [TLS] * (setting == "yes")
+
+
+def test_tls_of_a_dead_connection_does_not_count_for_the_next() -> None:
+    kept = KEPT._replace(tls=TLS)
+    server = offers("STARTTLS")
+    done = run(server, stock=({"probe": Lost.EOF}, kept), tls=TlsLevel.ENCRYPT)
+    assert done.outside.wires[1].sequence.startswith("EHLO | STARTTLS | EHLO | MAIL")
+    assert done.report.outcomes[0].connection_use == 1
+
+
+def test_connection_with_half_a_message_is_not_kept() -> None:
+    done = run({"body": Unsendable("5.6.0", "no")}, keep=True)
+    assert done.outside.stored == []
+    assert done.outside.wires[0].closed == 1
