@@ -217,8 +217,6 @@ class Server:
 
         connection.secret = True
         try:
-            return log_in(
-                agent, connection.relay, step, credentials, exchange, conceal
-            )
+            return log_in(agent, connection.relay, step, credentials, exchange, conceal)
         finally:
             connection.secret = False

@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 
     F = TypeVar("F", bound=Callable[..., Any])
 
-# dane and dane-only are not there yet.
-LEVELS = ("none", "may", "encrypt", "fingerprint", "verify", "secure")
+LEVELS = (
+    *("none", "may", "encrypt", "fingerprint"),
+    *("dane", "dane-only", "verify", "secure"),
+)
 
 # What a person expects of a test by hand where nothing else is said: TLS if it is
 # offered, and judged; plain passwords over TLS. main.cf and -o are stronger.
@@ -141,6 +143,9 @@ def _settings(given: dict[str, Any], lmtp: bool, smtps: bool) -> Settings:
     defaults = dict(_DEFAULTS)
     if not (given["ca"] or values.get("smtp_tls_CAfile")):
         defaults["tls_append_default_CA"] = "yes"
+    if given["tls"] in ("dane", "dane-only"):
+        # Or there would be nothing of it.
+        defaults["smtp_dns_support_level"] = "dnssec"
     overrides = overriding(given["overrides"])
 
     def named(names: dict[str, str | None]) -> dict[str, str]:

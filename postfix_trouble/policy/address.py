@@ -8,7 +8,7 @@ from __future__ import annotations
 
 # What an atom of a Dot-string can't hold (RFC 5321 4.1.2); 8-bit characters it can
 # (RFC 6531).
-_NO_ATOM = frozenset("<>()[]\\,;:@\"\x7f" + "".join(map(chr, range(33))))
+_NO_ATOM = frozenset('<>()[]\\,;:@"\x7f' + "".join(map(chr, range(33))))
 _BACKSLASHED = str.maketrans({c: "\\" + c for c in '"\\\r\n'})
 
 

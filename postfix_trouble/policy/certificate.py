@@ -13,7 +13,7 @@ from postfix_trouble.model.value import TYPE_CHECKING, Value
 from postfix_trouble.policy.hostnames import address_family, idn_to_ascii
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
 _COMMON_NAME = b"\x55\x04\x03"
 _SUBJECT_ALT_NAME = b"\x55\x1d\x11"
@@ -32,8 +32,9 @@ class Certificate(Value):
     der: bytes
     # SubjectPublicKeyInfo, DER.
     public_key: bytes
-    # Name of the issuer, DER.
+    # Names of the issuer and the subject, DER.
     issued_by: bytes
+    issued_to: bytes = b""
     # Common names; there may be several, or none.
     subject: tuple[str, ...] = ()
     issuer: tuple[str, ...] = ()
@@ -41,8 +42,11 @@ class Certificate(Value):
     addresses: tuple[bytes, ...] = ()
     # YYYYMMDDHHMMSSZ
     expires: str = ""
-    # Subject and issuer are the same.
-    self_issued: bool = False
+
+    @property
+    def self_issued(self) -> bool:
+        """Subject and issuer are the same."""
+        return self.issued_by == self.issued_to
 
     @property
     def details(self) -> tuple[tuple[str, str], ...]:
@@ -77,13 +81,13 @@ def parse(der: bytes) -> Certificate | None:
             der,
             key[2],
             issuer[2],
+            subject[2],
             tuple(_common_names(subject[1])),
             tuple(_common_names(issuer[1])),
             # Names that are not ASCII can't be host names: X509_check_host(3).
             tuple(x.decode("ascii", "replace") for t, x in alternatives if t == 0x82),
             tuple(x for t, x in alternatives if t == _IP_ADDRESS),
             _time(tag, expires),
-            issuer[2] == subject[2],
         )
     except ValueError:
         return None
@@ -240,6 +244,22 @@ _V3 = b"\xa0\x03\x02\x01\x02\x02\x01\x01"
 _SIGNED_BY = b"\x30\x0d\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0b\x05\x00"
 _ALWAYS = b"\x30\x1e\x17\x0d000101000000Z\x17\x0d491231235959Z"
 _AUTHORITY = bytes.fromhex("a3133011300f0603551d130101ff040530030101ff")
+
+
+def top(shown: Sequence[Certificate]) -> Certificate:
+    """Where the chain of the first one ends, by names: nobody shown has issued that.
+
+    A key without a certificate can be its issuer's only (OpenSSL check_dane_pkeys): for
+    those below, the key of a certificate that was shown is known.
+    """
+    found, *others = shown
+    while not found.self_issued:
+        issuers = [x for x in others if x.issued_to == found.issued_by]
+        if not issuers:
+            break
+        found = issuers[0]
+        others.remove(found)
+    return found
 
 
 def authority(name: bytes, public_key: bytes) -> bytes:

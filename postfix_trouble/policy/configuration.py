@@ -102,16 +102,11 @@ def _trust(settings: Settings) -> Iterator[Finding]:
             name,
             f"no such level: {settings.text(name)}",
             "mail is deferred (4.7.5)",
-            "one of none, may, encrypt, fingerprint, verify, secure",
+            f"one of {', '.join(x.word for x in TlsLevel)}",
         )
         return
     if level in (TlsLevel.DANE, TlsLevel.DANE_ONLY):
-        yield error(
-            name,
-            f"{level.word} is not supported",
-            "mail is deferred (4.7.5)",
-            "use encrypt, or secure with authorities to trust",
-        )
+        yield from _dane(settings, level)
     places = ("smtp_tls_CAfile", "smtp_tls_CApath", "smtp_tls_trust_anchor_file")
     trusting = any(map(settings.text, places)) or settings.flag("tls_append_default_CA")
     if level >= TlsLevel.VERIFY and not trusting:
@@ -128,6 +123,22 @@ def _trust(settings: Settings) -> Iterator[Finding]:
             "there is no authority to trust (smtp_tls_CAfile, tls_append_default_CA)",
             "entries with verify or secure defer all their mail (4.7.5)",
         )
+
+
+def _dane(settings: Settings, level: TlsLevel) -> Iterator[Finding]:
+    """What leaves nothing of DANE."""
+    from postfix_trouble.policy.dane import no_dane
+
+    problem = no_dane(level, settings)
+    if not problem:
+        return
+    remedy = "set smtp_dns_support_level = dnssec, and what the problem names"
+    if level is TlsLevel.DANE_ONLY:
+        what = "all mail is deferred (4.7.5)"
+        yield error("smtp_tls_security_level", problem, what, remedy)
+    else:
+        what = "no certificate is looked at: the level is may"
+        yield warning("smtp_tls_security_level", problem, what, remedy)
 
 
 def _log_in(settings: Settings) -> Iterator[Finding]:

@@ -79,7 +79,7 @@ def pinned(
             "for delivery via unix-domain sockets"
         )
         return _CONFIGURATION
-    problem = _impossible(level, settings, lmtp)
+    problem = no_dane(level, settings, lmtp)
     if problem:
         note(f"warning: {destination}: {problem}")
         return _CONFIGURATION if only else Pinned(TlsLevel.MAY)
@@ -115,8 +115,8 @@ def pinned(
     return Pinned(level, usable, tuple(dict.fromkeys((base, *more))))
 
 
-def _impossible(level: TlsLevel, settings: Settings, lmtp: bool) -> str:
-    """Why there can be no DANE here at all, empty if there can."""
+def no_dane(level: TlsLevel, settings: Settings, lmtp: bool = False) -> str:
+    """What in the settings leaves nothing of DANE, empty if nothing does."""
     hosts = settings.words("smtp_host_lookup")
     if "dns" not in hosts or settings.text("smtp_dns_support_level") != "dnssec":
         return f"{level.word} configured with dnssec lookups disabled"
@@ -296,9 +296,9 @@ def anchors(
     whole = [x for x in records if x.usage == AUTHORITY and not x.digest]
     trusted.update(x.data for x in whole if x.selector == _CERTIFICATE)
     trusted.discard(mine.der)
-    issuers = {x.issued_by for x in shown}
+    issuer = certificates.top(shown).issued_by
     for key in (x.data for x in whole if x.selector == _PUBLIC_KEY):
-        trusted.update(certificates.authority(x, key) for x in issuers)
+        trusted.add(certificates.authority(issuer, key))
         if mine.self_issued and mine.public_key == key:
             trusted.add(mine.der)
     return trusted

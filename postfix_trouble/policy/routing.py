@@ -35,7 +35,7 @@ _SMTP_PORT = 25
 class Servers:
     """The servers of one destination, in order (fulfils engine's Route)."""
 
-    __slots__ = ("_own", "_place", "_rest", "_servers", "failure", "secure")
+    __slots__ = ("_own", "_place", "_rest", "_servers", "failure")
 
     def __init__(
         self,
@@ -43,7 +43,6 @@ class Servers:
         failure: DSN | None = None,
         *,
         own: bool = False,
-        secure: bool = True,
         rest: Callable[[Sequence[Relay]], tuple[list[Relay], bool]] | None = None,
     ) -> None:
         self._servers = list(servers)
@@ -53,8 +52,6 @@ class Servers:
         self._rest = rest
         #: Why there is no server at all, else empty.
         self.failure = failure or DSN()
-        #: The MX or SRV answer was validated by DNSSEC, or there was no such look-up.
-        self.secure = secure
 
     def next(self) -> Relay | None:
         """The next server, None after the last one."""
@@ -181,8 +178,8 @@ class _Search:
 
             head = self._arranged(found, kind)
             if not later:
-                return Servers(self._balanced(head), secure=answer.authentic)
-            return Servers(head, secure=answer.authentic, rest=rest)
+                return Servers(self._balanced(head))
+            return Servers(head, rest=rest)
         return None
 
     def _loop_failure(self, name: str, *, best: bool) -> Servers:

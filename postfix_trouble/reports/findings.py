@@ -152,6 +152,9 @@ def _trust(tls: TlsFacts, level: TlsLevel) -> Field:
     if level is TlsLevel.FINGERPRINT:
         text = "the fingerprint matches" if tls.matched else problem
         return Field("trust", text, "green" if tls.matched else "red")
+    if level in (TlsLevel.DANE, TlsLevel.DANE_ONLY):
+        text = "a TLSA record matches" if tls.matched else problem
+        return Field("trust", text, "green" if tls.matched else "red")
     if not tls.trusted:
         return Field("trust", f"not trusted: {problem or 'not verified'}", "yellow")
     if level < TlsLevel.VERIFY:

@@ -20,7 +20,7 @@ from postfix_trouble.config.settings import ConfigError, Settings
 from postfix_trouble.edge.resolver import Resolver, service_port
 from postfix_trouble.edge.resolver.name_servers import NameServers
 from postfix_trouble.model.lookup import Result
-from postfix_trouble.model.relay import Destination
+from postfix_trouble.model.relay import Destination, Exchange, Relay
 from postfix_trouble.model.reply import Lost
 from postfix_trouble.model.verdict import DSN
 from postfix_trouble.policy.nexthop import destinations
@@ -86,9 +86,13 @@ class Scene:
         return route.failure.status, route.failure.reason
 
 
-def names(route: Servers) -> Iterator[str]:
+def relays(route: Servers) -> Iterator[Relay]:
     while relay := route.next():
-        yield relay.namaddrport
+        yield relay
+
+
+def names(route: Servers) -> Iterator[str]:
+    return (relay.namaddrport for relay in relays(route))
 
 
 @contextmanager
@@ -843,8 +847,15 @@ SECURE = {
 def test_authentic() -> None:
     with scene(SECURE, {"smtp_dns_support_level": "dnssec"}) as here:
         route = here.route("d.test")
-        assert route.secure
-        assert [route.next().authentic, route.next().authentic] == [True, False]  # type: ignore[union-attr]
+        first, second = route.next(), route.next()
+        assert first
+        assert second
+        assert [first.authentic, second.authentic] == [True, False]
+        assert first.exchange == Exchange(("d.test",), authentic=True)
+        assert first.alias == ()
+        (alone,) = relays(here.route("[e.test]"))
+        assert (alone.authentic, alone.exchange) == (True, None)
+        assert alone.alias == ("e.test", "a.test")
         tlsa = here.resolver.query("_25._tcp.a.test", "TLSA")
         assert tlsa.result is Result.FOUND
         assert tlsa.authentic
@@ -857,6 +868,47 @@ def test_authentic() -> None:
         sent = dnslib.DNSRecord.parse(here.dns.packets[0])
         assert sent.header.ad == 1
         assert sent.ar[0].rtype == dnslib.QTYPE.OPT
+
+
+def test_aliases_of_mail_domains() -> None:
+    zone = {**SECURE, "m.test": {"CNAME": ["d.test."], "ad": True}}
+    with scene(zone, {"smtp_dns_support_level": "dnssec"}) as here:
+        first, *_ = relays(here.route("m.test"))
+        assert first.exchange == Exchange(("m.test", "d.test"), authentic=True)
+        assert first.host == "a.test"
+
+
+def test_what_an_alias_itself_is_worth() -> None:
+    """Whatever it leads to: DNSSEC for the name alone."""
+    zone = {
+        "e.test": {"CNAME": ["b.test."], "ad": True},
+        "c.test": {"CNAME": ["a.test."]},
+        **{name: SECURE[name] for name in ("a.test", "b.test")},
+    }
+    with scene(zone, {"smtp_dns_support_level": "dnssec"}) as here:
+        asked = {x: here.resolver.query(f"{x}.test", "CNAME") for x in "ecab"}
+        assert not here.resolver.query("e.test", "A").authentic
+        assert [asked[x].authentic for x in "ec"] == [True, False]
+        assert asked["e"].records[0].data == "b.test"
+        assert {asked[x].result for x in "ab"} == {Result.NOT_FOUND}
+
+
+def test_no_name_server_far_away_is_believed(tmp_path: Path) -> None:
+    """Nor passed over in silence: it may well be that of the administrator."""
+    conf = tmp_path / "resolv.conf"
+    with serving(SECURE) as dns:
+        host, _, port = dns.address.rpartition(":")
+        values = {"smtp_dns_support_level": "dnssec"}
+        for options, believed in (("", False), ("options trust-ad", True)):
+            conf.write_text(options)
+            here = Scene(dns, values, resolv_conf=str(conf))
+            servers = here.resolver._name_servers()
+            # Loopback by a name under which we don't know it.
+            servers._servers = [(f"::ffff:{host}", int(port))]
+            answers = [here.resolver.query(x, "A") for x in ("a.test", "e.test")]
+            assert {x.authentic for x in answers} == {believed}
+            assert len(here.notes) == (not believed)
+            assert believed or "is not on this machine" in here.notes[0]
 
 
 @pytest.mark.parametrize("level", ["", "enabled"])

@@ -253,7 +253,18 @@ def test_all_is_well(config: Path) -> None:
         ("smtp_helo_tiemout = 5", "smtp_helo_tiemout", "warning", "unknown parameter"),
         ("smtp_tls_dcert_file = /x", "smtp_tls_dcert_file", "error", "not supported"),
         ("bounce_template_file = /x", "bounce_template_file", "note", "not supported"),
-        ("smtp_tls_security_level = dane", "smtp_tls_security_level", "error", "dane"),
+        (
+            "smtp_tls_security_level = dane",
+            "smtp_tls_security_level",
+            "warning",
+            "dane configured with dnssec lookups disabled",
+        ),
+        (
+            "smtp_tls_security_level = dane-only",
+            "smtp_tls_security_level",
+            "error",
+            "dane-only configured with dnssec lookups disabled",
+        ),
         ("smtp_tls_security_level = may2", "smtp_tls_security_level", "error", "may2"),
         (
             "smtp_tls_security_level = verify",

@@ -189,7 +189,7 @@ WRONG: list[Any] = [
     ((*TO, "--server", "a b"), 64, "--server a b: HOST or HOST:PORT expected"),
     ((*TO, "--message", "/no/such"), 64, "--message /no/such: No such file"),
     ((*TO, "--ca", "/no/such"), 64, "'/no/such' does not exist"),
-    ((*TO, "--tls", "dane"), 64, "'dane' is not one of"),
+    ((*TO, "--tls", "halfdane"), 64, "'halfdane' is not one of"),
     ((*TO, "--nonsense"), 64, "--nonsense"),
     ((*TO, "-o", "x"), 64, "-o x: NAME=VALUE expected"),
     ((*TO, "-o", "no_such=1"), 78, "unknown parameter: no_such = 1"),

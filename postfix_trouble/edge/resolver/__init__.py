@@ -67,6 +67,7 @@ class Resolver:
         self._resolv_conf = resolv_conf
         self._servers: NameServers | None = None
         self._known: dict[tuple[str, str], Answer] = {}
+        self._doubted = False
         # Seconds left for the current destination.
         self._budget = settings.seconds("trouble_resolver_time_limit")
 
@@ -108,7 +109,7 @@ class Resolver:
     # What policy/routing.py asks for (Lookups)
 
     def query(self, name: str, kind: str) -> Answer:
-        """Ask the DNS for "MX", "A", "AAAA", "SRV" or "TLSA" records of a name."""
+        """Ask the DNS for records of a name: MX, A, AAAA, SRV, TLSA, CNAME."""
         key = (name.lower(), kind)
         if key not in self._known:
             self._known[key] = self._searched(name, kind)
@@ -210,6 +211,16 @@ class Resolver:
             return servers.ask(name, kind, self._left)
         finally:
             self._budget -= time.monotonic() - start
+            self._doubt(servers.doubted)
+
+    def _doubt(self, server: str) -> None:
+        """Say once why DNSSEC is of no use. (Postfix believes any name server.)"""
+        if server and not self._doubted:
+            self._doubted = True
+            self.note(
+                f"warning: name server {server} is not on this machine: what it says"
+                ' of DNSSEC is not believed without "options trust-ad" in resolv.conf'
+            )
 
     def _name_servers(self) -> NameServers:
         if self._servers is None:

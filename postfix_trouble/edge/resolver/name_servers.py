@@ -43,6 +43,8 @@ class NameServers:
         self.conf = parse(text)
         self._dnssec = dnssec
         self._below = below
+        #: A server that vouches by DNSSEC, and is too far away to be believed.
+        self.doubted = ""
         self._servers = [(x, _DNS_PORT) for x in self.conf.nameservers]
         if own:
             self._servers = [
@@ -76,8 +78,10 @@ class NameServers:
                 packet = read(reply)
                 if packet.rcode in NEXT_SERVER:
                     continue
-                authentic = packet.authentic and self._is_trusted(server[0])
-                return packet._replace(authentic=authentic)
+                if packet.authentic and not self._is_trusted(server[0]):
+                    packet = packet._replace(authentic=False)
+                    self.doubted = server[0] if self._dnssec else ""
+                return packet
             if not silent:
                 break
         return None

@@ -194,7 +194,8 @@ def _is_anchor(
         if one.public_key in keys:
             trusted.add(one.der)
     if known:
-        trusted.update(certificates.authority(known[-1].issued_by, x) for x in keys)
+        issuer = certificates.top(known).issued_by
+        trusted.update(certificates.authority(issuer, x) for x in keys)
     if trusted:
         _trust_only(context, trusted)
     return False
