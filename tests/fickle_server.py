@@ -30,7 +30,7 @@ from typing import NamedTuple, TypeAlias
 PATIENCE = 30.0
 TAKE_AND_CLOSE = "take and close"
 GREETING = (
-    "250-mx.fickle.test\n250-PIPELINING\n250-SIZE 10240000\n250-8BITMIME\n"
+    "250-mx.fickle.test\n250-PIPELINING\n250-SIZE 102400000\n250-8BITMIME\n"
     "250 ENHANCEDSTATUSCODES"
 )
 SUCCESS = {

@@ -45,7 +45,9 @@ MESSAGE = "From: me@example.org\nTo: you@example.com\nSubject: hello\n\nHello\n"
 
 def blocks(text: str) -> Iterator[list[str]]:
     """The blocks of code, without their indentation."""
-    for match in re.finditer(r"(?m)^```\w*\n(.*?)^```$|((?:^ {4}[^\n]*\n)+)", text, re.S):
+    for match in re.finditer(
+        r"(?m)^```\w*\n(.*?)^```$|((?:^ {4}[^\n]*\n)+)", text, re.S
+    ):
         fenced, indented = match.groups()
         lines = (fenced or indented).splitlines()
         yield lines if fenced else [line[4:] for line in lines]

@@ -70,7 +70,7 @@ TESTS = {
 }
 KILLED, SURVIVED, UNREACHED = "killed", "survived", "not reached"
 PYTEST = ("-q", "-W", "ignore", "-p", "no:cacheprovider", "-o", "timeout=0")
-# Seconds that a mutant gets beyond five times what its tests take.
+# Seconds that a mutant gets in each test, beyond three times what that takes.
 PATIENCE = 10
 
 
@@ -340,8 +340,7 @@ class Runner:
                 self._wait(running)
             child = os.fork()
             if not child:
-                limit = PATIENCE + int(5 * sum(each[0] for each in items))
-                self._child(pair, [each[2] for each in items], limit)
+                self._child(pair, items)
             running[child] = number
         while running:
             self._wait(running)
@@ -381,8 +380,7 @@ class Runner:
     def _child(
         self,
         pair: tuple[types.FunctionType, types.CodeType],
-        items: list[Any],
-        limit: int,
+        items: list[tuple[float, set[int], Any]],
     ) -> None:
         from _pytest.runner import runtestprotocol
 
@@ -390,13 +388,13 @@ class Runner:
         try:
             _silence()
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
-            signal.alarm(limit)
             function, code = pair
             try:
                 function.__code__ = code
             except ValueError:
                 os._exit(4)
-            for item in items:
+            for seconds, _, item in items:
+                signal.alarm(PATIENCE + int(3 * seconds))
                 reports = runtestprotocol(item, log=False, nextitem=self.next)
                 if any(each.failed for each in reports):
                     os._exit(1)

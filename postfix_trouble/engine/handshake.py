@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from postfix_trouble.engine.session import Script, Session
 
 # A greeting that consists of these only comes through a PIX firewall.
-_PIX_GREETING = frozenset("20 *\t\n")
+_PIX_GREETING = frozenset("20 *\n")
 
 
 def handshake(session: Session) -> Script[bool]:

@@ -112,9 +112,9 @@ def addresses(case: str) -> list[str]:
     return [f"127.30.{number}.{n + 1}:{PORT}" for n in range(len(CASES[case].servers))]
 
 
-def recipient(case: str, client: str) -> str:
+def recipient(case: str, client: str, local: str = "r") -> str:
     """A recipient whose mail goes to the servers of a case, through a transport."""
-    return f"r@{case}.{client}.test"
+    return f"{local}@{case}.{client}.test"
 
 
 def routes() -> str:

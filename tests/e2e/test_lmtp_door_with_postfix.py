@@ -159,6 +159,8 @@ def test_server_that_is_killed_in_mid_run(start: Start, tmp_path: Path) -> None:
 
 
 @pytest.mark.long
+# Ends by itself when nothing moves; a slow machine may take its time.
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("kind", ["listener", "spawn"])
 def test_soak(installed: Path, kind: str) -> None:
     with directory() as place:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from script import LOST, PIPELINING, Server, ehlo, offers, run
+from script import LOST, PIPELINING, Place, Server, ehlo, offers, run
 
+from postfix_trouble.model.envelope import Recipient
 from postfix_trouble.model.reply import Lost
 from postfix_trouble.model.steps import (
     LookUp,
@@ -312,3 +313,85 @@ def test_reply_to_quit(server: Server, skip: str) -> None:
     assert ("QUIT" in phases) is (skip == "no")
     assert done.lines[-1] == "QUIT"
     assert done.outside.wires[0].closed == 1
+
+
+# --- nothing is said to a server that has gone, or that we are done with --------------
+
+PIX, PIX_WORDS = "smtp_pix_workaround_maps", "smtp_pix_workarounds"
+KEYWORDS = "smtp_discard_ehlo_keyword_address_maps"
+OVER: list[Any] = [
+    ("firewall table", {"greeting": "220 ****", PIX: Lost.DATA}, "QUIT"),
+    ("EHLO", {"ehlo": Lost.EOF}, "EHLO | hangup"),
+    ("HELO", {"ehlo": "500 no", "helo": Lost.TIME}, "EHLO | HELO | hangup"),
+    ("keyword table", {KEYWORDS: Lost.DATA}, "EHLO | QUIT"),
+    ("AUTH", offers("AUTH PLAIN", auth=Lost.EOF), "EHLO | hangup"),
+]
+
+
+@pytest.mark.parametrize(
+    ("server", "sequence"), [row[1:] for row in OVER], ids=[row[0] for row in OVER]
+)
+def test_a_handshake_that_failed_is_over(server: Server, sequence: str) -> None:
+    done = run(server, settings={"smtp_sasl_auth_enable": "yes"}, password=True)
+    assert done.sequence == sequence
+    assert done.end.startswith("deferred 4.")
+
+
+def test_a_greeting_may_be_empty() -> None:
+    done = run(Place([{"greeting": "220"}], port=25), settings={PIX_WORDS: ""})
+    assert done.end == "sent 2.0.0 h1"
+
+
+@pytest.mark.parametrize(
+    ("greeting", "notes"), [("220 X", 0), ("220 x*", 0), ("220 *2 0", 2)]
+)
+def test_only_stars_and_a_few_others_are_a_firewall(greeting: str, notes: int) -> None:
+    done = run({"greeting": greeting}, age=501)
+    assert len(done.outside.wires[0].notes) == notes
+
+
+def test_what_is_not_done_is_not_told() -> None:
+    for server in (
+        {"greeting": "220 ****", PIX: ""},
+        offers("SMTPUTF8", "8BITMIME"),
+        offers("STARTTLS"),
+    ):
+        assert run(server).outside.wires[0].notes == []
+    settings = {"smtp_tls_note_starttls_offer": "yes"}
+    assert run({}, settings=settings).outside.wires[0].notes == []
+
+
+def test_keywords_that_are_discarded_are_told_in_order() -> None:
+    done = run({}, settings={"smtp_discard_ehlo_keywords": "size, dsn auth"})
+    assert done.outside.wires[0].notes == ["discarding EHLO keywords: auth dsn size"]
+
+
+def test_own_name_goes_out_as_it_was_configured() -> None:
+    done = run({}, settings={"smtp_helo_name": "me\udcff.test"})
+    assert done.lines[0] == "EHLO me\udcff.test"
+
+
+@pytest.mark.parametrize(
+    ("next_host", "ends", "reason"),
+    [
+        ("no", ["bounced 5.6.7 h1"], "SMTPUTF8 is required, but was not offered by"),
+        (
+            "yes",
+            ["bounced 5.6.7 h2"],
+            "message requires SMTPUTF8, but no server was found that supports SMTPUTF8."
+            " The last attempted server was",
+        ),
+    ],
+)
+def test_smtputf8_at_the_next_host(
+    next_host: str, ends: list[str], reason: str
+) -> None:
+    settings = {"trouble_smtputf8_try_next_host": next_host}
+    whom = (Recipient("ü@d.test"),)
+    able = offers("SMTPUTF8")
+    done = run(Place([{}, {}]), rcpts=whom, settings=settings, smtputf8=True)
+    assert done.ends == ends
+    where = "host h1.test[192.0.2.1]" if next_host == "no" else "h2.test[192.0.2.2]"
+    assert done.reason == f"{reason} {where}"
+    done = run(Place([{}, able]), rcpts=whom, settings=settings, smtputf8=True)
+    assert done.ends == (["sent 2.0.0 h2"] if next_host == "yes" else ends)

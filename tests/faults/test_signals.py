@@ -17,6 +17,8 @@ from deliveries import LONG, MESSAGE, TWO, Client, end_of, kill_python
 
 from fickle_server import SUCCESS, TAKE_AND_CLOSE, FickleServer
 
+# More than sockets hold: while nobody reads, the dot has not been sent.
+ENDLESS = b"Subject: endless\n\n" + b"0123456789\n" * 3_000_000
 BEFORE_THE_DOT = ("connect", "ehlo", "mail", "rcpt", "data", "body")
 
 
@@ -62,7 +64,9 @@ def at(
 @pytest.mark.parametrize("stage", BEFORE_THE_DOT)
 def test_killed_before_the_dot(program: str, tmp_path: Path, stage: str) -> None:
     client, server, process = at(
-        program, tmp_path, stage, lambda p: kill_python(p, signal.SIGKILL)
+        *(program, tmp_path, stage),
+        lambda p: kill_python(p, signal.SIGKILL),
+        message=ENDLESS if stage == "body" else MESSAGE,
     )
     with server:
         assert end_of(process).answer == (75, "4.3.0")

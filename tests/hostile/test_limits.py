@@ -102,8 +102,10 @@ def test_state_directory_of_another_user(tmp_path: Path) -> None:
     if os.geteuid():
         pytest.skip("only root can be somebody else")
     nobody = 65534
-    for path in (tmp_path, *tmp_path.parents[:2]):
-        path.chmod(0o755)
+    # All that pytest has made for itself is closed to others.
+    for path in (tmp_path, *tmp_path.parents):
+        if not path.stat().st_mode & 0o001:
+            path.chmod(0o755)
     state = tmp_path / "state"
     state.mkdir(mode=0o700)
     (tmp_path / "log").touch()
