@@ -32,11 +32,11 @@ EXAMPLES = master.cf.example $(wildcard contrib/*)
 FOLDER = install -d -m 755
 FILE = install -m 644
 
-.PHONY: help tools venv dev demo test test-all lint type check cover bench man clean \
-	install uninstall deb
+.PHONY: help tools venv dev demo test test-all lint type check cover man clean \
+	bench bench-delivery bench-throughput bench-dead install uninstall deb
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' Makefile
 
 tools:
 	@missing=; \
@@ -90,8 +90,16 @@ cover: venv ## test coverage, branches too
 	@$(BIN)/python3 -m coverage combine --quiet
 	@$(BIN)/python3 -m coverage report
 
-bench: venv ## time, CPU and memory of a delivery, beside other programs
+bench: bench-delivery bench-throughput bench-dead ## measure it beside other programs (8 minutes)
+
+bench-delivery: venv ## only time, CPU and memory of a delivery
 	@$(BIN)/python3 bench/side_by_side.py $(BIN)/postfix-trouble
+
+bench-throughput: venv ## only messages per second through a real Postfix
+	@$(BIN)/python3 bench/throughput.py $(BIN)/postfix-trouble
+
+bench-dead: venv ## only what a server costs that does not answer
+	@$(BIN)/python3 bench/dead_destination.py
 
 man: venv ## bring options and parameters in the manual pages up to date
 	@$(BIN)/python3 tools/manual.py

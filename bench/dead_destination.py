@@ -12,6 +12,7 @@ usage: dead_destination.py [MESSAGES]
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import subprocess
@@ -136,6 +137,9 @@ def measure(
 
 def main() -> int:
     messages = int(sys.argv[1]) if len(sys.argv) > 1 else MESSAGES
+    if os.geteuid() != 0 or not shutil.which("postfix", path="/usr/sbin"):
+        print("not measured: a dead destination (needs root and a Postfix)")
+        return 0
     place = Path(tempfile.mkdtemp(prefix="postfix-trouble-", dir="/var/tmp"))
     place.chmod(0o755)
     (place / "etc").mkdir()

@@ -1,7 +1,8 @@
 """A fast SMTP server for the benchmark: takes everything, says when it listens.
 
-usage: sink.py
-Prints its port, then serves until its standard input ends.
+usage: sink.py [SECONDS]
+Prints its port, then serves until its standard input ends. It thinks for so many
+seconds before it takes a message.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ from __future__ import annotations
 import socket
 import sys
 import threading
+import time
 
+DELAY = float(sys.argv[1]) if len(sys.argv) > 1 else 0.0
 HELLO = b"250-sink.test\r\n250-PIPELINING\r\n250-SIZE 104857600\r\n250 8BITMIME\r\n"
 
 
@@ -28,6 +31,8 @@ def serve(peer: socket.socket) -> None:
                     pending = pending[-4:]
                     break
                 pending, in_message = pending[end + 5 :], False
+                if DELAY:
+                    time.sleep(DELAY)
                 answers += b"250 2.0.0 Ok: queued\r\n"
                 continue
             line, found, rest = pending.partition(b"\n")

@@ -1,0 +1,302 @@
+"""Messages per second through a real Postfix: by our doors, and by other means.
+
+The queue of a private Postfix is filled, then timed while it is emptied. The ways take
+turns, so that whatever else the machine does hits all of them; figures are medians,
+ratios are to Postfix's own smtp(8) with its default connection cache. Needs root, and
+a machine that does nothing else.
+
+usage: throughput.py PATH-OF-POSTFIX-TROUBLE [--messages N] [--rounds N] [--at-once N]
+                     [--delay MS]... [--only NAME]... [--directory TMPFS]
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+from postfix_queue import PATIENCE, Queue, Run
+
+HERE = Path(__file__).parent
+SIZE = 4096
+ACCOUNT = "nobody"
+MEASURE = "smtp(8)"
+PLAIN = "plain smtplib by pipe(8)"
+
+
+class Place(NamedTuple):
+    """What a way needs to know."""
+
+    program: str
+    home: Path
+    port: int
+
+
+class Way(NamedTuple):
+    """How mail gets from the queue to the server."""
+
+    # Of the messages, this part is enough for a figure.
+    part: float
+    transport: Callable[[Place], str]
+    master: Callable[[Place], str] = lambda place: ""
+    server: Callable[[Place], list[str]] = lambda place: []
+
+
+def _pipe(argv: Callable[[Place], str], part: float) -> Way:
+    return Way(
+        part,
+        lambda place: f"bench:[127.0.0.1]:{place.port}",
+        lambda place: (
+            f"bench unix - n n - - pipe\n"
+            f"  user={ACCOUNT} null_sender= argv={argv(place)}\n"
+        ),
+    )
+
+
+def _door(place: Place) -> str:
+    return (
+        f"{place.program} lmtp --nexthop [127.0.0.1]:{place.port}"
+        f" -o myhostname=client.test --log-file {place.home}/ours"
+    )
+
+
+def _msmtp(place: Place) -> str:
+    return (
+        f"msmtp -C /dev/null --host=127.0.0.1 --port={place.port}"
+        " --from=${sender} -- ${recipient}"
+    )
+
+
+WAYS = {
+    MEASURE: Way(1.0, lambda place: f"smtp:[127.0.0.1]:{place.port}"),
+    "lmtp(8) to our listener": Way(
+        1.0,
+        lambda place: f"lmtp:unix:{place.home}/door",
+        server=lambda place: [
+            *_door(place).split(),
+            f"--listen=unix:{place.home}/door",
+        ],
+    ),
+    "lmtp(8) to us by spawn(8)": Way(
+        1.0,
+        lambda place: "lmtp:unix:private/door",
+        lambda place: (
+            f"door unix - n n - - spawn\n  user={ACCOUNT} argv={_door(place)}\n"
+        ),
+    ),
+    "pipe(8) to /bin/true": _pipe(lambda place: "/bin/true", 1.0),
+    "msmtp by pipe(8)": _pipe(_msmtp, 0.3),
+    "ours by pipe(8)": _pipe(
+        lambda place: (
+            f"{place.program} deliver --sender ${{sender}} --nexthop ${{nexthop}}"
+            " --queue-id ${queue_id} --size ${size} -o myhostname=client.test"
+            f" --log-file {place.home}/ours -- ${{recipient}}"
+        ),
+        0.1,
+    ),
+    PLAIN: _pipe(
+        lambda place: (
+            f"{_interpreter(place.program)} {place.home}/plain_smtplib.py {place.port}"
+            " ${sender} ${recipient}"
+        ),
+        0.1,
+    ),
+}
+# Way, delay of the server (ms), least ratio to smtp(8).
+TARGETS = [
+    ("lmtp(8) to our listener", 0, 0.85),
+    ("lmtp(8) to our listener", 100, 0.98),
+    ("lmtp(8) to us by spawn(8)", 0, 0.8),
+    ("lmtp(8) to us by spawn(8)", 100, 0.95),
+]
+# MiB of the listener with 20 connections.
+MEMORY_LIMIT = 40.0
+# Least ratio of our rate by pipe(8) to that of the plain script.
+PIPE_TARGET = 1.8
+
+
+def _interpreter(program: str) -> str:
+    found = Path(program).resolve().parent / "python3"
+    return str(found) if found.exists() else sys.executable
+
+
+# --- one run --------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def sink(delay: int) -> Iterator[int]:
+    """A server that takes everything, `delay` ms after the final dot. Its port.
+
+    smtp-sink(1) is the faster one, but knows no delays below a second.
+    """
+    command = [sys.executable, str(HERE / "sink.py"), str(delay / 1000)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        port = int(process.stdout.readline())
+        try:
+            if delay:
+                yield port
+        finally:
+            process.communicate("")
+    if not delay:
+        # The port was free a moment ago.
+        where = f"127.0.0.1:{port}"
+        command = ["smtp-sink", "-u", ACCOUNT, "-m", "1000", where, "1000"]
+        with subprocess.Popen(command) as process:
+            try:
+                _wait_for(port)
+                yield port
+            finally:
+                process.terminate()
+
+
+def _wait_for(port: int) -> None:
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+            return
+        except ConnectionRefusedError:
+            assert time.monotonic() < until, "smtp-sink does not listen"
+            time.sleep(0.01)
+
+
+@contextlib.contextmanager
+def listening(command: list[str], home: Path) -> Iterator[tuple[int, ...]]:
+    """Our server, if there is one. Its process id."""
+    if not command:
+        yield ()
+        return
+    with subprocess.Popen(command) as process:
+        try:
+            until = time.monotonic() + PATIENCE
+            while not (home / "door").exists():
+                assert process.poll() is None, "it did not start"
+                assert time.monotonic() < until, "it does not listen"
+                time.sleep(0.01)
+            (home / "door").chmod(0o666)
+            yield (process.pid,)
+        finally:
+            process.terminate()
+
+
+def measure(
+    way: Way, program: str, where: str, delay: int, messages: int, at_once: int
+) -> Run:
+    """Fill the queue and empty it."""
+    home = Path(tempfile.mkdtemp(prefix="throughput-", dir=where))
+    home.chmod(0o755)
+    (home / "ours").touch()
+    shutil.chown(home / "ours", ACCOUNT)
+    shutil.copy(HERE / "plain_smtplib.py", home)
+    try:
+        with sink(delay) as port:
+            place = Place(program, home, port)
+            queue = Queue(home, way.transport(place), way.master(place), at_once)
+            with listening(way.server(place), home) as others, queue.running():
+                queue.fill(messages, SIZE)
+                return queue.empty(messages, others)
+    finally:
+        shutil.rmtree(home)
+
+
+# --- all of them ----------------------------------------------------------------------
+
+
+def compare(options: argparse.Namespace, delay: int) -> dict[str, Run]:
+    """Medians for a server that takes so many ms for a message."""
+    names = [name for name in WAYS if not options.only or name in options.only]
+    if not shutil.which("msmtp"):
+        print("msmtp is not installed, so it is not among them")
+        names = [name for name in names if not name.startswith("msmtp")]
+    runs: dict[str, list[Run]] = {name: [] for name in names}
+    for _ in range(options.rounds):
+        for name in names:
+            way = WAYS[name]
+            count = max(100, int(options.messages * way.part))
+            run = measure(
+                way, options.program, options.directory, delay, count, options.at_once
+            )
+            print(f"  {name}: {run.rate:.0f}/s", file=sys.stderr)
+            runs[name].append(run)
+    return {
+        name: Run(*(median(column) for column in zip(*found, strict=True)))
+        for name, found in runs.items()
+    }
+
+
+def show(title: str, results: dict[str, Run]) -> None:
+    """A table, as docs/performance.md has it."""
+    print(
+        f"\n| {title} | messages/s | ratio | CPU ms/message | MiB | MiB not Postfix |"
+    )
+    print("|---|---|---|---|---|---|")
+    base = results.get(MEASURE)
+    for name, run in results.items():
+        ratio = f"{run.rate / base.rate:.2f}" if base else ""
+        print(
+            f"| {name} | {run.rate:.0f} | {ratio} | {run.cpu:.2f}"
+            f" | {run.memory:.0f} | {run.ours:.0f} |"
+        )
+
+
+def judge(results: dict[int, dict[str, Run]]) -> bool:
+    """Say which targets are met. True if all of those that were measured are."""
+    checks = []
+    for name, delay, least in TARGETS:
+        found = results.get(delay, {})
+        if name in found and MEASURE in found:
+            ratio = found[name].rate / found[MEASURE].rate
+            what = f"{name}, {delay} ms: {ratio:.2f} of {MEASURE}, at least {least}"
+            checks.append((ratio >= least, what))
+            if "listener" in name:
+                memory = found[name].ours
+                what = f"{name}: {memory:.0f} MiB, at most {MEMORY_LIMIT:.0f}"
+                checks.append((memory <= MEMORY_LIMIT, what))
+    quick = results.get(0, {})
+    if PLAIN in quick and "ours by pipe(8)" in quick:
+        ratio = quick["ours by pipe(8)"].rate / quick[PLAIN].rate
+        what = f"ours by pipe(8): {ratio:.2f} of {PLAIN}, at least {PIPE_TARGET}"
+        checks.append((ratio >= PIPE_TARGET, what))
+    print()
+    for good, what in checks:
+        print("met   " if good else "MISSED", what)
+    return all(good for good, _ in checks)
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("program")
+    parser.add_argument("--messages", type=int, default=3000)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--at-once", type=int, default=20)
+    parser.add_argument("--delay", type=int, action="append", help="ms; 0 and 100")
+    parser.add_argument("--only", action="append")
+    parser.add_argument("--directory", default="/dev/shm")
+    options = parser.parse_args(argv)
+    # Postfix runs it in a directory of its own.
+    options.program = os.path.abspath(options.program)
+    if os.geteuid() != 0 or not shutil.which("postfix", path="/usr/sbin"):
+        print("not measured: messages per second (needs root and a Postfix)")
+        return 0
+    results = {}
+    for delay in options.delay or [0, 100]:
+        results[delay] = compare(options, delay)
+        show(f"server answers after {delay} ms", results[delay])
+    return 0 if judge(results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
