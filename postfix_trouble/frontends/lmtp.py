@@ -40,7 +40,10 @@ def run(argv: list[str]) -> int:
         line = options.read(argv, options.LMTP_OPTIONS)
         log = MailLog("postfix-trouble", line.value("--log-file"))
         settings = _settings(line)
-        log = MailLog(settings.text("syslog_name"), line.value("--log-file"))
+        log = MailLog(
+            settings.text("syslog_name"),
+            line.value("--log-file") or settings.text("trouble_log_file"),
+        )
         most = _most(line.value("--connections"))
         if line.switch("--listen"):
             listeners.append(listener.listen(line.value("--listen")))

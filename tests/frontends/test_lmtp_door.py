@@ -352,6 +352,20 @@ def test_serves_the_connection_on_descriptor_0(tmp_path: Path) -> None:
         assert process.wait(PATIENCE) == 0
 
 
+def test_log_of_the_configuration(tmp_path: Path) -> None:
+    """trouble_log_file holds here as for `deliver`."""
+    ours, theirs = socket.socketpair()
+    (tmp_path / "main.cf").write_text(f"trouble_log_file = {tmp_path}/log\n")
+    with ScriptedServer() as server:
+        argv = ["--nexthop", nexthop(server), "--config", str(tmp_path / "main.cf")]
+        process = subprocess.Popen([*PROGRAM, *argv], stdin=theirs.fileno())
+        theirs.close()
+        with Client(ours) as client:
+            assert client.send("a@d.test") == [OK]
+        assert process.wait(PATIENCE) == 0
+    assert "to=<a@d.test>" in (tmp_path / "log").read_text()
+
+
 def test_serves_the_socket_of_systemd(tmp_path: Path) -> None:
     path = str(tmp_path / "door")
     with ScriptedServer() as server, socket.socket(socket.AF_UNIX) as listening:
