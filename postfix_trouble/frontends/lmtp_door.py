@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 
 from postfix_trouble.agent import deliver_request
@@ -129,18 +130,34 @@ class _Delivery:
 
     def run(self) -> list[Outcome]:
         """Deliver to all destinations, several at the same time. Outcomes in order."""
-        parts = _parts(self._request, self._door.nexthop)
+        waiting = _parts(self._request, self._door.nexthop)
         found: list[Outcome] = []
-        try:
-            if len(parts) == 1:
-                found += self._part(parts[0])
-            else:
-                from concurrent.futures import ThreadPoolExecutor
 
-                with ThreadPoolExecutor(min(len(parts), _AT_ONCE)) as pool:
-                    for outcomes in pool.map(self._part, parts):
-                        found += outcomes
+        def work() -> None:
+            while waiting:
+                try:
+                    part = waiting.pop(0)
+                except IndexError:
+                    return
+                found.extend(self._part(part))
+
+        others = [
+            threading.Thread(target=work)
+            for _ in range(min(len(waiting), _AT_ONCE) - 1)
+        ]
+        started = []
+        try:
+            for thread in others:
+                thread.start()
+                started.append(thread)
+        except RuntimeError as problem:
+            # No more of them to be had. Those that there are do the work.
+            self._note(f"fewer destinations at a time: {problem}")
+        try:
+            work()
         finally:
+            for thread in started:
+                thread.join()
             self._message.close()
         return sorted(found, key=lambda end: end.recipient.position)
 
@@ -149,22 +166,33 @@ class _Delivery:
         request = self._request._replace(
             nexthop=part.nexthop, recipients=part.recipients
         )
+        ended: list[Outcome] = []
         try:
-            return self._attempt(request).outcomes
+            return self._attempt(request, ended).outcomes
         except TableError as problem:
             self._note(str(problem))
             why = DSN(EnhancedStatus("4.3.0"), f"table look-up error: {problem}")
         except Exception as bug:  # noqa: BLE001  the other parts may be delivered
             self._note(f"internal error: {type(bug).__name__}: {bug}")
             why = DSN(EnhancedStatus("4.3.0"), "internal error, see the log")
-        return _put_off(request, why)
+        # Who has the message must not get it again.
+        done = {outcome.recipient.position for outcome in ended}
+        left = tuple(each for each in part.recipients if each.position not in done)
+        return (*ended, *_put_off(request._replace(recipients=left), why))
 
-    def _attempt(self, request: DeliveryRequest) -> Report:
+    def _attempt(self, request: DeliveryRequest, ended: list[Outcome]) -> Report:
+        """Deliver, unless the destination is in trouble. `ended` has who is finished,
+        as soon as that is so."""
         door = self._door
+
+        def note_ended(outcomes: tuple[Outcome, ...]) -> None:
+            ended.extend(outcomes)
+            self._log_ended(outcomes)
+
         standing = door.suspensions.check(request.nexthop)
         if standing is not None:
             outcomes = _put_off(request, standing)
-            self._ended(outcomes)
+            note_ended(outcomes)
             return Report(request, outcomes, suspended=True)
         with door.connections.use(request.nexthop, self._busy) as wanted:
             agent = PooledAgent(
@@ -173,7 +201,7 @@ class _Delivery:
                 self._message,
                 left=lambda: self._end - time.monotonic(),
                 note=self._note,
-                ended=self._ended,
+                ended=note_ended,
                 state=door.state,
                 connections=door.connections,
                 wanted=wanted,
@@ -197,7 +225,7 @@ class _Delivery:
     def _note(self, text: str) -> None:
         self._door.log.write(f"{self._request.queue_id}: {text}")
 
-    def _ended(self, outcomes: tuple[Outcome, ...]) -> None:
+    def _log_ended(self, outcomes: tuple[Outcome, ...]) -> None:
         records = delivery_records(
             self._request.queue_id, outcomes, self._door.settings
         )

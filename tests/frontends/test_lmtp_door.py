@@ -12,12 +12,13 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from lmtp_client import PATIENCE, Client, MakeService, services
-from postfix_trouble.frontends import lmtp_door
+from postfix_trouble.frontends import lmtp_door, postmaster
 from scripted_server import Script, ScriptedServer
 
 PROGRAM = [sys.executable, "-I", "-m", "postfix_trouble", "lmtp"]
@@ -280,6 +281,41 @@ def test_trouble_of_our_own_puts_off(
         for reply in service.send("a@d.test", "b@d.test"):
             assert reply.startswith("450 4.")
     assert log in "".join(service.log())
+
+
+def test_who_has_the_message_is_not_put_off(
+    serve: MakeService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bug after the final dot: who was refused, and who has it, stays so."""
+
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("what a bug")
+
+    monkeypatch.setattr(postmaster, "tell", broken)
+    stages = {"rcpt": ["250 ok", "550 5.1.1 no"], "eod": "what\n250 2.0.0 Ok"}
+    with ScriptedServer({"stages": stages}) as server:
+        service = serve(nexthop(server))
+        taken, refused = service.send("a@d.test", "b@d.test")
+    assert taken == "250 2.0.0 what 250 2.0.0 Ok"
+    assert refused.startswith("550 5.1.1 host ")
+    assert "what a bug" in "".join(service.log())
+
+
+def test_without_threads_destinations_wait_for_one_another(
+    serve: MakeService, sinks: list[ScriptedServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class NoneLeft:
+        def __init__(self, **_: object) -> None:
+            pass
+
+        def start(self) -> None:
+            raise RuntimeError("can't start new thread")
+
+    service = serve(smtp_tcp_port=str(sinks[0].port))
+    with service.connect() as client:
+        monkeypatch.setattr(lmtp_door, "threading", SimpleNamespace(Thread=NoneLeft))
+        assert client.send("a@[127.0.0.1]", "b@[127.0.0.2]") == [OK] * 2
+    assert [len(server.connections) for server in sinks] == [1, 1, 0]
 
 
 # --- as a process ---------------------------------------------------------------------
