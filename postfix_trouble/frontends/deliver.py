@@ -18,7 +18,7 @@ from postfix_trouble.frontends.interrupts import Settled, Watch
 from postfix_trouble.model.failure import TableError
 from postfix_trouble.model.sysexits import EX_TEMPFAIL
 from postfix_trouble.model.value import TYPE_CHECKING
-from postfix_trouble.model.verdict import DSN
+from postfix_trouble.model.verdict import DSN, Report
 from postfix_trouble.reports import pipe8
 from postfix_trouble.reports.pipe8 import Exit, deferred
 
@@ -45,6 +45,12 @@ def run(argv: list[str]) -> int:
         end = deferred("4.3.0", f"table look-up error: {problem}")
     except Settled:
         assert call.request is not None
+        end = pipe8.result(call.request.outcomes)
+    except Exception as bug:  # noqa: BLE001
+        # It must not have the message sent again.
+        if call.request is None or not call.request.settled:
+            raise
+        call.note(f"internal error after delivery: {type(bug).__name__}: {bug}")
         end = pipe8.result(call.request.outcomes)
     watch.finished()
     return call.answer(end)
@@ -113,8 +119,13 @@ class _Call:
             return end.code
         from postfix_trouble.reports import as_json
 
-        if self.request is not None and self.request.report is not None:
-            text = as_json.render(self.request.report, end, self.request.notices)
+        request = self.request
+        report = None if request is None else request.report
+        if report is None and request is not None and request.settled:
+            # Something went wrong after that: this much is known.
+            report = Report(request.request, request.outcomes)
+        if request is not None and report is not None:
+            text = as_json.render(report, end, request.notices)
         else:
             line = self.line
             sender, nexthop = line.value("--sender"), line.value("--nexthop")

@@ -119,11 +119,18 @@ class PipeRequest:
         for record in delivery_records(queue_id, outcomes, self.settings):
             self.log.write(record)
         self.outcomes += outcomes
-        if self.by_hand or len(self.request.recipients) > 1:
-            # With several recipients it is the ledger that knows.
-            return
-        if all(end.disposition is Disposition.SENT for end in self.outcomes):
+        if self.settled:
             self.watch.settled()
+
+    @property
+    def settled(self) -> bool:
+        """Everybody has the message, and nothing that comes now can change that."""
+        count = len(self.request.recipients)
+        if count > 1 and not self.by_hand:
+            # It is the ledger that knows.
+            return False
+        sent = [end.disposition is Disposition.SENT for end in self.outcomes]
+        return len(sent) == count and all(sent)
 
     # --- destinations in trouble
 

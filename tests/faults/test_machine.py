@@ -20,6 +20,7 @@ from deliveries import LONG, MESSAGE, ONE, TWO, Client
 from installation import install
 
 from fickle_server import FickleServer
+from scripted_server import Script, ScriptedServer
 
 LEDGER = (75, b"4.3.0 ledger unavailable")
 
@@ -466,6 +467,26 @@ def test_upgraded_in_mid_run(
             assert again.code == 0
     assert server.copies("r@b.test") == 1
     assert (tmp_path / "report").exists() == (len(recipients) == 2)
+
+
+@pytest.mark.fault("32 broken environment: code that is needed after the dot")
+@pytest.mark.parametrize("state", [True, False], ids=["state", "no state"])
+def test_damaged_part_that_is_needed_after_the_dot(
+    installation: Path, tmp_path: Path, state: bool
+) -> None:
+    """Who has the message does not get it again and again."""
+    top = tmp_path / "program"
+    shutil.copytree(installation.parent.parent, top, symlinks=True)
+    package = next(top.glob("lib/python3*/site-packages/postfix_trouble"))
+    (package / "frontends/postmaster.py").write_text("this is no Python\n")
+    # What the server says gives cause for a notice.
+    script: Script = {"stages": {"eod": "what\n250 2.0.0 Ok"}}
+    with ScriptedServer(script) as server:
+        where = f"[127.0.0.1]:{server.port}"
+        client = Client(str(top / "bin" / installation.name), tmp_path, where)
+        done = client.run(*(client.with_state() if state else ()))
+    assert done == (0, b"what 250 2.0.0 Ok")
+    assert "internal error after delivery: SyntaxError" in client.log()
 
 
 # --- the configuration ----------------------------------------------------------------

@@ -274,6 +274,38 @@ def test_signal_after_the_dot_waits_for_the_truth(tmp_path: Path) -> None:
     assert (process.returncode, output) == (0, b"250 2.0.0 got it")
 
 
+def test_signal_when_all_have_the_message(tmp_path: Path) -> None:
+    with ScriptedServer({"stages": {"quit": {"then": "hang"}}}) as server:
+        process = start(server, tmp_path, "--json")
+        wait_for(server, "QUIT")
+        process.send_signal(signal.SIGTERM)
+        output, _ = process.communicate(timeout=10)
+    assert process.returncode == 0
+    assert [each["status"] for each in json.loads(output)["recipients"]] == ["sent"]
+
+
+def test_signal_while_some_still_need_another_server(tmp_path: Path) -> None:
+    """By hand several recipients may end one after the other: one is not all."""
+    first = ScriptedServer({"stages": {"rcpt": ["250 ok", "450 4.2.0 later"]}})
+    second = ScriptedServer({"stages": {"banner": {"then": "hang"}}})
+    with first, second:
+        where = f"[127.0.0.1]:{first.port},[127.0.0.1]:{second.port}"
+        argv = [*PROGRAM, *options(where, tmp_path), "--json", "a@d.test", "b@d.test"]
+        process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert process.stdin
+        process.stdin.write(MESSAGE)
+        process.stdin.close()
+        process.stdin = None
+        until = time.monotonic() + 20
+        while not second.connections:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=20)
+    assert len(first.connections[0].messages) == 1
+    assert process.returncode == 75
+
+
 def test_deadline(tmp_path: Path) -> None:
     begun = time.monotonic()
     with ScriptedServer({"stages": {"mail": {"then": "hang"}}}) as server:
