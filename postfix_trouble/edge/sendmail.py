@@ -91,10 +91,10 @@ def _submit(
 
 def _file(content: bytes) -> BinaryIO:
     """A file without a name, at its start."""
-    descriptor = os.memfd_create("sendmail")
-    os.write(descriptor, content)
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    return open(descriptor, "w+b")
+    file = open(os.memfd_create("sendmail"), "w+b")
+    file.write(content)
+    file.seek(0)
+    return file
 
 
 def _killed(child: Popen[bytes], output: int, timeout: float) -> str:

@@ -46,7 +46,7 @@ def run(argv: list[str]) -> int:
     except Settled:
         assert call.request is not None
         end = pipe8.result(call.request.outcomes)
-    except Exception as bug:  # noqa: BLE001
+    except Exception as bug:
         # It must not have the message sent again.
         if call.request is None or not call.request.settled:
             raise

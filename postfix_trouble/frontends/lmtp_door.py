@@ -156,7 +156,7 @@ class _Delivery:
         try:
             work()
         finally:
-            for thread in started:
+            for thread in threads:
                 thread.join()
             self._message.close()
         return sorted(found, key=lambda end: end.recipient.position)
