@@ -91,7 +91,7 @@ def _submit(
 
 def _file(content: bytes) -> BinaryIO:
     """A file without a name, at its start."""
-    file = open(os.memfd_create("sendmail"), "w+b")
+    file = open(os.memfd_create("sendmail"), "w+b")  # noqa: SIM115
     file.write(content)
     file.seek(0)
     return file

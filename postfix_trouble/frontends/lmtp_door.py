@@ -141,15 +141,12 @@ class _Delivery:
                     return
                 found.extend(self._part(part))
 
-        others = [
-            threading.Thread(target=work)
-            for _ in range(min(len(waiting), _AT_ONCE) - 1)
-        ]
-        started = []
+        threads = []
         try:
-            for thread in others:
+            for _ in range(min(len(waiting), _AT_ONCE) - 1):
+                thread = threading.Thread(target=work)
                 thread.start()
-                started.append(thread)
+                threads.append(thread)
         except RuntimeError as problem:
             # No more of them to be had. Those that there are do the work.
             self._note(f"fewer destinations at a time: {problem}")
