@@ -41,7 +41,10 @@ def main() -> None:
     command = argv[0] if argv else ""
     code: object = EX_TEMPFAIL
     try:
-        code = deliver(argv[1:]) if command == "deliver" else by_hand(argv)
+        if command == "deliver" and not asks_for_help(argv):
+            code = deliver(argv[1:])
+        else:
+            code = by_hand(argv)
     except MemoryError:
         answer(NO_MEMORY)
     except KeyboardInterrupt:
@@ -79,7 +82,7 @@ def by_hand(argv: list[str]) -> int:
         import site
 
         site.main()
-    if argv and argv[0] == "lmtp":
+    if argv and argv[0] == "lmtp" and not asks_for_help(argv):
         from postfix_trouble.frontends.lmtp import run as serve
 
         return serve(argv[1:])
@@ -91,6 +94,11 @@ def by_hand(argv: list[str]) -> int:
         code = end.code if isinstance(end.code, int) else EX_TEMPFAIL
     sys.stdout.flush()
     return code
+
+
+def asks_for_help(argv: list[str]) -> bool:
+    """Somebody sits there and wants to read. In master.cf that must not end with 0."""
+    return argv[1:] == ["--help"] and os.isatty(0)
 
 
 def silence_stderr() -> None:

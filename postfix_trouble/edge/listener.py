@@ -85,9 +85,11 @@ def take_descriptor_0() -> socket.socket:
     part of the dialogue. Those that are the connection go to /dev/null; another one
     (a log) stays. Raises OSError if descriptor 0 is no socket. Call it first of all.
     """
+    taken = os.fstat(0)
+    if not stat.S_ISSOCK(taken.st_mode):
+        raise OSError(errno.ENOTSOCK, "descriptor 0 is no connection")
     connection = socket.socket(fileno=os.dup(0))
     os.set_inheritable(connection.fileno(), False)
-    taken = os.fstat(0)
     null = os.open(os.devnull, os.O_RDWR)
     for number in (0, 1, 2):
         try:

@@ -8,6 +8,7 @@ keeps them, and destinations in trouble are remembered while we live.
 
 from __future__ import annotations
 
+import errno
 import os
 
 from postfix_trouble.config.settings import ConfigError
@@ -46,7 +47,7 @@ def run(argv: list[str]) -> int:
         )
         most = _most(line.value("--connections"))
         if line.switch("--listen"):
-            listeners.append(listener.listen(line.value("--listen")))
+            listeners.append(_listener(line.value("--listen")))
     except (options.UsageError, ConfigError, OSError) as problem:
         return _refuse(log, connection, problem)
     stop = listener.Stop()
@@ -78,6 +79,14 @@ def _settings(line: CommandLine) -> Settings:
     return settings
 
 
+def _listener(where: str) -> listener.Listener:
+    try:
+        return listener.listen(where)
+    except OSError as problem:
+        text = problem.strerror or str(problem)
+        raise OSError(problem.errno, text, where) from problem
+
+
 def _most(text: str) -> int:
     if not text:
         return _MOST
@@ -88,7 +97,7 @@ def _most(text: str) -> int:
 
 def _refuse(log: MailLog, connection: socket.socket | None, problem: Exception) -> int:
     """Say why there is no service: to a client that it should try again."""
-    text = f"fatal: {problem}"
+    text = f"fatal: {_worded(problem)}"
     log.write(text)
     if connection is not None:
         with connection:
@@ -96,3 +105,13 @@ def _refuse(log: MailLog, connection: socket.socket | None, problem: Exception) 
         return EX_TEMPFAIL
     os.write(2, f"postfix-trouble lmtp: {text}\n".encode("utf-8", "replace"))
     return EX_CONFIG
+
+
+def _worded(problem: Exception) -> str:
+    """The problem, and for a person what to do about it."""
+    if not isinstance(problem, OSError):
+        return str(problem)
+    text = problem.strerror or str(problem)
+    if problem.errno == errno.ENOTSOCK:
+        text += ": this runs under spawn(8) or systemd, or with --listen"
+    return f"{problem.filename}: {text}" if problem.filename else text

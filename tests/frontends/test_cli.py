@@ -44,9 +44,7 @@ def test_help_of_each_command(name: str, columns: int) -> None:
     assert widest(screen.plain.splitlines()) <= columns
     assert f"Usage: postfix-trouble {name}" in screen.plain
     assert "\nExamples:\n" in screen.plain
-    # The others read their arguments by themselves.
-    if name not in ("deliver", "lmtp"):
-        assert run(name, "--help", columns=columns) == screen
+    assert run(name, "--help", columns=columns) == screen
 
 
 @pytest.mark.parametrize(

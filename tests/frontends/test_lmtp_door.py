@@ -457,12 +457,24 @@ def test_client_is_asked_to_come_again_when_a_setting_is_wrong(
     assert log == "--bogus" or log in written.read_text()
 
 
+def test_somebody_starts_it_by_hand() -> None:
+    done = subprocess.run(
+        PROGRAM, stdin=subprocess.DEVNULL, capture_output=True, check=False
+    )
+    assert done.returncode == 78
+    assert b"this runs under spawn(8) or systemd, or with --listen" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
         *MISTAKES,
         pytest.param(["--listen=tcp:1"], "tcp:1", id="address"),
-        pytest.param(["--listen=unix:/nowhere/door"], "No such file", id="directory"),
+        pytest.param(
+            ["--listen=unix:/nowhere/door"],
+            "fatal: unix:/nowhere/door: No such file or directory",
+            id="directory",
+        ),
         pytest.param(
             ["-o", "smtp_sasl_auth_enable=yes", "-o", "smtp_sasl_type=dovecot"],
             "smtp_sasl_type",
