@@ -39,7 +39,7 @@ class Service(Value):
 
 
 class PipeEntry(Value):
-    """What an entry asks of pipe(8)."""
+    """What an entry asks of pipe(8); or of spawn(8), which has `user` and `argv`."""
 
     service: Service
     # Empty where the entry has none.
@@ -142,10 +142,10 @@ def place(entry: PipeEntry, program: str) -> int | None:
     return None
 
 
-def pipe_entries(services: list[Service], program: str) -> Iterator[PipeEntry]:
-    """The pipe services that run a program."""
+def entries(services: list[Service], command: str, program: str) -> Iterator[PipeEntry]:
+    """The services of pipe(8), or of spawn(8), that run a program."""
     for service in services:
-        if service.command == "pipe":
+        if service.command == command:
             entry = pipe_entry(service)
             if place(entry, program) is not None:
                 yield entry

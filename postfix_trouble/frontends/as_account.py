@@ -1,4 +1,4 @@
-"""Whether the account that pipe(8) becomes can do what it has to.
+"""Whether the account that pipe(8) or spawn(8) becomes can do what it has to.
 
 As root it is tried: the program is run as that account, with the environment that
 pipe(8) gives it, and checks itself. As anybody else it is worked out from the owners
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from postfix_trouble.config.mastercf import PipeEntry
 
-_FATAL = "pipe(8) does not start: all mail of this transport is deferred"
 _DEFERRED = "all mail of this transport is deferred"
 # Seconds for a run of the program.
 _PATIENCE = 60
@@ -74,7 +73,8 @@ def _account(entry: PipeEntry, values: Mapping[str, str]) -> Account | Finding:
     """The account, or why pipe(8) will not become it (get_service_attr)."""
 
     def refused(problem: str, remedy: str) -> Finding:
-        return error(about(entry), problem, _FATAL, remedy)
+        fatal = f"{entry.service.command}(8) does not start: {_DEFERRED}"
+        return error(about(entry), problem, fatal, remedy)
 
     other = "take an account of its own, or nobody"
     try:

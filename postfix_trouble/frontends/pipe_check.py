@@ -6,11 +6,15 @@ import os
 from typing import TYPE_CHECKING
 
 from postfix_trouble.config import mastercf
-from postfix_trouble.config.expansion import ExpansionError, expand
 from postfix_trouble.config.kinds import ConfigError, to_integer, to_seconds
-from postfix_trouble.config.parameters import TABLE
-from postfix_trouble.config.settings import Settings
-from postfix_trouble.frontends import options
+from postfix_trouble.frontends import door_check, options
+from postfix_trouble.frontends.entry import (
+    PROGRAM,
+    overridden,
+    own_arguments,
+    own_settings,
+    value,
+)
 from postfix_trouble.frontends.parameters import read_config
 from postfix_trouble.policy import pipe_entry
 from postfix_trouble.policy.findings import error, note
@@ -19,9 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from postfix_trouble.config.mastercf import PipeEntry
+    from postfix_trouble.config.settings import Settings
     from postfix_trouble.policy.findings import Finding
-
-PROGRAM = "postfix-trouble"
 
 
 def look(path: str) -> Iterator[Finding]:
@@ -34,12 +37,14 @@ def look(path: str) -> Iterator[Finding]:
         yield error(path, str(text), "nothing is known of Postfix's side", "see there")
         return
     values = _main_cf(os.path.join(os.path.dirname(path), "main.cf"))
-    found = list(mastercf.pipe_entries(services, PROGRAM))
-    if not found:
+    found = list(mastercf.entries(services, "pipe", PROGRAM))
+    doors = list(door_check.look(services, values))
+    if not found and not doors:
         text = f"no pipe(8) entry runs {PROGRAM}"
         yield note(path, text, remedy="see master.cf.example")
     for entry in found:
         yield from _entry(entry, values)
+    yield from doors
 
 
 def _main_cf(path: str) -> dict[str, str]:
@@ -55,7 +60,7 @@ def _entry(entry: PipeEntry, values: Mapping[str, str]) -> Iterator[Finding]:
     line, command = _line(entry)
     settings = None
     try:
-        settings = _settings(command)
+        settings = own_settings(command)
     except (ConfigError, options.UsageError) as problem:
         line = line._replace(problem=line.problem or str(problem))
     try:
@@ -67,7 +72,7 @@ def _entry(entry: PipeEntry, values: Mapping[str, str]) -> Iterator[Finding]:
     if not line.problem:
         from postfix_trouble.frontends import as_account
 
-        arguments = _own_arguments(command)
+        arguments = own_arguments(command)
         before = mastercf.place(entry, PROGRAM) or 0
         program = entry.argv[: before + 1]
         wanted = as_account.Wanted(program, arguments, now.state_directory)
@@ -93,30 +98,6 @@ def _line(entry: PipeEntry) -> tuple[pipe_entry.Line, options.CommandLine]:
     return pipe_entry.Line(values, tuple(line.recipients)), line
 
 
-def _settings(line: options.CommandLine) -> Settings:
-    """The program's settings under this entry. Raises ConfigError, UsageError."""
-    path = line.value("--config")
-    values: dict[str, str] = {}
-    if path and os.access(path, os.R_OK):
-        # What the account can't read is another finding.
-        values = read_config(path)[0]
-    overrides = line.pairs("-o")
-    if line.switch("--state-directory"):
-        overrides["trouble_state_directory"] = line.value("--state-directory")
-    return Settings(values, overrides=overrides, lmtp=line.switch("--lmtp"))
-
-
-def _own_arguments(line: options.CommandLine) -> list[str]:
-    """The options of `check` that make it see what `deliver` would see."""
-    found = []
-    for name in ("--config", "--state-directory"):
-        if line.switch(name):
-            found += [name, line.value(name)]
-    for pair in line.lists.get("-o", ()):
-        found += ["-o", pair]
-    return [*found, *(["--lmtp"] if line.switch("--lmtp") else [])]
-
-
 # --- limits of the transport --------------------------------------------------------
 
 
@@ -124,28 +105,14 @@ def _circumstances(
     entry: PipeEntry, values: Mapping[str, str], settings: Settings | None
 ) -> pipe_entry.Circumstances:
     name = entry.service.name
-    own = dict(pair.split("=", 1) for pair in entry.overrides if "=" in pair)
-    own = {key.strip(): value.strip() for key, value in own.items()}
     limit = f"{name}_time_limit"
-    seconds = _value({**values, **own}, limit, "$command_time_limit")
+    known = overridden(values, entry.overrides)
+    seconds = value(known, limit, "$command_time_limit")
     recipients = f"{name}_destination_recipient_limit"
-    count = _value(values, recipients, "$default_destination_recipient_limit")
+    count = value(values, recipients, "$default_destination_recipient_limit")
     return pipe_entry.Circumstances(
         to_seconds(limit, seconds, "s"),
         to_integer(recipients, count),
         settings.seconds("trouble_deadline") if settings else 900.0,
         settings.text("trouble_state_directory") if settings else "",
     )
-
-
-def _value(values: Mapping[str, str], name: str, default: str) -> str:
-    """A parameter of Postfix that is not in our table, expanded."""
-
-    def raw(key: str) -> str | None:
-        row = TABLE.get(key)
-        return values.get(key, row.default if row else None)
-
-    try:
-        return expand(values.get(name, default), raw)
-    except ExpansionError as problem:
-        raise ConfigError(name, f"parameter {name}: {problem}") from None

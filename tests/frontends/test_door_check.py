@@ -1,0 +1,179 @@
+"""check looks at an LMTP door in master.cf: who waits for whom, and for how long."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from test_check import findings, open_path  # noqa: F401  a fixture
+
+ROOT = Path(__file__).parent.parent.parent
+MAIN = "trouble-door_time_limit = 3600s\n"
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+
+def recipe() -> str:
+    """The third one of master.cf.example, with a program that is there."""
+    text = (ROOT / "master.cf.example").read_text()
+    lines = text[text.index("#trouble-door ") :].splitlines()
+    return "\n".join(line.removeprefix("#") for line in lines) + "\n"
+
+
+@pytest.fixture
+def postfix(open_path: Path) -> Iterator[Path]:  # noqa: F811
+    program = open_path / "postfix-trouble"
+    program.write_text(
+        "#!/bin/sh\n"
+        'case $1 in --version) echo "postfix-trouble 0.0";;\n'
+        "*) echo '{\"findings\": []}';; esac\n"
+    )
+    program.chmod(0o755)
+    text = recipe().replace("/usr/local/bin/postfix-trouble", str(program))
+    text = text.replace("user=trouble", "user=nobody")
+    text = text.replace("/etc/postfix/main.cf", str(open_path / "main.cf"))
+    (open_path / "master.cf").write_text(text)
+    (open_path / "main.cf").write_text(MAIN)
+    return open_path
+
+
+def looked(
+    postfix: Path, *changes: tuple[str, str], main: str = MAIN
+) -> list[tuple[str, str, str]]:
+    """What is found but for what is in order, after changes of master.cf."""
+    master = postfix / "master.cf"
+    text = master.read_text()
+    for before, after in changes:
+        assert before in text
+        text = text.replace(before, after)
+    master.write_text(text)
+    (postfix / "main.cf").write_text(main)
+    found, code = findings("--master-cf", str(master))
+    assert (code == 78) == any(f["severity"] == "error" for f in found)
+    return [
+        (f["severity"], f["about"].partition(",")[0], f["problem"])
+        for f in found
+        if f["severity"] in ("error", "warning")
+    ]
+
+
+@as_root
+def test_the_recipe_is_sound(postfix: Path) -> None:
+    found, code = findings("--master-cf", str(postfix / "master.cf"))
+    assert code == 0
+    assert [f["severity"] for f in found] == ["ok"] * 3
+    assert found[0]["problem"] == "the entry is as it should be"
+    assert found[1]["about"] == "trouble-door, line 1, as nobody"
+
+
+@as_root
+@pytest.mark.parametrize(
+    "main",
+    [
+        # Its default is enough for lmtp(8)'s.
+        "",
+        "command_time_limit = 871s\n",
+        MAIN + "lmtp_data_done_timeout = 571s\n",
+        MAIN + "trouble-lmtp_destination_recipient_limit = 2\n",
+        # Of another transport.
+        MAIN + "lmtp_destination_recipient_limit = 1\n",
+    ],
+)
+def test_times_in_order(postfix: Path, main: str) -> None:
+    assert looked(postfix, main=main) == []
+
+
+@as_root
+@pytest.mark.parametrize(
+    ("main", "change", "where", "problem"),
+    [
+        (
+            "command_time_limit = 860s\n",
+            ("", ""),
+            "trouble-door",
+            "spawn(8) ends a connection after 860s; lmtp(8) uses it for 300s, and the"
+            " last message may take 540s more",
+        ),
+        (
+            "lmtp_connection_reuse_time_limit = 1h\ntrouble-door_time_limit = 1h\n",
+            ("", ""),
+            "trouble-door",
+            "spawn(8) ends a connection after 3600s; lmtp(8) uses it for 3600s, and the"
+            " last message may take 540s more",
+        ),
+        (
+            MAIN + "lmtp_data_done_timeout = 300s\n",
+            ("", ""),
+            "trouble-lmtp",
+            "lmtp_data_done_timeout is 300s, and a message may take 540s",
+        ),
+        (
+            MAIN,
+            (" lmtp\n", " lmtp -o lmtp_data_done_timeout=200\n"),
+            "trouble-lmtp",
+            "lmtp_data_done_timeout is 200s, and a message may take 540s",
+        ),
+    ],
+)
+def test_times_that_make_duplicates(
+    postfix: Path, main: str, change: tuple[str, str], where: str, problem: str
+) -> None:
+    assert looked(postfix, change, main=main) == [("error", where, problem)]
+
+
+@as_root
+def test_a_shorter_deadline_of_ours(postfix: Path) -> None:
+    shorter = ("lmtp\n  --config", "lmtp\n  -o trouble_deadline=200s --config")
+    text = (postfix / "master.cf").read_text()
+    shorter = (" lmtp\n  --config", " lmtp -o trouble_deadline=200s\n  --config")
+    assert shorter[0] in text
+    main = MAIN + "lmtp_data_done_timeout = 300s\n"
+    assert looked(postfix, shorter, main=main) == []
+
+
+@as_root
+@pytest.mark.parametrize(
+    ("change", "severity", "problem"),
+    [
+        (("trouble-door unix", "trouble-door inet"), "warning", "type inet"),
+        (("n       n       -       20      spawn", "- n - 20 spawn"), "error",
+         "column unpriv is -"),
+        (("n       n       -       20      spawn", "n y - 20 spawn"), "error",
+         "column chroot is y"),
+        (("user=nobody", "user=nobody flags=R"), "error",
+         "spawn(8) knows no attribute flags"),
+        (("user=nobody", "user=nobody null_sender="), "error",
+         "spawn(8) knows no attribute null_sender"),
+        (("user=nobody", "user=root"), "error", "user= has root privileges"),
+        ((" lmtp\n  --config", " lmtp --bogus\n  --config"), "error",
+         "no such option: --bogus"),
+        ((" lmtp\n  --config", " lmtp --listen=inet:24\n  --config"), "error",
+         "--listen: spawn(8) has the connection already"),
+        ((" lmtp\n  --config", " deliver\n  --config"), "error",
+         "argv runs postfix-trouble deliver, not lmtp"),
+        (("20      lmtp", "30      lmtp"), "warning",
+         "maxproc is 30, that of trouble-door 20"),
+    ],
+)  # fmt: skip
+def test_mistakes(
+    postfix: Path, change: tuple[str, str], severity: str, problem: str
+) -> None:
+    assert (severity, problem) in [(a, c) for a, _, c in looked(postfix, change)]
+
+
+@as_root
+def test_one_recipient_at_a_time(postfix: Path) -> None:
+    limit = "trouble-lmtp_destination_recipient_limit"
+    found = looked(postfix, main=f"{MAIN}{limit} = 1\n")
+    assert found == [("warning", "trouble-lmtp", f"{limit} is 1")]
+
+
+def test_the_recipe_and_the_page_agree() -> None:
+    page = (ROOT / "docs/lmtp-door.md").read_text()
+
+    def words(text: str) -> list[str]:
+        return re.sub(r"\s+", " ", text).split()
+
+    assert " ".join(words(recipe())) in " ".join(words(page))
