@@ -10,6 +10,7 @@ from postfix_trouble.agent import deliver_request
 from postfix_trouble.edge.message import Message
 from postfix_trouble.frontends.command import plausible_age
 from postfix_trouble.frontends.connections import Connections, PooledAgent
+from postfix_trouble.frontends.rare_notices import RareNotices
 from postfix_trouble.frontends.suspensions import Suspensions
 from postfix_trouble.model.failure import TableError
 from postfix_trouble.model.status import EnhancedStatus
@@ -54,6 +55,8 @@ class Door:
         self.suspensions = Suspensions(
             settings.seconds("trouble_destination_retry_time"), self.state
         )
+
+        self.notices = RareNotices(self.state)
 
     def _open_state(self) -> State | None:
         directory = self.settings.text("trouble_state_directory")
@@ -212,7 +215,7 @@ class _Delivery:
             tell(
                 report,
                 door.settings,
-                door.state,
+                door.notices,
                 self._note,
                 by_mail=True,
                 verbose=False,

@@ -198,11 +198,12 @@ class PipeRequest:
         """Transcripts of sessions that went wrong go to the log, if wanted by mail."""
         if self.verbose or any(server.errors for server in report.servers):
             from postfix_trouble.frontends.postmaster import tell
+            from postfix_trouble.frontends.rare_notices import RareNotices
 
             self.notices = tell(
                 report,
                 self.settings,
-                self._state,
+                RareNotices(self._state),
                 self.note,
                 by_mail=not self.by_hand,
                 verbose=self.verbose,

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from postfix_trouble.config.settings import Settings
-    from postfix_trouble.edge.state import State
+    from postfix_trouble.frontends.rare_notices import RareNotices
     from postfix_trouble.model.verdict import Report, ServerRecord
 
 
@@ -29,7 +29,7 @@ def mail_system(settings: Settings) -> MailSystem:
 def tell(
     report: Report,
     settings: Settings,
-    state: State | None,
+    notices: RareNotices,
     note: Callable[[str], None],
     *,
     by_mail: bool,
@@ -52,7 +52,7 @@ def tell(
             shown = [error for error in server.errors if error in classes]
             wanted.append(shown[-1])
             if by_mail:
-                _mail(report, server, settings, state, note, double_bounce)
+                _mail(report, server, settings, notices, note, double_bounce)
     return tuple(wanted)
 
 
@@ -60,21 +60,20 @@ def _mail(
     report: Report,
     server: ServerRecord,
     settings: Settings,
-    state: State | None,
+    notices: RareNotices,
     note: Callable[[str], None],
     sender: str,
 ) -> None:
     from postfix_trouble.edge.sendmail import submit
 
-    now = time.time()
-    if state is not None and not state.notices.due(report.request.nexthop, now):
+    if not notices.due(report.request.nexthop):
         return
     recipient = settings.text("error_notice_recipient")
     message = notice.build(
         server,
         mail_system(settings),
         recipient,
-        now=now,
+        now=time.time(),
         queue_id=report.request.queue_id,
         lmtp=report.request.lmtp,
     )

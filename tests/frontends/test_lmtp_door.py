@@ -283,6 +283,22 @@ def test_trouble_of_our_own_puts_off(
     assert log in "".join(service.log())
 
 
+def test_one_notice_an_hour(serve: MakeService, tmp_path: Path) -> None:
+    """A server that misbehaves does not write to the postmaster for each message."""
+    sendmail = tmp_path / "sendmail"
+    sendmail.write_text(f"#!/bin/sh\necho >>{tmp_path}/notices; cat >/dev/null\n")
+    sendmail.chmod(0o755)
+    with ScriptedServer({"stages": {"mail": "500 5.5.2 what?"}}) as server:
+        service = serve(
+            nexthop(server), sendmail_path=str(sendmail), notify_classes="protocol"
+        )
+        for _ in range(3):
+            service.send("a@d.test")
+    assert (tmp_path / "notices").read_text() == "\n"
+    transcripts = [line for line in service.log() if "transcript of session" in line]
+    assert len(transcripts) == 3
+
+
 def test_who_has_the_message_is_not_put_off(
     serve: MakeService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
