@@ -9,7 +9,9 @@ keeps them, and destinations in trouble are remembered while we live.
 from __future__ import annotations
 
 import errno
+import io
 import os
+import sys
 
 from postfix_trouble.config.settings import ConfigError
 from postfix_trouble.edge import listener, lmtp_server
@@ -50,6 +52,8 @@ def run(argv: list[str]) -> int:
             listeners.append(_listener(line.value("--listen")))
     except (options.UsageError, ConfigError, OSError) as problem:
         return _refuse(log, connection, problem)
+    if connection is not None:
+        _print_to(log)
     stop = listener.Stop()
     stop.on_signals()
     door = Door(settings, log, nexthop=line.value("--nexthop"))
@@ -69,6 +73,28 @@ def run(argv: list[str]) -> int:
         else:
             listener.accept_all(listeners, serve, stop, most=most, note=log.write)
     return EX_OK
+
+
+class _Printed(io.TextIOBase):
+    """What is printed by whoever does not know where it runs, as log records."""
+
+    def __init__(self, log: MailLog) -> None:
+        self._log = log
+
+    def write(self, text: str) -> int:
+        """Log each line."""
+        for line in text.splitlines():
+            if line.strip():
+                self._log.write(f"warning: {line}")
+        return len(text)
+
+
+def _print_to(log: MailLog) -> None:
+    """Standard output and error, where they were the connection, become the log."""
+    nowhere = os.stat(os.devnull)
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        if os.path.samestat(os.fstat(number), nowhere):
+            setattr(sys, name, _Printed(log))
 
 
 def _settings(line: CommandLine) -> Settings:

@@ -404,6 +404,41 @@ def test_serves_the_connection_on_descriptor_0(tmp_path: Path) -> None:
         assert process.wait(PATIENCE) == 0
 
 
+NOISY = """
+import sys, threading
+from postfix_trouble.frontends import lmtp, lmtp_door
+
+class Door(lmtp_door.Door):
+    def client(self):
+        print("a library says something")
+        print("a warning", file=sys.stderr)
+        bug = threading.Thread(target=lambda: 1 / 0)
+        bug.start()
+        bug.join()
+        return super().client()
+
+lmtp.Door = Door
+sys.exit(lmtp.run(sys.argv[1:]))
+"""
+
+
+def test_what_would_be_printed_is_logged(tmp_path: Path) -> None:
+    """Under spawn(8) nobody sees it, and it must not get into the dialogue."""
+    ours, theirs = socket.socketpair()
+    where = theirs.fileno()
+    process = subprocess.Popen(
+        [sys.executable, "-c", NOISY, f"--log-file={tmp_path}/log"],
+        **dict.fromkeys(("stdin", "stdout", "stderr"), where),  # type: ignore[call-overload]
+    )
+    theirs.close()
+    with Client(ours) as client:
+        assert client.ask("QUIT")[:3] == "221"
+    assert process.wait(PATIENCE) == 0
+    log = (tmp_path / "log").read_text()
+    for words in ("a library says something", "a warning", "ZeroDivisionError"):
+        assert log.count(words) == 1
+
+
 def test_log_of_the_configuration(tmp_path: Path) -> None:
     """trouble_log_file holds here as for `deliver`."""
     ours, theirs = socket.socketpair()
