@@ -44,13 +44,15 @@ def _paint(colour: str, text: str) -> str:
 
 
 def write(text: str) -> None:
-    """Write to standard output. If nobody reads on, the command goes on all the same,
-    for its exit code."""
+    """Write to standard output. If nobody reads on, or there is no room, the command
+    goes on all the same, for its exit code."""
     try:
         encoding = sys.stdout.encoding or "utf-8"
         sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
         sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError as problem:
+        if not isinstance(problem, BrokenPipeError):
+            complain(f"postfix-trouble: standard output: {problem.strerror}")
         drop_output()
 
 

@@ -181,6 +181,19 @@ def test_a_reader_that_has_gone(argv: list[str]) -> None:
     assert (done.returncode, done.stderr) == (78 if wrong else 0, b"")
 
 
+def test_no_room_for_what_is_printed() -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "postfix_trouble", *ASKED],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            timeout=20,
+            check=False,
+        )
+    said = b"postfix-trouble: standard output: No space left on device\n"
+    assert (done.returncode, done.stderr) == (0, said)
+
+
 def test_an_encoding_that_can_not_show_everything() -> None:
     done = piped(
         *ASKED[:1], "450 gr\u00fc\u00df", environ={"PYTHONIOENCODING": "ascii"}
