@@ -120,8 +120,10 @@ install: tools ## install below PREFIX (/usr/local); DESTDIR for packagers
 	@$(FILE) $(PAPERS) "$(DESTDIR)$(DOC)/"
 	@$(FILE) docs/*.md docs/*.svg "$(DESTDIR)$(DOC)/docs/"
 	@$(FILE) $(EXAMPLES) "$(DESTDIR)$(DOC)/examples/"
-	@sed -i 's|/usr/local/bin/|$(PREFIX)/bin/|' \
-		"$(DESTDIR)$(DOC)/examples/master.cf.example"
+	@for file in $(notdir $(EXAMPLES)); do \
+		sed -i 's|/usr/local/bin/|$(PREFIX)/bin/|' \
+			"$(DESTDIR)$(DOC)/examples/$$file"; \
+	done
 	@echo "installed: $(DESTDIR)$(PREFIX)/bin/postfix-trouble"
 	@[ -n "$(DESTDIR)" ] || $(PYTHON) .ci/readable "$(LIBRARY)/bin/python3" || true
 

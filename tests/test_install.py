@@ -117,6 +117,8 @@ def test_prefix(place: Path) -> None:
     example = prefix / "share/doc/postfix-trouble/examples/master.cf.example"
     commands = re.findall(r"argv=(\S+)", example.read_text())
     assert set(commands) == {f"{prefix}/bin/postfix-trouble"}
+    service = example.parent / "postfix-trouble-lmtp.service"
+    assert f"ExecStart={prefix}/bin/postfix-trouble lmtp " in service.read_text()
     packages = stale.parent.parent
     assert not [*packages.glob("pip*"), *packages.glob("setuptools*")]
 
