@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from postfix_trouble.agent.server import Server
+from postfix_trouble.config.kinds import ConfigError
 from postfix_trouble.edge import connecting, wire
 from postfix_trouble.engine import delivery
 from postfix_trouble.model.failure import TableError
@@ -14,6 +15,7 @@ from postfix_trouble.model.tls import TlsPolicy
 from postfix_trouble.model.value import TYPE_CHECKING
 from postfix_trouble.model.verdict import DSN
 from postfix_trouble.policy import nexthop
+from postfix_trouble.policy.hostnames import IPV4, IPV6, address_family
 from postfix_trouble.policy.literal import find_server
 
 if TYPE_CHECKING:
@@ -44,6 +46,8 @@ _STAGE_TABLES = (
 
 
 _IPV4 = frozenset(("all", "ipv4"))
+# inet_interfaces that name no address to send from.
+_NO_SOURCE = (("all",), ("loopback-only",), ("localhost",), ("127.0.0.1",))
 
 # Parameters that ask for TLS. Those that are on or off say "no" where they are off.
 _TLS_TEXTS = ("smtp_tls_security_level", "smtp_tls_policy_maps", "smtp_tls_per_site")
@@ -288,13 +292,14 @@ class Agent:
         self, destination: Destination, relay: Relay, tls: TlsPolicy
     ) -> Server | DSN:
         """Open a connection, or say why not."""
-        sixth = ":" in relay.address
-        name = "smtp_bind_address6" if sixth else "smtp_bind_address"
+        source = self._source_address(relay)
+        if isinstance(source, DSN):
+            return source
         seconds = self.settings.seconds("smtp_connect_timeout")
         sock = connecting.connect(
             relay,
             timeout=max(0.001, min(seconds or self.left(), self.left())),
-            bind_address=self.settings.text(name).strip("[]"),
+            bind_address=source,
             bind_enforce=self.settings.flag("smtp_bind_address_enforce"),
             note=self.note,
         )
@@ -319,6 +324,24 @@ class Agent:
             said=self.said,
         )
         return Server(self, connection, destination, tls)
+
+    def _source_address(self, relay: Relay) -> str | DSN:
+        """Where a connection is to come from; empty: as the system has it."""
+        sixth = ":" in relay.address
+        name = "smtp_bind_address6" if sixth else "smtp_bind_address"
+        given = self.settings.text(name).strip("[]")
+        if given and not address_family(given):
+            return _misconfigured(f"{name} = {given}: no address")
+        if given or not relay.port:
+            return given
+        if self.settings.words("inet_interfaces") in _NO_SOURCE:
+            # Nothing is loaded for what most have.
+            return ""
+        try:
+            source: str = self._name_service().source(IPV6 if sixth else IPV4)
+        except ConfigError as problem:
+            return _misconfigured(str(problem))
+        return source
 
     def _filter_reply(self, line: str) -> str | None:
         return self.find("smtp_reply_filter", line, fold=True)
@@ -346,6 +369,11 @@ class Agent:
         from postfix_trouble.edge import sasl
 
         return sasl.unready(self.settings)
+
+
+def _misconfigured(problem: str) -> DSN:
+    text = f"mail system configuration error: {problem}"
+    return DSN(EnhancedStatus("4.3.5"), text)
 
 
 def deliver_request(agent: Agent) -> Report:

@@ -1148,6 +1148,32 @@ def test_interfaces_by_name() -> None:
         assert reason.endswith("host not found: no.invalid")
 
 
+@pytest.mark.parametrize(
+    ("interfaces", "ipv4", "ipv6"),
+    [
+        ("all", "", ""),
+        ("loopback-only", "", ""),
+        ("192.0.2.1", "192.0.2.1", ""),
+        ("192.0.2.1, [2001:db8:0::1]", "192.0.2.1", "2001:db8::1"),
+        ("192.0.2.1, [192.0.2.1]", "192.0.2.1", ""),
+        ("192.0.2.1, 192.0.2.2", "", ""),
+        ("192.0.2.1, 127.0.0.1", "", ""),
+        ("192.0.2.1, [::1]", "192.0.2.1", ""),
+        ("127.0.0.1, [::1]", "", ""),
+        ("localhost", "", ""),
+    ],
+)
+def test_source_of_a_virtual_host(interfaces: str, ipv4: str, ipv6: str) -> None:
+    """Mail comes from the only address at which we receive it (smtp_connect_addr)."""
+    values = {
+        "inet_interfaces": interfaces,
+        "inet_protocols": "all",
+        "proxy_interfaces": "198.51.100.1",
+    }
+    with scene({}, values) as here:
+        assert (here.resolver.source(4), here.resolver.source(6)) == (ipv4, ipv6)
+
+
 def test_not_every_loopback_address_is_ours() -> None:
     """Only what an interface has: others may be tunnels to somewhere."""
     with scene({"d.test": a("127.9.9.9")}, {"inet_interfaces": "all"}) as here:

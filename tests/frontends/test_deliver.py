@@ -107,6 +107,50 @@ def test_log(tmp_path: Path, sink: ScriptedServer) -> None:
     assert "dsn=2.0.0, status=sent (250 2.0.0 Ok: queued as SAMPLE)" in record
 
 
+@pytest.mark.parametrize(
+    ("settings", "code", "record"),
+    [
+        (["inet_interfaces=192.0.2.7"], 0, "bind 192.0.2.7: Cannot assign"),
+        (["smtp_bind_address=192.0.2.7"], 0, "bind 192.0.2.7: Cannot assign"),
+        (
+            ["inet_interfaces=192.0.2.7", "smtp_bind_address=127.0.0.1"],
+            0,
+            "status=sent",
+        ),
+        (
+            ["inet_interfaces=192.0.2.7", "smtp_bind_address_enforce=yes"],
+            75,
+            "server configuration error",
+        ),
+        (["inet_interfaces=192.0.2.7, 127.0.0.1"], 0, "status=sent"),
+        (["inet_interfaces=no.such.invalid"], 75, "host not found: no.such.invalid"),
+    ],
+)
+def test_source_address(
+    tmp_path: Path,
+    sink: ScriptedServer,
+    settings: list[str],
+    code: int,
+    record: str,
+) -> None:
+    """Nobody has this address here, so the log tells that it was wanted."""
+    more = [word for setting in settings for word in ("-o", setting)]
+    done = deliver(*options(sink, tmp_path), *more, "--", "r@d.test")
+    assert done.code == code
+    log = (tmp_path / "log").read_text()
+    assert record in log
+    assert ("bind" in log) == ("bind" in record or (code == 75 and "server" in record))
+
+
+def test_source_address_that_is_none(tmp_path: Path, sink: ScriptedServer) -> None:
+    bad = ["-o", "smtp_bind_address=mx.d.test"]
+    done = deliver(*options(sink, tmp_path), *bad, "--", "r@d.test")
+    assert done.code == 75
+    assert done.output.startswith(b"4.3.5 ")
+    assert b"smtp_bind_address = mx.d.test" in done.output
+    assert not sink.connections
+
+
 # --- nothing exits 0 without a delivery -----------------------------------------------
 
 NEXTHOP = ["--nexthop", "[127.0.0.1]:9"]

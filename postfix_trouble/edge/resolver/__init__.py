@@ -124,9 +124,20 @@ class Resolver:
 
     def own(self, address: str) -> bool:
         """Whether we receive mail at an address (inet_interfaces, proxy_interfaces)."""
+        return address in self._own_addresses()
+
+    def source(self, family: int) -> str:
+        """Where connections come from; empty: as the system has it.
+
+        A machine that receives mail at one address sends from it, too (Postfix
+        smtp_connect_addr). Raises ConfigError.
+        """
+        return self._own_addresses().only(family)
+
+    def _own_addresses(self) -> machine.OwnAddresses:
         if self._own is None:
             self._own = machine.OwnAddresses(self._settings, self.native)
-        return address in self._own
+        return self._own
 
     def printable(self, address: str) -> str:
         """The usual form of a numeric address."""

@@ -89,15 +89,18 @@ class OwnAddresses:
         self, settings: Settings, native: Callable[[str], NativeAnswer]
     ) -> None:
         self._all = False
-        self._listed: set[str] = set()
-        for parameter in ("inet_interfaces", "proxy_interfaces"):
-            for word in settings.words(parameter):
-                if parameter == "inet_interfaces" and word.lower() == "all":
-                    self._all = True
-                elif parameter == "inet_interfaces" and word == "loopback-only":
-                    self._listed |= {"127.0.0.1", "::1"}
-                else:
-                    self._listed.update(self._resolved(parameter, word, native))
+        self._interfaces: set[str] = set()
+        self._proxies: set[str] = set()
+        for word in settings.words("inet_interfaces"):
+            if word.lower() == "all":
+                self._all = True
+            elif word == "loopback-only":
+                self._interfaces |= {"127.0.0.1", "::1"}
+            else:
+                found = self._resolved("inet_interfaces", word, native)
+                self._interfaces.update(found)
+        for word in settings.words("proxy_interfaces"):
+            self._proxies.update(self._resolved("proxy_interfaces", word, native))
 
     @staticmethod
     def _resolved(
@@ -113,7 +116,15 @@ class OwnAddresses:
         return found.addresses
 
     def __contains__(self, address: str) -> bool:
-        return address in self._listed or (self._all and _is_local(address))
+        listed = address in self._interfaces or address in self._proxies
+        return listed or (self._all and _is_local(address))
+
+    def only(self, family: int) -> str:
+        """The only one of a family, unless that is loopback; else empty."""
+        found = [x for x in self._interfaces if address_family(x) == family]
+        if self._all or len(found) != 1 or found[0].startswith("127."):
+            return ""
+        return "" if found[0] == "::1" else found[0]
 
 
 def _is_local(address: str) -> bool:
