@@ -104,6 +104,8 @@ class Connection:
         # Messages as they came, up to the final dot, dots still doubled.
         self.messages: list[bytes] = []
         self.tls = False
+        # The client's address.
+        self.client = peer.getpeername()[0] if peer.family != socket.AF_UNIX else ""
         # quit, client-close, server-close, -reset, -hang, -stall, tls-handshake-failed
         self.end = ""
         self._script = script

@@ -13,6 +13,7 @@ import dns_cases
 import pytest
 import real_cases
 import real_server
+import setting_cases
 import side_by_side
 import text_cases
 import tls_cases
@@ -27,12 +28,14 @@ ACCOUNT = "nobody"
 GROUPS = {
     **dns_cases.GROUPS,
     **real_cases.GROUPS,
+    **setting_cases.GROUPS,
     **text_cases.GROUPS,
     **tls_cases.GROUPS,
 }
 CASES = {
     **dns_cases.CASES,
     **real_cases.CASES,
+    **setting_cases.CASES,
     **text_cases.CASES,
     **text_cases.UNTOLD,
     **tls_cases.CASES,

@@ -21,7 +21,7 @@ def delivered(
     postfix: PrivatePostfix, certificates: Path
 ) -> Iterator[dict[str, Result]]:
     """All cases, delivered by both clients."""
-    shutil.copytree(certificates, FILES)
+    shutil.copytree(certificates, FILES, dirs_exist_ok=True)
     Path(FILES).chmod(0o755)
     Path(FILES, "policy").write_text(policy_table(certificates))
     # Those that have to wait come first.
