@@ -16,6 +16,9 @@ from tls_cases import FILES as TLS_FILES
 from dns_server import serving
 from private_network import NAME_SERVER
 
+# `make test` has two minutes, and this file takes a quarter of one.
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def delivered(
