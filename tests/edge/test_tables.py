@@ -153,6 +153,10 @@ def test_lists_are_searched_from_left_to_right(tmp_path: Path) -> None:
     assert failing.find("a") == "1"
     with pytest.raises(TableError, match="p: fail:x"):
         failing.find("b")
+    piped = open_maps("pipemap:{inline:{a=1}, fail:x}", "p")
+    assert piped.find("b") is None
+    with pytest.raises(TableError, match="error as asked for"):
+        piped.find("a")
 
 
 def test_nothing_configured_finds_nothing() -> None:

@@ -179,7 +179,7 @@ class _Opener:
         if kind == "environ":
             return files.EnvironmentTable()
         if kind == "fail":
-            raise TableProblem("error as asked for")
+            return _FailingTable()
         return self._through_postmap(kind, name)
 
     def _through_postmap(self, kind: str, name: str) -> Table:
@@ -254,6 +254,13 @@ class _UnionTable(_GroupTable):
         if "" in values:
             raise TableProblem("an empty result within a unionmap")
         return ",".join(value for value in values if value) or None
+
+
+class _FailingTable(Table):
+    """fail: an error of each look-up that gets so far."""
+
+    def find(self, _key: str, _fold: bool) -> str | None:
+        raise TableProblem("error as asked for")
 
 
 class _RandomTable(Table):
