@@ -51,8 +51,20 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(path)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """The marks of which docs/reliability.md is made; see reliability_rows.py."""
+    for kind in ("fault", "attack"):
+        config.addinivalue_line(
+            "markers", f"{kind}(text): what the test does for a row of the {kind}s"
+        )
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests with a real Postfix are skipped where it can't be run."""
+    for item in items:
+        for kind in ("fault", "attack"):
+            for mark in item.iter_markers(kind):
+                item.user_properties.append((kind, mark.args[0]))
     missing = ""
     if shutil.which("postfix", path="/usr/sbin:/usr/bin") is None:
         missing = "Postfix is not installed"

@@ -82,6 +82,7 @@ def installation(tmp_path: Path) -> Installation:
 class TestLauncher:
     """What the shell script makes of an interpreter."""
 
+    @pytest.mark.fault("32 each of 256 exit codes, through the launcher")
     def test_all_exit_statuses(self, installation: Installation) -> None:
         installation.interpreter("eval exit \\${$#}")
         ends = {n: installation.run("deliver", str(n)).returncode for n in range(256)}
@@ -99,6 +100,7 @@ class TestLauncher:
         assert installation.run("deliver").returncode == 75
         assert installation.run("delivre").returncode == 75
 
+    @pytest.mark.fault("1 each signal that kills, under the launcher")
     @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM])
     def test_killed(self, installation: Installation, number: int) -> None:
         installation.interpreter(f"kill -{int(number)} $$")
@@ -106,6 +108,7 @@ class TestLauncher:
         assert done.returncode == 75
         assert done.stdout.startswith(b"4.3.0 ")
 
+    @pytest.mark.fault("32 accidents of the interpreter")
     @pytest.mark.parametrize(
         "broken",
         [
@@ -122,6 +125,7 @@ class TestLauncher:
         assert done.stdout.startswith(b"4.3.0 ")
         assert b"\n" not in done.stdout
 
+    @pytest.mark.fault("32 no interpreter")
     def test_no_interpreter(self, installation: Installation) -> None:
         done = installation.run(*REQUEST, env={"PATH": "/nonexistent"})
         assert (done.returncode, done.stderr) == (75, b"")
@@ -173,6 +177,7 @@ class TestLauncher:
             shown = Path(done.stdout.decode().strip())
             assert shown.samefile(installation.bin / "python3")
 
+    @pytest.mark.fault("4 a signal for the launcher alone")
     def test_signal_to_the_launcher_alone(self, installation: Installation) -> None:
         """It goes on to wait, since only Python knows what became of the mail."""
         installation.interpreter("echo ready; read -r line; exit 100")
@@ -268,6 +273,7 @@ BROKEN = {
 class TestLastLine:
     """What last_line makes of a front-end, alone and under the launcher."""
 
+    @pytest.mark.fault("29 exceptions, no memory, recursion, stray exits")
     @pytest.mark.parametrize("name", FRONT_ENDS)
     def test_under_the_launcher(self, installation: Installation, name: str) -> None:
         source, code, output = FRONT_ENDS[name]
@@ -300,6 +306,7 @@ class TestLastLine:
         assert (done.returncode, done.stderr) == (75, b"")
         assert done.stdout.startswith(b"4.3.0 ")
 
+    @pytest.mark.fault("32 the last line of defence is broken, too")
     @pytest.mark.parametrize("how", ["launcher", "script", "module"])
     @pytest.mark.parametrize("text", BROKEN.values(), ids=BROKEN)
     def test_broken_installation(
@@ -324,6 +331,7 @@ class TestLastLine:
         assert done.stdout.startswith(b"4.3.0 cannot be started: ")
         assert b"\n" not in done.stdout
 
+    @pytest.mark.fault("34, 35 no command, options in front of it")
     @pytest.mark.parametrize(
         "argv",
         [
@@ -359,6 +367,7 @@ class TestLastLine:
         installation.real(f"def main(argv): {ends}")
         assert installation.run("check").returncode == code
 
+    @pytest.mark.fault("11 no standard output, whatever the outcome")
     def test_closed_output_changes_nothing(self, installation: Installation) -> None:
         installation.real("import os\ndef run(argv): os.write(1, b'x'); return 0")
         reader, writer = os.pipe()

@@ -15,6 +15,9 @@ def records(postfix: PrivatePostfix) -> dict[str, Delivery]:
     return postfix.delivered(addresses)
 
 
+@pytest.mark.fault(
+    "1, 7, 11, 32, 41 what pipe(8) makes of exits, signals, limits, output"
+)
 @pytest.mark.parametrize("name", contract.ROWS)
 def test_row(records: dict[str, Delivery], name: str) -> None:
     row = contract.ROWS[name]
@@ -30,6 +33,7 @@ def test_output_is_cut_at_4096_bytes(postfix: PrivatePostfix) -> None:
     assert len(reason) == 4096 - len("4.7.1 ")
 
 
+@pytest.mark.fault("32 no program at all, behind pipe(8)")
 def test_program_that_is_not_there(postfix: PrivatePostfix) -> None:
     postfix.submit("r@absent.contract.test")
     record = postfix.delivery("r@absent.contract.test")

@@ -30,6 +30,9 @@ def deliver(
 class TestMistakes:
     """Nothing that is wrong with the set-up may cost a mail or bounce it."""
 
+    @pytest.mark.fault(
+        "32, 33, 34, 35 slips in master.cf, a launcher alone, behind pipe(8)"
+    )
     @pytest.mark.parametrize(
         ("variant", "dsn"),
         [
@@ -61,12 +64,16 @@ class TestMistakes:
 class TestTime:
     """The program ends before pipe(8) has to end it."""
 
+    @pytest.mark.fault("7 a server that hangs, behind pipe(8)")
     def test_deadline(self, postfix: PrivatePostfix) -> None:
         record, _ = deliver(postfix, "deadline", HANG_AT_MAIL)
         assert record.status == "deferred"
         assert record.dsn in ("4.4.2", "4.3.0"), record.reason
         assert "Command" not in record.reason
 
+    @pytest.mark.fault(
+        "1, 4 SIGTERM, SIGINT, SIGKILL, SIGSEGV in the dialogue, behind pipe(8)"
+    )
     @pytest.mark.parametrize(
         "number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL, signal.SIGSEGV]
     )
@@ -121,6 +128,7 @@ ADDRESSES = {
 class TestAddresses:
     """Addresses arrive as smtp(8) sends them, whatever is in them."""
 
+    @pytest.mark.attack("addresses: blanks, dashes, quotes, macros, behind pipe(8)")
     @pytest.mark.parametrize("name", ADDRESSES)
     def test_same_commands(self, postfix: PrivatePostfix, name: str) -> None:
         sender, local = ADDRESSES[name]
@@ -153,6 +161,7 @@ BODIES = {
 class TestMessage:
     """The message arrives as smtp(8) sends it."""
 
+    @pytest.mark.attack("smuggling: dots, long lines, 8-bit, behind pipe(8)")
     @pytest.mark.parametrize("name", BODIES)
     def test_same_body(self, postfix: PrivatePostfix, name: str) -> None:
         message = MESSAGE.partition(b"\n\n")[0] + b"\n\n" + BODIES[name]
@@ -184,6 +193,7 @@ class TestSeveralRecipients:
         assert {r.status for r in records.values()} == {"sent"}
         assert len(server.connections) == 1
 
+    @pytest.mark.fault("38 one refused, behind pipe(8)")
     def test_one_bounced(self, postfix: PrivatePostfix) -> None:
         """The program sends the bounce, since pipe(8) takes one result for all."""
         (place,) = side_by_side.addresses("sent")
@@ -196,6 +206,7 @@ class TestSeveralRecipients:
         assert {r.status for r in records.values()} == {"sent"}
         assert bounce.queue_id != records[good].queue_id
 
+    @pytest.mark.fault("37 one put off, behind pipe(8)")
     def test_one_deferred(self, postfix: PrivatePostfix) -> None:
         """At the next attempt, who has it already does not get it again."""
         (place,) = side_by_side.addresses("dot-4xx")

@@ -47,6 +47,7 @@ def heard(
     return [c.replace(f".{client}.", ".client.") for c in commands if " " in c][1:3]
 
 
+@pytest.mark.attack("addresses: options, commands, controls, macros, beside smtp(8)")
 @pytest.mark.parametrize("name", LOCAL_PARTS)
 def test_an_address_is_an_address(
     postfix: PrivatePostfix, our_log: Path, name: str
@@ -66,6 +67,7 @@ def test_an_address_is_an_address(
     assert not any(byte < 32 or byte == 127 for byte in records[0])
 
 
+@pytest.mark.attack("addresses: shell commands, behind pipe(8)")
 def test_no_shell_sees_an_address(postfix: PrivatePostfix, place: Path) -> None:
     owned = place / "owned"
     local = f'"`touch {owned}`;$(touch {owned})|touch {owned}"'

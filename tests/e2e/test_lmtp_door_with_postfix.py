@@ -139,6 +139,7 @@ def test_connections_are_used_again(chain: Chain) -> None:
 # --- nothing lost, nothing twice ------------------------------------------------------
 
 
+@pytest.mark.fault("23, 24, soak the server killed twice, through lmtp(8)")
 @pytest.mark.long
 def test_server_that_is_killed_in_mid_run(start: Start, tmp_path: Path) -> None:
     count = 300
@@ -158,6 +159,7 @@ def test_server_that_is_killed_in_mid_run(start: Start, tmp_path: Path) -> None:
     check_books(postfix, door, sink, count)
 
 
+@pytest.mark.fault("soak 1,000 messages through lmtp(8), a listener and spawn(8)")
 @pytest.mark.long
 # Ends by itself when nothing moves; a slow machine may take its time.
 @pytest.mark.timeout(300)
@@ -169,6 +171,7 @@ def test_soak(installed: Path, kind: str) -> None:
     assert found.bounced == 100
 
 
+@pytest.mark.fault("7 time limits of lmtp(8) and of ours, the message once")
 @pytest.mark.long
 @pytest.mark.parametrize(
     "deadline",
@@ -202,6 +205,7 @@ def test_time_limits_make_no_duplicates(
     assert [len(each.messages) for each in server.connections] == [0, 1]
 
 
+@pytest.mark.fault("7, spawn the time limit of spawn(8)")
 @pytest.mark.long
 def test_time_limit_of_spawn_makes_no_duplicates(
     installed: Path, server: ScriptedServer

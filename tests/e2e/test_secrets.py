@@ -234,6 +234,9 @@ def finds(text: bytes) -> list[str]:
     ]
 
 
+@pytest.mark.attack(
+    "secrets: a server that repeats them, everything searched for a canary"
+)
 @pytest.mark.parametrize("options", [("--json", "-v"), ("-v",)], ids=["json", "pipe"])
 @pytest.mark.parametrize("name", CASES)
 def test_nobody_sees_a_secret(
@@ -259,6 +262,7 @@ def test_the_canary_is_used(tmp_path: Path, program: str) -> None:
     assert finds(_BEARER.encode())
 
 
+@pytest.mark.attack("secrets: a canary in bounces and notices")
 def test_bounces_and_notices_are_among_what_is_searched(
     tmp_path: Path, program: str
 ) -> None:

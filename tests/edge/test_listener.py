@@ -165,6 +165,7 @@ def test_more_clients_wait_their_turn(path: str) -> None:
     assert service.ended()
 
 
+@pytest.mark.fault("LMTP a bug outside of transactions")
 def test_a_bug_costs_one_connection(service: Service, path: str) -> None:
     with connect(path) as client:
         client.sendall(b"bug")
@@ -291,6 +292,7 @@ def run_on_descriptor_0(
             return replies.read(), child
 
 
+@pytest.mark.fault("spawn noise on 1 and 2")
 def test_nothing_but_replies_enters_the_dialogue(run: Run) -> None:
     """As under spawn(8): 0, 1 and 2 are the connection."""
     said, child = run_on_descriptor_0(run)
@@ -308,6 +310,7 @@ def test_a_log_on_descriptor_2_stays(run: Run, tmp_path: Path) -> None:
     assert "noise on stderr" in log.read_text()
 
 
+@pytest.mark.fault("4, spawn SIGTERM between two messages")
 def test_sigterm_on_descriptor_0(run: Run) -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:

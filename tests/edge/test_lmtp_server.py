@@ -174,6 +174,7 @@ def test_several_messages_over_one_connection() -> None:
     }
 
 
+@pytest.mark.fault("LMTP a bug, no memory, an exit, endless recursion")
 @pytest.mark.parametrize(
     "bug", [RuntimeError("oops"), SystemExit(1), MemoryError(), RecursionError()]
 )
@@ -206,6 +207,7 @@ def test_a_large_message_goes_to_disk(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.fault("12, LMTP no room for the message")
 def test_a_message_that_cannot_be_kept_is_deferred(tmp_path: Path) -> None:
     deliver = Deliveries()
     text = b"0123456789abcde\r\n" * 100_000 + b".\r\nQUIT\r\n"
@@ -216,6 +218,7 @@ def test_a_message_that_cannot_be_kept_is_deferred(tmp_path: Path) -> None:
     assert deliver.requests == []
 
 
+@pytest.mark.attack("LMTP: more than was said")
 def test_size_limit_holds_for_what_really_comes() -> None:
     deliver = Deliveries()
     text = b"x" * 1000 + b"\r\n.\r\nQUIT\r\n"
@@ -225,6 +228,7 @@ def test_size_limit_holds_for_what_really_comes() -> None:
     assert deliver.requests == []
 
 
+@pytest.mark.attack("LMTP: half a message")
 @pytest.mark.parametrize(
     "said",
     [
@@ -242,6 +246,7 @@ def test_half_a_message_is_no_message(said: bytes) -> None:
     assert deliver.requests == []
 
 
+@pytest.mark.attack("LMTP: endless lines")
 def test_a_line_may_be_long_but_not_endless() -> None:
     limits = Limits(line=5000)
     fits = b"NOOP " + b"x" * 4995 + b"\r\n"
@@ -255,6 +260,7 @@ def test_a_line_may_be_long_but_not_endless() -> None:
     ]
 
 
+@pytest.mark.attack("LMTP, smuggling: line ends in addresses")
 def test_a_line_end_in_an_address_does_not_smuggle_a_command() -> None:
     """lmtp(8) sends what stands between quotes as it is."""
     deliver = Deliveries()
@@ -271,6 +277,7 @@ def test_silence_ends_the_session(connect: Connect) -> None:
     assert client.ended()
 
 
+@pytest.mark.attack("LMTP, deadlines: a client that drips")
 def test_a_client_that_drips_is_no_longer_waited_for(connect: Connect) -> None:
     client = connect(Deliveries(), limits=Limits(data=SHORT))
     client.say(ENVELOPE)
@@ -370,6 +377,7 @@ PIECES = st.sampled_from(
 REPLY = re.compile(rb"[2345][0-9][0-9][ -][\x20-\x7e]*")
 
 
+@pytest.mark.attack("LMTP: any bytes (hypothesis)")
 @given(st.lists(PIECES | st.binary(max_size=20), max_size=20).map(b"".join))
 def test_any_bytes_are_served(said: bytes) -> None:
     """No thread: what fits the socket's buffers is served in one go."""

@@ -44,6 +44,7 @@ def test_a_record(daemon: socket.socket, log: MailLog) -> None:
     )
 
 
+@pytest.mark.fault("31 a daemon that does not read (1,000 records)")
 def test_nobody_waits_for_a_daemon_that_does_not_read(log: MailLog) -> None:
     begun = time.monotonic()
     for _ in range(1000):
@@ -51,6 +52,7 @@ def test_nobody_waits_for_a_daemon_that_does_not_read(log: MailLog) -> None:
     assert time.monotonic() - begun < 3
 
 
+@pytest.mark.fault("31 a daemon that goes and comes back")
 def test_a_daemon_may_come_back(
     daemon: socket.socket, log: MailLog, tmp_path: Path
 ) -> None:
@@ -70,6 +72,7 @@ def test_a_file_that_can_not_be_written_is_no_matter(place: str) -> None:
     MailLog("postfix-trouble", place).write("x")
 
 
+@pytest.mark.fault("31 no daemon")
 def test_no_daemon_is_no_matter(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -114,6 +114,7 @@ def other_owner(path: Path) -> None:
     os.chown(path, 1, 1)
 
 
+@pytest.mark.attack("state: links, other owners, open modes")
 @pytest.mark.parametrize(
     ("make", "problem"),
     [
@@ -222,6 +223,7 @@ def test_version(bench: Bench, version: int, expected: str) -> None:
     assert bench.file.name == "state-7.sqlite", "a newer version's file is not damaged"
 
 
+@pytest.mark.fault("43 a database without a write-ahead log")
 def test_without_a_write_ahead_log(bench: Bench) -> None:
     state = bench.open()
     state.ledger.finished(KEY)
@@ -325,6 +327,7 @@ def stages(state: State) -> Iterator[tuple[str, dict[Place, Finished]]]:
     yield "settled", {**known, TWIN: REPORTED}
 
 
+@pytest.mark.fault("1, 3 kill -9 in the state directory, after each write")
 @pytest.mark.parametrize("last", range(7))
 def test_killed_after_a_stage(bench: Bench, last: int) -> None:
     told, tell = os.pipe()
@@ -352,6 +355,7 @@ def test_killed_after_a_stage(bench: Bench, last: int) -> None:
     assert bench.notes == []
 
 
+@pytest.mark.fault("3 kill -9 of a process that fills the ledger")
 def test_killed_at_any_moment_what_was_promised_is_there(bench: Bench) -> None:
     """Processes that write all the time, killed after so many promises."""
     for life in range(1, 40, 6):
@@ -389,6 +393,7 @@ def no_descriptors() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (5, 5))
 
 
+@pytest.mark.fault("14, 16, 18 the state directory without descriptors, disk, patience")
 @pytest.mark.parametrize("starve", [full_disk, no_descriptors])
 def test_starved(bench: Bench, starve: Callable[[], None]) -> None:
     """Seen before anything is sent, said, and over when it is over."""
@@ -456,6 +461,7 @@ def test_old_rows_are_forgotten_little_by_little(bench: Bench) -> None:
     assert 1000 <= rows(bench) < 1100, "never the youngest"
 
 
+@pytest.mark.fault("19 the ledger's clock, 400 days to and fro")
 @pytest.mark.parametrize("jump", [400 * DAY, -400 * DAY])
 def test_a_clock_that_jumps_makes_nothing_old(bench: Bench, jump: int) -> None:
     ledger = bench.open().ledger

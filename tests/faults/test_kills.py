@@ -25,13 +25,13 @@ def kills(number: int, timeout: int) -> None:
     assert int(found[1]) >= number
 
 
-@pytest.mark.fault("kill -9 at every stage (30 kills)")
+@pytest.mark.fault("1, 2, 3, kills kill -9 at every stage (30 kills)")
 def test_some_kills() -> None:
     kills(30, 50)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(600)
-@pytest.mark.fault("kill -9 at every stage (2000 kills)")
+@pytest.mark.fault("1, 2, 3, kills kill -9 at every stage (2,000 kills)")
 def test_kills() -> None:
     kills(2000, 590)

@@ -138,7 +138,7 @@ def test_child_that_goes_on(bench: Bench) -> None:
     bench.check()
 
 
-@pytest.mark.fault("several recipients without a state directory")
+@pytest.mark.fault("13 several recipients, and no state directory at all")
 def test_no_state(program: str, tmp_path: Path) -> None:
     with FickleServer() as server:
         done = Client(program, tmp_path, server).run(recipients=THREE)

@@ -193,6 +193,7 @@ LINES: list[Any] = [
 ]
 
 
+@pytest.mark.fault("33, 34, 35 command lines of which nothing comes")
 @pytest.mark.parametrize(
     ("argv", "answer"), [row[1:] for row in LINES], ids=[row[0] for row in LINES]
 )
@@ -350,6 +351,7 @@ def test_signal_while_some_still_need_another_server(tmp_path: Path) -> None:
     assert process.returncode == 75
 
 
+@pytest.mark.fault("7 a server that hangs at MAIL")
 def test_deadline(tmp_path: Path) -> None:
     begun = time.monotonic()
     with ScriptedServer({"stages": {"mail": {"then": "hang"}}}) as server:
@@ -418,6 +420,7 @@ WIRE = [
 ]
 
 
+@pytest.mark.attack("addresses: what smtplib would send elsewhere")
 def test_addresses_on_the_wire(tmp_path: Path) -> None:
     script = {"keywords": ["SMTPUTF8", "8BITMIME"]}
     with ScriptedServer(script) as server:
@@ -446,6 +449,7 @@ def test_many_recipients(tmp_path: Path, sink: ScriptedServer) -> None:
     assert len(json.loads(done.output)["recipients"]) == 2000
 
 
+@pytest.mark.fault("36 NUL, CR, LF, nothing at all")
 @pytest.mark.parametrize(
     ("arguments", "status"),
     [
@@ -478,6 +482,7 @@ def test_quoted_addresses(tmp_path: Path, sink: ScriptedServer) -> None:
     assert sink.connections[0].commands[2] == 'RCPT TO:<"a b"@d>'
 
 
+@pytest.mark.attack("log: a recipient with a record in it")
 def test_log_cannot_be_forged(tmp_path: Path, sink: ScriptedServer) -> None:
     evil = "x>, relay=evil, status=sent (ok)\x85@d.test"
     deliver(*options(sink, tmp_path), "--queue-id", "Q\n1", "--", evil)
@@ -486,6 +491,7 @@ def test_log_cannot_be_forged(tmp_path: Path, sink: ScriptedServer) -> None:
     assert '"x>, relay=evil, status=sent (ok)' in records[-1]
 
 
+@pytest.mark.attack("addresses: a nexthop that is a path")
 @pytest.mark.parametrize("nexthop", ["/tmp/socket", "unix:/tmp/s", "../x", "a/b"])
 def test_nexthop_is_no_path(tmp_path: Path, nexthop: str) -> None:
     done = deliver(*options(nexthop, tmp_path), "--", "r@d")

@@ -198,6 +198,7 @@ def test_log_has_the_queue_id_of_the_header_or_of_xforward(serve: MakeService) -
 # --- trouble --------------------------------------------------------------------------
 
 
+@pytest.mark.fault("9, LMTP the client has gone before the end of the message")
 def test_message_is_not_ended_for_a_client_that_has_gone(serve: MakeService) -> None:
     """It will come again, so a server that has it already would have it twice."""
     with ScriptedServer() as server:
@@ -266,6 +267,7 @@ def test_destination_is_not_left_alone_if_that_is_not_wanted(
         assert "suspended" not in service.send("a@d.test")[0]
 
 
+@pytest.mark.fault("LMTP trouble of our own")
 @pytest.mark.parametrize(
     ("settings", "log"),
     [
@@ -363,6 +365,7 @@ class Process:
         return self.process.returncode, said.decode()
 
 
+@pytest.mark.fault("5, LMTP SIGTERM while a message is under way")
 def test_sigterm_waits_for_the_message_under_way(tmp_path: Path) -> None:
     barrier = threading.Barrier(2)
     script: Script = {"stages": {"eod": Meeting(barrier, reply="250 2.0.0 done")}}
@@ -385,6 +388,7 @@ def test_sigterm_waits_for_the_message_under_way(tmp_path: Path) -> None:
     assert not process.path.exists()
 
 
+@pytest.mark.fault("spawn a delivery with the connection on 0, 1 and 2")
 def test_serves_the_connection_on_descriptor_0(tmp_path: Path) -> None:
     """As spawn(8) starts it: the socket is on 0, 1 and 2."""
     ours, theirs = socket.socketpair()
@@ -484,6 +488,7 @@ MISTAKES = [
 ]
 
 
+@pytest.mark.fault("33, LMTP a wrong setting")
 @pytest.mark.parametrize(("argv", "log"), MISTAKES)
 def test_client_is_asked_to_come_again_when_a_setting_is_wrong(
     tmp_path: Path, argv: list[str], log: str

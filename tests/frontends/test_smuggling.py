@@ -101,6 +101,9 @@ def held(sink: Sink, message: bytes) -> None:
 LINE_ENDS = [b"\r\n", b"\n", b"\r"]
 
 
+@pytest.mark.attack(
+    "smuggling: 47 ends of data, servers that end lines at CRLF, LF or CR"
+)
 @pytest.mark.parametrize("end", LINE_ENDS, ids=["CRLF", "LF", "CR"])
 def test_message_stays_one_message(end: bytes) -> None:
     text = b"Subject: smuggled\n\n" + b"".join(
@@ -121,6 +124,7 @@ def test_message_stays_one_message(end: bytes) -> None:
 ENDINGS: list[Any] = [b"", b"\n", b"a", b"a\r", b"a\n.", b"a\n.\r", b".", b"a\r\n.\r\n"]
 
 
+@pytest.mark.attack("smuggling: ends of messages")
 @pytest.mark.parametrize("text", ENDINGS)
 def test_end_of_a_message(text: bytes) -> None:
     with Sink(b"\r\n") as sink:
@@ -128,6 +132,7 @@ def test_end_of_a_message(text: bytes) -> None:
     assert (len(sink.messages), sink.commands[-1]) == (1, b"QUIT")
 
 
+@pytest.mark.attack("smuggling: ends of data across the pieces that are read")
 @pytest.mark.parametrize("before", range(65536 - 40, 65536 - 20, 3))
 def test_sequences_across_the_pieces_in_which_text_is_read(before: int) -> None:
     head = b"Subject: x\n\n"

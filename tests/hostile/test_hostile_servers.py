@@ -23,6 +23,7 @@ FLOODS = {
 STAGES = {"banner": "220", "ehlo": "250", "rcpt": "250", "eod": "250", "quit": "221"}
 
 
+@pytest.mark.attack("replies: endless, by stage; 256 MiB")
 @pytest.mark.parametrize(
     ("stage", "flood"),
     [
@@ -49,6 +50,7 @@ def test_endless_reply(tmp_path: Path, stage: str, flood: str) -> None:
     assert len(done.log) < 20_000
 
 
+@pytest.mark.attack("replies: 50,000 and 100,000 EHLO keywords")
 @pytest.mark.parametrize(
     ("count", "code"),
     [pytest.param(50_000, 0, id="50000"), pytest.param(100_000, 75, id="100000")],
@@ -63,6 +65,7 @@ def test_many_ehlo_keywords(tmp_path: Path, count: int, code: int) -> None:
     assert len(done.log) < 20_000
 
 
+@pytest.mark.attack("replies: EHLO lines of 60 kbytes")
 def test_many_mechanisms_and_words(tmp_path: Path) -> None:
     """One line of everything, as long as lines are kept."""
     keywords = [f"AUTH {'X' * 60_000}", "SIZE " + "9" * 60_000, "XFORWARD " + "A " * 99]
@@ -71,6 +74,7 @@ def test_many_mechanisms_and_words(tmp_path: Path) -> None:
     assert done.code == 0, done.output
 
 
+@pytest.mark.attack("deadlines: a byte in time, again and again")
 @pytest.mark.parametrize("stage", ["banner", "mail", "eod"])
 def test_a_server_that_drips(tmp_path: Path, stage: str) -> None:
     """Each byte comes in time, and the whole never: our own deadline ends that."""
@@ -83,6 +87,7 @@ def test_a_server_that_drips(tmp_path: Path, stage: str) -> None:
     assert done.seconds < 5
 
 
+@pytest.mark.attack("deadlines: the same in a TLS handshake")
 @pytest.mark.parametrize("stage", ["connect", "starttls"])
 def test_tls_that_drips(tmp_path: Path, certificates: Path, stage: str) -> None:
     """The same below TLS: a record of a handshake that never becomes whole."""
@@ -135,6 +140,7 @@ def secrets(directory: Path, port: int) -> list[str]:
     ]
 
 
+@pytest.mark.attack("STARTTLS: replies behind its own, in one segment")
 def test_what_comes_with_the_reply_to_starttls_is_forgotten(
     tmp_path: Path, certificates: Path
 ) -> None:
@@ -155,6 +161,7 @@ def test_what_comes_with_the_reply_to_starttls_is_forgotten(
     assert not any("AUTH" in line for line in connection.commands)
 
 
+@pytest.mark.attack("STARTTLS: replies behind its own, in two segments")
 @pytest.mark.parametrize("level", ["may", "encrypt"])
 def test_words_in_the_clear_after_the_reply_to_starttls(
     tmp_path: Path, level: str
@@ -235,11 +242,13 @@ def dots(megabytes: int, directory: Path, **how: Any) -> None:
     assert received[0] == len("\r\n") + lines * len("..\r\n") + len(".\r\n")
 
 
+@pytest.mark.attack("memory: 10 MiB of dots")
 def test_ten_megabytes_of_dots(tmp_path: Path) -> None:
     """As many as Postfix takes by default."""
     dots(10, tmp_path)
 
 
+@pytest.mark.attack("memory: 50 MiB of dots")
 @pytest.mark.long
 def test_fifty_megabytes_of_dots_in_little_memory(tmp_path: Path) -> None:
     dots(50, tmp_path, timeout=60)

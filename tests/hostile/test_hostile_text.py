@@ -28,6 +28,7 @@ REFUSAL = {name: f"550 5.7.1 {text}" for name, text in EVIL.items()}
 CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
 
 
+@pytest.mark.attack("log: replies with line ends, controls, formats, by stage")
 @pytest.mark.parametrize("stage", ["banner", "ehlo", "rcpt", "eod"])
 @pytest.mark.parametrize("name", EVIL)
 def test_no_reply_forges_a_log_or_an_answer(
@@ -53,6 +54,7 @@ def test_no_reply_forges_a_log_or_an_answer(
 BY_HAND = [sys.executable, "-I", "-m", "postfix_trouble"]
 
 
+@pytest.mark.attack("terminal: replies with escapes, for send and probe")
 @pytest.mark.parametrize("name", EVIL)
 @pytest.mark.parametrize("command", ["send", "probe"])
 def test_no_reply_reaches_the_terminal_raw(
@@ -79,6 +81,7 @@ def test_no_reply_reaches_the_terminal_raw(
     assert not CONTROL.search(shown), CONTROL.search(shown)
 
 
+@pytest.mark.attack("log: records in recipient, sender, queue id, attributes")
 @pytest.mark.parametrize("name", EVIL)
 @pytest.mark.parametrize("where", ["recipient", "sender", "queue id", "attribute"])
 def test_no_argument_forges_a_log(tmp_path: Path, where: str, name: str) -> None:

@@ -23,6 +23,7 @@ SUNK = {75, 65, 67, 68, 69, 76, 77}
 # --- the command line ---------------------------------------------------------------
 
 
+@pytest.mark.attack("memory: 5,000 recipients")
 def test_five_thousand_recipients(tmp_path: Path) -> None:
     recipients = tuple(f"user{number}@d.test" for number in range(5000))
     state = tmp_path / "state"
@@ -35,6 +36,7 @@ def test_five_thousand_recipients(tmp_path: Path) -> None:
     assert len(set(heard)) == 5000
 
 
+@pytest.mark.attack("addresses: arguments of 100 kbytes")
 @pytest.mark.parametrize("where", ["--sender", "--nexthop", "--queue-id", "--envid"])
 def test_arguments_of_a_hundred_kilobytes(tmp_path: Path, where: str) -> None:
     with ScriptedServer({"keywords": ["DSN"]}) as server:
@@ -60,6 +62,7 @@ WORDS = st.one_of(
 ).map(lambda word: word.replace(b"\0", b""))
 
 
+@pytest.mark.attack("addresses: any arguments (hypothesis)")
 @given(st.lists(WORDS, max_size=9))
 @settings(max_examples=60, deadline=None)
 @example(
@@ -97,6 +100,7 @@ def in_a_child(argv: list[str]) -> tuple[int, bytes]:
 # --- the state directory ------------------------------------------------------------
 
 
+@pytest.mark.attack("state: root's directory, run as nobody")
 def test_state_directory_of_another_user(tmp_path: Path) -> None:
     """What is there may be a trap: nothing that has to be kept is tried."""
     if os.geteuid():
@@ -125,6 +129,7 @@ def test_state_directory_of_another_user(tmp_path: Path) -> None:
     assert list(state.iterdir()) == []
 
 
+@pytest.mark.attack("state: umask 0")
 def test_nobody_else_can_read_what_is_kept(tmp_path: Path) -> None:
     state = tmp_path / "state"
     script = {"stages": {"rcpt:late@d.test": "450 4.2.0 later"}}
@@ -145,6 +150,7 @@ SECRET = "canary-3141592"
 IN_LINES = base64.b64encode(f"\0user\0{SECRET}".encode()).decode()
 
 
+@pytest.mark.attack("secrets: a server that repeats them, 256 MiB")
 @pytest.mark.parametrize(
     "answer",
     [
@@ -204,6 +210,7 @@ def program(directory: Path, text: str) -> str:
     return str(path)
 
 
+@pytest.mark.attack("children: a token command without end")
 @pytest.mark.parametrize("descriptor", [1, 2])
 def test_a_token_command_without_end(tmp_path: Path, descriptor: int) -> None:
     """It is ended when it has said more than a token can be, not when time is up."""
@@ -219,6 +226,7 @@ def test_a_token_command_without_end(tmp_path: Path, descriptor: int) -> None:
     assert "more than" in notes[0]
 
 
+@pytest.mark.attack("children: a sendmail(1) without end")
 def test_a_sendmail_without_end(tmp_path: Path) -> None:
     """What it says is kept in memory, so there is an end to that."""
     path = program(tmp_path, "cat >/dev/null; cat /dev/zero; exit 7")
