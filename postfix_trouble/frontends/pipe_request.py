@@ -61,7 +61,7 @@ class PipeRequest:
         self.outcomes: tuple[Outcome, ...] = ()
         self.notices: tuple[str, ...] = ()
         self._state: State | None = None
-        self._started = time.time()
+        self._started = time.monotonic()
 
     def note(self, text: str) -> None:
         """Log something about this request."""
@@ -81,7 +81,7 @@ class PipeRequest:
 
     def age_now(self) -> float:
         """Seconds since the message arrived."""
-        return self.age + time.time() - self._started
+        return self.age + time.monotonic() - self._started
 
     def _open_state(self, directory: str) -> None:
         from postfix_trouble.edge.state import State, StateProblem

@@ -1,6 +1,6 @@
 """Faults around a real pipe(8): it is killed or stopped, the disk is full, ...
 
-Whatever is wrong, the mail stays in the queue, and goes out once when all is well again.
+Whatever is wrong, the mail stays in the queue, and goes out once when all is well.
 """
 
 from __future__ import annotations

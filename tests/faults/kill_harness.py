@@ -10,7 +10,9 @@ of it, nobody was reported who was not refused, and nobody has it twice but for 
 A delivery is a fork of a process that has the program loaded: all of the program runs,
 only the interpreter's start is spared (test_signals.py kills the real command).
 
-usage: kill_harness.py [--kills N] [--workers N] [--seed N] [--signal KILL|TERM]
+usage: kill_harness.py [--kills N] [--workers N] [--seed N] [--signal KILL|TERM|BUG]
+
+BUG: an exception is raised there instead, as if the program had a mistake.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ import random
 import re
 import shutil
 import signal
+import sqlite3
 import sys
 import tempfile
 import time
@@ -53,6 +56,12 @@ from postfix_trouble.model.steps import Phase
 from postfix_trouble.reports import bounce
 
 ATTEMPTS = 60
+# In place of a signal: raise one of these.
+BUG = 0
+BUGS = (
+    *(RuntimeError, AssertionError, RecursionError, KeyError, TypeError),
+    *(MemoryError, UnicodeError, TimeoutError, sqlite3.OperationalError),
+)
 # Postfix keeps what is killed. (SIGTERM: before the program can answer signals.)
 AGAIN = (75, -signal.SIGKILL, -signal.SIGTERM)
 BOUNCE_CODES = (65, 67, 68, 69, 76, 77)
@@ -110,6 +119,10 @@ LANDMARKS: dict[CodeType, str] = {
 }
 
 
+# Where in the shared memory it stands that a bug was made.
+SHOT = 4095
+
+
 class Tracer:
     """Follows the program through its stages, and ends it where it was told to.
 
@@ -128,7 +141,7 @@ class Tracer:
         self._stage = "start"
         self._target = stage
         self._left = step
-        shared[0] = 0
+        shared[0] = shared[SHOT] = 0
 
     def __call__(self, frame: FrameType, event: str, _argument: Any) -> None:
         if event == "call":
@@ -139,7 +152,15 @@ class Tracer:
             self._left -= 1
             if self._left <= 0:
                 self._target = ""
-                os.kill(os.getpid(), self._signal)
+                self._strike()
+
+    def _strike(self) -> None:
+        if self._signal != BUG:
+            os.kill(os.getpid(), self._signal)
+            return
+        self._shared[SHOT] = 1
+        # No more of the stages is followed after this.
+        raise BUGS[os.getpid() % len(BUGS)]("made up")
 
     def _named(self, stage: str, frame: FrameType) -> str:
         if stage == "session":
@@ -264,6 +285,8 @@ class End(NamedTuple):
     code: int
     output: bytes
     stage: str
+    # A bug was made.
+    shot: bool
 
 
 class Tries:
@@ -286,7 +309,7 @@ class Tries:
 
     def killed(self, request: Request) -> End:
         """Kill it at a drawn step, or at a moment that the clock draws."""
-        if self._rng.random() < 0.2:
+        if self._rng.random() < 0.2 and self._signal != BUG:
             return self.run(request, Tracer(self._shared, "", 0), self._rng.random())
         stage = self._rng.choice(STAGES)
         step = self._rng.randint(1, max(self._steps[stage], 1))
@@ -312,7 +335,8 @@ class Tries:
         output = b"".join(iter(lambda: os.read(answer, 4096), b""))
         os.close(answer)
         code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        return End(code, output, STAGES[self._shared[0]])
+        shot = bool(self._shared[SHOT])
+        return End(code, output, STAGES[self._shared[0]], shot)
 
     def _become(self, request: Request, tracer: Tracer, into: int, out: int) -> None:
         """Be the program. Does not return."""
@@ -366,7 +390,7 @@ def work(tries: Tries, requests: Iterator[Request], kills: int) -> Iterator[Resu
             unlucky = rng.random() < 0.75 and attempts < ATTEMPTS // 2
             end = tries.killed(request) if unlucky else tries.spared(request)
             code = end.code
-            if code < 0 or b"terminated by signal" in end.output:
+            if code < 0 or end.shot or b"terminated by signal" in end.output:
                 stages.append(end.stage)
             elif b"suspended" in end.output:
                 time.sleep(0.2)
@@ -522,9 +546,11 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=2000)
     parser.add_argument("--workers", type=int, default=3)
     parser.add_argument("--seed", type=int, default=int(time.time()))
-    parser.add_argument("--signal", choices=("KILL", "TERM"), default="KILL")
+    parser.add_argument("--signal", choices=("KILL", "TERM", "BUG"))
+    parser.set_defaults(signal="KILL")
     options = parser.parse_args()
-    sent = signal.Signals[f"SIG{options.signal}"]
+    bug = options.signal == "BUG"
+    sent = BUG if bug else signal.Signals[f"SIG{options.signal}"]
     sums, wrong = harness(options.kills, options.workers, options.seed, sent)
     for name, number in sums.items():
         print(f"{number:8} {name}")

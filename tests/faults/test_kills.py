@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,13 +13,17 @@ import pytest
 HARNESS = Path(__file__).with_name("kill_harness.py")
 
 
-def kills(number: int, timeout: int) -> None:
+Figures = Callable[[str, object], None]
+
+
+def kills(number: int, timeout: int, figures: Figures, kind: str = "KILL") -> None:
     # A process of its own: it forks, and must have no threads.
     done = subprocess.run(
-        [sys.executable, HARNESS, "--kills", str(number)],
+        [sys.executable, HARNESS, "--kills", str(number), "--signal", kind],
         capture_output=True, text=True, timeout=timeout, check=False,
     )  # fmt: skip
     print(done.stdout, done.stderr)
+    figures("figures", done.stdout)
     assert done.returncode == 0, done.stdout + done.stderr
     found = re.search(r"^ *(\d+) kills$", done.stdout, re.M)
     assert found
@@ -27,11 +32,18 @@ def kills(number: int, timeout: int) -> None:
 
 @pytest.mark.fault("1, 2, 3, kills kill -9 at every stage (30 kills)")
 def test_some_kills() -> None:
-    kills(30, 50)
+    kills(30, 50, lambda name, text: None)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(600)
 @pytest.mark.fault("1, 2, 3, kills kill -9 at every stage (2,000 kills)")
-def test_kills() -> None:
-    kills(2000, 590)
+def test_kills(record_property: Figures) -> None:
+    kills(2000, 590, record_property)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(300)
+@pytest.mark.fault("29, kills an exception at any step of any stage (500 bugs)")
+def test_bugs(record_property: Figures) -> None:
+    kills(500, 290, record_property, "BUG")

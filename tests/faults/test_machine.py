@@ -6,11 +6,14 @@ With several it is a promise: without it nothing is sent, and the mail stays que
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import shutil
+import socket
 import sqlite3
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -273,6 +276,30 @@ class locked:
         self._thread.join()
 
 
+@pytest.mark.fault("43 a file system that calls itself NFS")
+def test_network_file_system(client: Client, server: FickleServer) -> None:
+    """Processes of several hosts share no memory, which a write-ahead log needs."""
+    client.state.mkdir(mode=0o700)
+    device = os.stat(client.state).st_dev
+    mounts = client.place / "mountinfo"
+    numbers = f"{os.major(device)}:{os.minor(device)}"
+    mounts.write_text(f"1 1 {numbers} / / rw - nfs4 host:/there rw\n")
+    covered = 'mount --bind "$0" /proc/$$/mountinfo; exec "$@"'
+    around = ("unshare", "-m", "sh", "-ec", covered, str(mounts))
+    client.program = str(client.place / "program")
+    # No launcher, which would have the interpreter be another process.
+    text = f'#!/bin/sh\nexec {sys.executable} -m postfix_trouble "$@"\n'
+    Path(client.program).write_text(text)
+    os.chmod(client.program, 0o755)
+    for _ in range(2):
+        done = client.run(*client.with_state(), recipients=TWO, around=around)
+        assert done.code == 0
+    assert [server.copies(recipient) for recipient in TWO] == [1, 1]
+    (file,) = client.state.glob("*.sqlite")
+    with contextlib.closing(sqlite3.connect(file)) as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("delete",)
+
+
 # --- descriptors and memory -----------------------------------------------------------
 
 
@@ -359,6 +386,46 @@ def test_full_pipe(client: Client, server: FickleServer) -> None:
 def test_no_log(client: Client, server: FickleServer, log: str) -> None:
     assert client.run("--log-file", log).code == 0
     assert server.copies("r@b.test") == 1
+
+
+# Puts a /dev with another /dev/log, or none, in place of the machine's.
+OTHER_DEV = """\
+cd "$0"
+for name in null zero full random urandom tty; do
+    >$name; mount --bind /dev/$name $name
+done
+mount --rbind "$0" /dev; cd /; exec "$@"
+"""
+
+
+@pytest.mark.fault("31 no /dev/log, and a daemon that does not read from it")
+@pytest.mark.parametrize("kind", ["missing", "not reading", "a file"])
+def test_no_syslog(
+    own_network: None, client: Client, server: FickleServer, kind: str
+) -> None:
+    dev = client.place / "dev"
+    dev.mkdir()
+    around = ("unshare", "-m", "sh", "-ec", OTHER_DEV, str(dev))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as daemon:
+        if kind == "not reading":
+            daemon.bind(str(dev / "log"))
+            fill_up(dev / "log")
+        elif kind == "a file":
+            (dev / "log").touch()
+        # An empty name is syslog.
+        done = client.run("--log-file", "", "-v", around=around)
+    assert done.code == 0
+    assert server.copies("r@b.test") == 1
+
+
+def fill_up(path: Path) -> None:
+    """Send what a socket takes while nobody reads."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+        sender.setblocking(False)
+        sender.connect(str(path))
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                sender.send(b"x" * 1000)
 
 
 @pytest.mark.fault("30 a notice that can't be sent")
@@ -515,7 +582,8 @@ def test_configuration(client: Client, server: FickleServer, name: str) -> None:
 
 @pytest.mark.fault("34, 35 wrong use in master.cf")
 @pytest.mark.parametrize(
-    "options", [("--nosuch",), ("-o", "nosuch=1"), ("--size", "x"), ("--help",)]
+    "options",
+    [("--nosuch",), ("-o", "nosuch=1"), ("--size", "x"), ("--help",), ("-o",)],
 )
 def test_wrong_use(
     client: Client, server: FickleServer, options: tuple[str, ...]

@@ -333,6 +333,30 @@ def test_dates(
     assert all(server.copies(r) == (r[0] == "a") for r in recipients)
 
 
+@pytest.mark.fault("19 a wall clock that jumps ten years to and fro")
+def test_clock_that_jumps(tmp_path: Path) -> None:
+    """Nobody gets it twice, and nobody is given up."""
+
+    def judge(stage: str, subject: str, times: int) -> str | None:
+        late = stage == "rcpt" and subject.startswith("later") and times < 3
+        return "450 4.2.0 later" if late else None
+
+    script = tmp_path / "program"
+    jumping = Path(__file__).with_name("clock_that_jumps.py")
+    script.write_text(f'#!/bin/sh\nexec {sys.executable} {jumping} "$@"\n')
+    script.chmod(0o755)
+    both = ("a@b.test", "later@b.test")
+    with FickleServer(judge) as server:
+        client = Client(str(script), tmp_path, server)
+        options = client.with_state(
+            *("-o", "sendmail_path=/bin/false", "-o", "trouble_deadline=20s"),
+            *("-o", "trouble_destination_retry_time=0"),
+        )
+        ends = [client.run(*options, recipients=both).answer for _ in range(4)]
+    assert ends == [(75, "4.2.0")] * 3 + [(0, "250")]
+    assert [server.copies(recipient) for recipient in both] == [1, 1]
+
+
 @pytest.mark.fault("10 a second attempt while the first lives")
 def test_two_at_a_time(program: str, tmp_path: Path) -> None:
     answers: list[tuple[int, bytes]] = []
