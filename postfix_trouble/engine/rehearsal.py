@@ -11,8 +11,8 @@ from postfix_trouble.config.parameters import lmtp_name
 from postfix_trouble.config.settings import Settings
 from postfix_trouble.engine.attempt import Attempt
 from postfix_trouble.engine.handshake import handshake
-from postfix_trouble.engine.session import Session
 from postfix_trouble.engine.transaction import transaction
+from postfix_trouble.engine.witness import WitnessedSession
 from postfix_trouble.model.envelope import DeliveryRequest, Recipient
 from postfix_trouble.model.relay import Destination, Relay
 from postfix_trouble.model.reply import Lost, Reply
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from postfix_trouble.engine.session import Script
+    from postfix_trouble.engine.witness import Decision
     from postfix_trouble.model.steps import Answer, Step
     from postfix_trouble.model.verdict import Outcome, Verdict
 
@@ -157,8 +158,20 @@ def rehearse(stage: str, happening: Happening, setting: Setting) -> Ending:
     attempt = Attempt(request, appending, lambda: 0.0, _nobody, notes.append)
     if isinstance(happening, DSN):
         return _no_session(attempt, happening, settings, setting)
-    session = _Observed(attempt, settings, setting, tls_policy(stage, settings))
-    wire = _Wire(stage, happening, setting.relay)
+    decisions: list[Decision] = []
+    relay = setting.relay
+    session = WitnessedSession(
+        attempt,
+        settings,
+        Destination("example.com", relay.host, relay.port),
+        relay,
+        tls_policy(stage, settings),
+        decided=decisions.append,
+        final_server=lambda: setting.final_server,
+        has_password=lambda: False,
+        rewrite=lambda address: address,
+    )
+    wire = _Wire(stage, happening, relay)
     if isinstance(happening, OwnDecision):
         decide = getattr(session, happening.entry)
         decide(Reply.local(happening.status), happening.reason)
@@ -168,9 +181,10 @@ def rehearse(stage: str, happening: Happening, setting: Setting) -> Ending:
     else:
         wire.play_all(session.quit())
     attempt.end_session()
+    last = decisions[-1] if decisions else None
     return Ending(
-        session.entry,
-        session.verdict,
+        last.entry if last else "",
+        last.verdict if last else None,
         attempt.outcomes[0] if attempt.outcomes else None,
         tuple(attempt.skipped),
         attempt.throttled is not None,
@@ -229,57 +243,6 @@ def _no_session(
 
 def _nobody(_outcomes: tuple[Outcome, ...]) -> None:
     """Nobody writes down the outcome of a rehearsal."""
-
-
-class _Observed(Session):
-    """A session that remembers who decided what."""
-
-    def __init__(
-        self, attempt: Attempt, settings: Settings, setting: Setting, tls: TlsPolicy
-    ) -> None:
-        relay = setting.relay
-        super().__init__(
-            attempt,
-            settings,
-            Destination("example.com", relay.host, relay.port),
-            relay,
-            tls,
-            final_server=lambda: setting.final_server,
-            has_password=lambda: False,
-            rewrite=lambda address: address,
-        )
-        self.entry = ""
-        self.verdict: Verdict | None = None
-
-    def note_verdict(self, verdict: Verdict) -> None:
-        # Only for one recipient is the policy asked without one of the calls below.
-        self.entry = self.entry or "rcpt_fail"
-        self.verdict = verdict
-        super().note_verdict(verdict)
-
-    def site_fail(self, reply: Reply, reason: str) -> None:
-        self.entry = "site_fail"
-        super().site_fail(reply, reason)
-
-    def mesg_fail(self, reply: Reply, reason: str) -> None:
-        self.entry = "mesg_fail"
-        super().mesg_fail(reply, reason)
-
-    def misc_fail(self, flags: trouble.Fail, reply: Reply, reason: str) -> None:
-        self.entry = "misc_fail"
-        super().misc_fail(flags, reply, reason)
-
-    def handshake_failed(self, flags: trouble.Fail, reply: Reply, reason: str) -> None:
-        self.entry = "misc_fail"
-        super().handshake_failed(flags, reply, reason)
-
-    def sess_fail(self, why: DSN) -> None:
-        self.entry = "sess_fail"
-        super().sess_fail(why)
-
-    def stream_except(self, lost: Lost, phase: Phase) -> None:
-        self.entry = "stream_except"
-        super().stream_except(lost, phase)
 
 
 class _Wire:
