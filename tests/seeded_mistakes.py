@@ -179,11 +179,9 @@ MISTAKES = [
     Mistake("engine/delivery.py", "self.sessions -= counted", "pass"),
     Mistake("engine/delivery.py", "self.addresses -= 1", "pass"),
     Mistake("engine/delivery.py", "elif self.attempt.unmarked and not", "elif not"),
-    Mistake("engine/delivery.py", "complete=attempt.complete,", ""),
+    Mistake("engine/delivery.py", ", complete=attempt.complete", ""),
     Mistake(
-        "engine/delivery.py",
-        "and not lmtp and first == relayhost",
-        "and first == relayhost",
+        "engine/delivery.py", "not lmtp and relayhost in first", "relayhost in first"
     ),
     # --- the dialogue
     Mistake(

@@ -56,8 +56,6 @@ class Attempt:
         self.throttled: DSN | None = None
         # Messages over the connection of the transaction, this one included.
         self.connection_use = 1
-        # A recipient stays in the queue.
-        self.put_off = False
 
     def skip(self, reason: str) -> None:
         """Note why a host or recipient is passed over in favour of another host."""
@@ -76,6 +74,7 @@ class Attempt:
         finished = [self._failed(each, verdict, relay) for each in self.unmarked]
         self.unmarked = []
         put_off = self._end(finished)
+        # What leaves nobody in the queue throttles nothing.
         if verdict.throttle and put_off and self.throttled is None:
             self.throttled = verdict.dsn
 
@@ -138,6 +137,4 @@ class Attempt:
         self.outcomes += outcomes
         if outcomes:
             self._ended(outcomes)
-        still_queued = any(outcome.action == "delayed" for outcome in outcomes)
-        self.put_off |= still_queued
-        return still_queued
+        return any(outcome.action == "delayed" for outcome in outcomes)

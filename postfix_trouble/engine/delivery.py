@@ -59,7 +59,7 @@ def deliver(
         visit = _Visit(
             attempt, settings, outside, destination, last, servers, session_type
         )
-        if visit.run() or not attempt.unmarked:
+        if visit.run():
             break
     if attempt.unmarked:
         _give_up(attempt, settings, outside, destinations, destination)
@@ -69,8 +69,7 @@ def deliver(
         request,
         tuple(sorted(attempt.outcomes, key=lambda end: end.recipient.position)),
         tuple(attempt.skipped),
-        # A request that leaves nothing in the queue throttles nothing.
-        attempt.throttled if attempt.put_off else None,
+        attempt.throttled,
         tuple(servers),
     )
 
@@ -85,20 +84,17 @@ def _give_up(
     """Nobody is left to try: what was heard last is the reason."""
     lmtp = attempt.request.lmtp
     relayhost = settings.text("relayhost")
-    first = destinations[0].text if destinations else ""
+    first = [destination.text for destination in destinations[:1]]
     why, warning = trouble.left_over(
         attempt.why,
         fallback=current is not None and current.fallback,
-        relayhost=bool(relayhost) and not lmtp and first == relayhost,
+        relayhost=not lmtp and relayhost in first,
         loop_transport="" if lmtp else settings.text("best_mx_transport"),
     )
     if warning:
         outside.note(warning)
-    now = trouble.Situation(
-        final_server=True,
-        soft_bounce=settings.flag("soft_bounce"),
-        complete=attempt.complete,
-    )
+    # soft_bounce matters to the policy only where another server may follow.
+    now = trouble.Situation(final_server=True, complete=attempt.complete)
     attempt.fail_all(trouble.sess_fail(now, why), None)
 
 
@@ -127,13 +123,12 @@ class _Visit:
 
     def run(self) -> bool:
         """Try them. True if no other destination may be tried after this one."""
-        self.attempt.why = DSN()
         route = self.route = self.outside.route(self.destination)
         relay = route.next()
-        if relay is None:
-            self.attempt.why = route.failure
+        # Why there is no server; empty if there is one.
+        self.attempt.why = route.failure
         plaintext = False
-        while relay is not None and self.attempt.unmarked:
+        while relay is not None:
             self.addresses += 1
             plaintext = self._try(relay, plaintext)
             if plaintext:
@@ -167,29 +162,26 @@ class _Visit:
             return False
         if plaintext:
             policy = policy._replace(level=TlsLevel.NONE)
-        self.attempt.why = DSN()
-        session = self._session(relay, policy)
-        wire = self._kept(session, policy)
-        reused = wire is not None
-        if wire is None:
-            found = self.outside.connect(self.destination, relay, policy)
-            if isinstance(found, DSN):
-                self._not_connected(found)
-                return False
-            wire = found
-        return self._run(session, wire, reused)
+        kept = self._kept(relay, policy)
+        if kept is not None:
+            return self._run(*kept, reused=True)
+        found = self.outside.connect(self.destination, relay, policy)
+        if isinstance(found, DSN):
+            self._not_connected(found)
+            return False
+        return self._run(self._session(relay, policy), found, reused=False)
 
-    def _kept(self, session: Session, policy: TlsPolicy) -> Wire | None:
+    def _kept(self, relay: Relay, policy: TlsPolicy) -> tuple[Session, Wire] | None:
         """A connection that was kept open and is still good. Nobody hears of others."""
-        found = self.outside.kept(self.destination, session.relay, policy)
+        found = self.outside.kept(self.destination, relay, policy)
         if found is None:
             return None
         wire, kept = found
+        session = self._session(relay, policy)
         session.resume(kept)
         if _play(wire, probe(session)):
-            return wire
+            return session, wire
         wire.close()
-        session.forget()
         return None
 
     def _not_connected(self, why: DSN) -> None:
@@ -200,7 +192,7 @@ class _Visit:
             # It was not the server that failed.
             self.outside.note(why.reason)
 
-    def _run(self, session: Session, wire: Wire, reused: bool) -> bool:
+    def _run(self, session: Session, wire: Wire, *, reused: bool) -> bool:
         """One session. True if the server is to be tried again without TLS."""
         counted = reused
         keeping = False

@@ -122,7 +122,6 @@ class Session:
         if not self.keeping:
             return (yield from self.quit())
         if not self.reusable:
-            self.keeping = False
             yield Hangup()
         return True
 
@@ -131,14 +130,6 @@ class Session:
         self.capabilities = kept.capabilities._replace(size_limit=0)
         self.tls = kept.tls
         self.use = kept.use + 1
-
-    def forget(self) -> None:
-        """The connection that was kept is gone: start from nothing."""
-        self.capabilities = Capabilities()
-        self.tls = None
-        self.use = 1
-        self.errors.clear()
-        self.reusable = True
 
     def goodbye(self) -> Script[bool]:
         """Read the reply to QUIT if it is to be waited for. False if none came."""
@@ -188,7 +179,6 @@ class Session:
         fallback = (
             self.tls is not None
             and bool(self.attempt.unmarked)
-            and lost is not Lost.DATA
             and self._plaintext_fallback()
         )
         now = self.situation()._replace(plaintext_fallback=fallback)

@@ -322,7 +322,7 @@ def run(
     settings: Mapping[str, str] | None = None,
     tls: TlsLevel | TlsPolicy | DSN | Mapping[int, TlsPolicy | DSN] = TlsLevel.NONE,
     password: bool = False,
-    destinations: DSN | None = None,
+    destinations: DSN | tuple[()] | None = None,
     status_filter: Any = None,
     stock: tuple[Server, Kept] | None = None,
     keep: bool = False,

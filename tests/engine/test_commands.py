@@ -136,6 +136,9 @@ XFORWARD: list[Any] = [
     ("SOURCE", {"rewrite_context": "local"}, ["XFORWARD SOURCE=LOCAL"]),
     ("ADDR", CLIENT, ["XFORWARD ADDR=192.0.2.9"]),
     ("NAME", {"log_client_name": "unknown"}, []),
+    ("ADDR", {"log_client_address": "unknown"}, []),
+    ("PROTO", {"log_protocol_name": "unknown"}, []),
+    ("IDENT", {"log_ident": "unknown"}, ["XFORWARD IDENT=unknown"]),
     ("NAME", {}, []),
     ("NAME", {"log_client_name": "x\r\nRSET"}, ["XFORWARD NAME=x+0D+0ARSET"]),
 ]

@@ -29,7 +29,7 @@ from postfix_trouble.engine.session import Session
 from postfix_trouble.model.envelope import DeliveryRequest, Recipient
 from postfix_trouble.model.reply import Lost
 from postfix_trouble.model.status import EnhancedStatus
-from postfix_trouble.model.steps import HandshakeFailed
+from postfix_trouble.model.steps import HandshakeFailed, Note
 from postfix_trouble.model.tls import TlsLevel, TlsPolicy
 from postfix_trouble.model.verdict import DSN
 
@@ -318,6 +318,16 @@ def test_nexthop_that_can_not_be_understood() -> None:
     assert done.throttled == "4.3.5"
 
 
+def test_no_destination_at_all_is_no_reason_to_lose_mail() -> None:
+    done = run(destinations=())
+    assert done.end == "deferred 4.3.0 none"
+
+
+def test_first_connection_is_told_as_such_even_if_there_is_none() -> None:
+    done = run(Place([REFUSED]))
+    assert done.report.outcomes[0].connection_use == 1
+
+
 def test_reason_of_a_route_does_not_outlive_it() -> None:
     done = run(Place(failure=DSN(EnhancedStatus("5.4.4"), "gone")), Place([REFUSED]))
     assert done.end == "deferred 4.4.1 none"
@@ -345,9 +355,11 @@ def test_each_recipient_ends_where_it_was_decided() -> None:
 
 def test_recipients_are_offered_in_their_order_again() -> None:
     first = {"rcpt": ["250 ok", TRY, "250 ok"], "dot": "451 later"}
-    done = run(Place([first, {}]), rcpts=3)
+    names = ["z@d.test", "m@d.test", "a@d.test"]
+    whom = tuple(Recipient(name, position=i) for i, name in enumerate(names))
+    done = run(Place([first, {}]), rcpts=whom)
     second = [line for line in done.outside.wires[1].lines if line.startswith("RCPT")]
-    assert second == [f"RCPT TO:<u{i}@d.test>" for i in range(3)]
+    assert second == [f"RCPT TO:<{name}>" for name in names]
 
 
 def test_who_is_finished_is_not_offered_again() -> None:
@@ -406,6 +418,8 @@ def test_server_with_our_own_name(port: int, best: bool, end: str) -> None:
             f"{where} greeted me with my own hostname me.test",
             f"{where} replied to HELO/EHLO with my own hostname me.test",
         ]
+        steps = done.outside.wires[0].steps
+        assert all(step.warning for step in steps if isinstance(step, Note))
     else:
         assert notes == []
 
@@ -507,6 +521,11 @@ def test_host_passed_over_in_silence_leaves_the_report_alone() -> None:
     assert done.end == "deferred 4.4.1 none"
 
 
+def test_refused_recipient_is_the_report_if_no_other_host_is_left_after_all() -> None:
+    done = run(Place([SOFT, {}]), tls={2: DSN()})
+    assert done.end == "deferred 4.2.0 none"
+
+
 def test_host_passed_over_counts_as_an_address() -> None:
     settings = {"smtp_mx_address_limit": "1"}
     done = run(Place([{}, {}]), tls={1: DSN()}, settings=settings)
@@ -537,6 +556,11 @@ def test_delays_are_those_of_the_request() -> None:
     assert delays.before_queue_manager == 50.0
     assert delays.connection_setup > 0
     assert delays.transmission == 1.0
+
+
+def test_delivery_time_is_that_of_the_last_session() -> None:
+    done = run(Place([SOFT, BUSY]))
+    assert done.report.outcomes[0].delays.transmission == 0
 
 
 # --- whatever comes -------------------------------------------------------------------
@@ -660,7 +684,7 @@ def test_once_more_without_tls_counts_neither_more_nor_less() -> None:
     assert done.hosts == ["h1", "h1", "h2", "h2"]
 
 
-@pytest.mark.parametrize("server", [{}, {"mail": "450 no"}, GONE])
+@pytest.mark.parametrize("server", [{}, {"mail": "450 no"}, GONE, REFUSED])
 def test_last_destination_is_not_asked_whether_another_may_follow(
     monkeypatch: pytest.MonkeyPatch, server: Any
 ) -> None:

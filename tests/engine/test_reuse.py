@@ -52,6 +52,14 @@ def test_failure_on_a_kept_connection_is_told_as_such(use: int) -> None:
     assert done.report.outcomes[0].connection_use == use + 1
 
 
+def test_use_of_a_connection_is_not_told_of_the_next_server() -> None:
+    done = run(Place([{}, REFUSED]), stock=({"rcpt": "450 no"}, KEPT))
+    assert (done.end, done.report.outcomes[0].connection_use) == (
+        "deferred 4.4.1 none",
+        1,
+    )
+
+
 KEEPING: list[Any] = [
     # server, kept open, sequence
     ({}, True, "EHLO | MAIL | RCPT | DATA | body ."),
@@ -69,7 +77,10 @@ KEEPING: list[Any] = [
     ({"dot": "500 no"}, False, "EHLO | MAIL | RCPT | DATA | body . | hangup"),
     ({"dot": "what\n250 ok"}, False, "EHLO | MAIL | RCPT | DATA | body . | hangup"),
     ({"mail": "354 no"}, False, "EHLO | MAIL | RSET | hangup"),
+    ({"rcpt": "what\n450 no"}, False, "EHLO | MAIL | RCPT | RSET | hangup"),
     ({"mail": Lost.EOF}, False, "EHLO | MAIL | hangup"),
+    # A table of ours failed in the middle: the server is not to be blamed.
+    ({"mail": Lost.DATA}, False, "EHLO | MAIL"),
     # Garbled before: no need to keep it, so it is left in good form.
     (
         {"greeting": "x\n220 mx"},
@@ -108,6 +119,19 @@ def test_tls_of_a_dead_connection_does_not_count_for_the_next() -> None:
     done = run(server, stock=({"probe": Lost.EOF}, kept), tls=TlsLevel.ENCRYPT)
     assert done.outside.wires[1].sequence.startswith("EHLO | STARTTLS | EHLO | MAIL")
     assert done.report.outcomes[0].connection_use == 1
+
+
+def test_stumbling_of_a_dead_connection_does_not_count_for_the_next() -> None:
+    done = run({}, stock=({"probe": "what\n421 no"}, KEPT), keep=True)
+    assert done.errors == [()]
+    assert [wire for wire, _ in done.outside.stored] == done.outside.wires[1:]
+
+
+def test_stumbling_before_tls_counts() -> None:
+    settings = {"smtp_tls_connection_reuse": "yes"}
+    server = offers("STARTTLS", greeting="what\n220 mx")
+    done = run(server, tls=TlsLevel.MAY, keep=True, settings=settings)
+    assert (done.end, done.outside.stored) == ("sent 2.0.0 h1", [])
 
 
 def test_connection_with_half_a_message_is_not_kept() -> None:

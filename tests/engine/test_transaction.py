@@ -174,6 +174,12 @@ def test_data_refused_after_all_recipients_is_no_news() -> None:
     assert done.errors == [()]
 
 
+def test_dot_of_nobody_is_no_news() -> None:
+    done = run({**PIPELINING, "rcpt": "550 5.1.1 no", "dot": "503 no recipients"})
+    assert done.end == "bounced 5.1.1 h1"
+    assert done.errors == [()]
+
+
 def test_garbage_before_a_reply_is_noted_for_the_postmaster() -> None:
     done = run({"mail": "25 x\n2500 y\n250 ok"})
     assert (done.end, done.errors) == ("sent 2.0.0 h1", [("protocol",)])
@@ -384,6 +390,13 @@ def test_a_session_that_ran_to_its_end_spares_the_destination(
     done = run(Place([server, BUSY]))
     assert done.end == "deferred 4.3.2 h2"
     assert done.throttled == ("" if complete else "4.3.2")
+
+
+@pytest.mark.parametrize("server", [{"rcpt": TRY}, {"dot": TRY}])
+def test_and_so_does_one_that_is_kept_open(server: Server) -> None:
+    done = run(Place([server, BUSY]), keep=True)
+    assert len(done.outside.stored) == 1
+    assert (done.end, done.throttled) == ("deferred 4.3.2 h2", "")
 
 
 def test_and_goes_on_to_do_so() -> None:
