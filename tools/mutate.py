@@ -48,6 +48,7 @@ ENGINE = (
     "tests/engine/test_commands.py",
     "tests/engine/test_state_machine.py",
 )
+ASKED = ("tests/engine/test_explaining.py", "tests/frontends/test_explain.py")
 TESTS = {
     "policy/trouble.py": ("tests/policy/test_trouble.py", ENGINE[3], ENGINE[5]),
     "policy/replies.py": ("tests/policy/test_replies.py",),
@@ -67,6 +68,10 @@ TESTS = {
     "engine/delivery.py": ENGINE,
     "engine/attempt.py": ENGINE,
     "engine/commands.py": ENGINE,
+    "engine/explaining.py": ASKED,
+    "engine/rehearsal.py": ASKED,
+    "engine/probing.py": ("tests/engine/test_probing.py",),
+    "engine/witness.py": ("tests/engine/test_probing.py",),
 }
 KILLED, SURVIVED, UNREACHED = "killed", "survived", "not reached"
 PYTEST = ("-q", "-W", "ignore", "-p", "no:cacheprovider", "-o", "timeout=0")

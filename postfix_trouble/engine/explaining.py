@@ -88,16 +88,16 @@ class Explanation(Value):
     # With another host left to try, and at the last one.
     cases: tuple[Case, Case]
     # Whom it hits; empty: nobody.
-    scope: str = ""
+    scope: str
     # Entry point of policy/trouble.py that decides, and what it is for.
-    entry: str = ""
-    meaning: str = ""
+    entry: str
+    meaning: str
     # The postmaster may get a transcript (notify_classes).
-    notices: tuple[str, ...] = ()
-    remarks: tuple[str, ...] = ()
+    notices: tuple[str, ...]
+    remarks: tuple[str, ...]
     # The stage was not told, and not to be seen.
-    stage_assumed: bool = False
-    logged: Logged | None = None
+    stage_assumed: bool
+    logged: Logged | None
 
     @property
     def agrees(self) -> bool | None:

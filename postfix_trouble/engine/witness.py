@@ -5,7 +5,6 @@ from __future__ import annotations
 from postfix_trouble.engine.session import Session
 from postfix_trouble.model.value import TYPE_CHECKING, Value
 from postfix_trouble.model.verdict import Action, Disposition
-from postfix_trouble.policy.trouble import Situation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -14,7 +13,7 @@ if TYPE_CHECKING:
     from postfix_trouble.model.reply import Lost, Reply
     from postfix_trouble.model.steps import Phase
     from postfix_trouble.model.verdict import DSN, Outcome, Verdict
-    from postfix_trouble.policy.trouble import Fail
+    from postfix_trouble.policy.trouble import Fail, Situation
 
 
 class Decision(Value):
@@ -54,8 +53,9 @@ class WitnessedSession(Session):
     ) -> None:
         super().__init__(*values, **named)
         self._decided = decided
-        self._entry = ""
-        self._now = Situation()
+        # Only for one recipient is the policy asked without one of the calls below.
+        self._entry = "rcpt_fail"
+        self._now: Situation
 
     def situation(self) -> Situation:
         """As Session's; kept, since finding it out may have cost look-ups."""
@@ -65,8 +65,8 @@ class WitnessedSession(Session):
     def note_verdict(self, verdict: Verdict) -> None:
         """All verdicts come by here, those for one recipient from the transaction."""
         super().note_verdict(verdict)
-        self._decided(Decision(self._entry or "rcpt_fail", self._now, verdict))
-        self._entry = ""
+        entry, self._entry = self._entry, "rcpt_fail"
+        self._decided(Decision(entry, self._now, verdict))
 
     def site_fail(self, reply: Reply, reason: str) -> None:
         """As Session's, and told."""
@@ -106,10 +106,11 @@ def rule_of(outcome: Outcome, last: Decision | None) -> str:
     """
     if outcome.disposition is Disposition.SENT:
         return "2xx"
-    if outcome.relay == "none" or last is None:
+    if outcome.relay == "none":
         soft = outcome.dsn.status.soft and not outcome.soft_bounce
         words = ["soft" if soft else "hard", "no host left", outcome.disposition.value]
         if outcome.soft_bounce:
             words.insert(1, "soft_bounce")
         return f"sess_fail: {', '.join(words)}"
+    assert last is not None, "in a session somebody decides"
     return last.rule

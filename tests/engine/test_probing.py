@@ -26,7 +26,7 @@ from postfix_trouble.engine.witness import Decision, WitnessedSession, rule_of
 from postfix_trouble.model.envelope import DeliveryRequest
 from postfix_trouble.model.reply import Lost
 from postfix_trouble.model.status import EnhancedStatus
-from postfix_trouble.model.steps import HandshakeFailed
+from postfix_trouble.model.steps import AuthFailed, HandshakeFailed
 from postfix_trouble.model.tls import TlsFacts, TlsLevel, TlsPolicy
 from postfix_trouble.model.verdict import DSN, Report
 
@@ -56,10 +56,17 @@ def probe(
     lmtp: bool = False,
     settings: dict[str, str] | None = None,
     destinations: DSN | None = None,
+    sender: str = "s@d.test",
 ) -> Probed:
     where = [p if isinstance(p, Place) else Place([p]) for p in places]
     outside = Outside(where, TlsPolicy(tls), False)
-    request = DeliveryRequest("s@d.test", recipients(rcpts), "d1.test", lmtp=lmtp)
+    request = DeliveryRequest(
+        sender,
+        recipients(rcpts),
+        "d1.test",
+        lmtp=lmtp,
+        smtputf8=not sender.isascii(),
+    )
     findings: list[Finding] = []
     decisions: list[Decision] = []
     values = {"myhostname": "me.test", **(settings or {})}
@@ -133,6 +140,7 @@ def test_lmtp_has_a_verdict_for_each_too() -> None:
     assert done.sequences == ["LHLO | MAIL RCPT RCPT RCPT | RSET QUIT"]
 
 
+NEXT_HOST = "trouble_smtputf8_try_next_host"
 STAGES = ("greeting", "ehlo", "mail", "rcpt")
 REPLIES = ("450 no", "421 4.3.2 busy", "550 5.7.1 no", "354 what", *LOST)
 
@@ -234,6 +242,8 @@ RULES: list[Any] = [
     ({"rcpt": "550 no"}, {"soft_bounce": "yes"},
      "rcpt_fail: hard, soft_bounce, last host, deferred"),
     ({"mail": Lost.EOF}, {}, "stream_except: soft, last host, deferred"),
+    (offers("AUTH PLAIN", auth=AuthFailed(None, "4.7.0", "no mechanism")),
+     {"smtp_sasl_auth_enable": "yes"}, "sess_fail: soft, last host, deferred"),
     ({}, {}, "2xx"),
 ]  # fmt: skip
 
@@ -271,7 +281,32 @@ def test_recipient_kept_for_the_next_host_is_told_as_such() -> None:
     ]
 
 
+def test_hard_error_under_soft_bounce_is_told_as_such() -> None:
+    servers = Place([{"rcpt": "550 no"}, {}])
+    done = probe(servers, settings={"soft_bounce": "yes"})
+    assert [decision.rule for decision in done.decisions] == [
+        "rcpt_fail: hard, soft_bounce, another host left, next host"
+    ]
+
+
+def test_who_was_kept_ends_without_a_host() -> None:
+    done = probe(Place([{"rcpt": "450 no"}, REFUSED]))
+    assert done.report is not None
+    rule = rule_of(done.report.outcomes[0], done.decisions[-1])
+    assert rule == "sess_fail: soft, no host left, deferred"
+
+
 def test_misc_fail_is_told() -> None:
     failed = {**TLS_SERVER, "handshake": HandshakeFailed("no")}
     done = probe(failed, tls=TlsLevel.MAY)
     assert done.decisions[0].entry == "misc_fail"
+    done = probe({}, sender="\u00fc@d.test", settings={NEXT_HOST: "yes"})
+    assert [decision.rule for decision in done.decisions] == [
+        "misc_fail: hard, bounced"
+    ]
+
+
+def test_server_that_is_looked_on_at_is_found_out_too() -> None:
+    done = probe({"mail": "503 no"})
+    assert done.report is not None
+    assert done.report.servers[0].errors == ("protocol",)
