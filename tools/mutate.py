@@ -48,7 +48,11 @@ ENGINE = (
     "tests/engine/test_commands.py",
     "tests/engine/test_state_machine.py",
 )
-ASKED = ("tests/engine/test_explaining.py", "tests/frontends/test_explain.py")
+ASKED = (
+    "tests/engine/test_explaining.py",
+    "tests/engine/test_rehearsal.py",
+    "tests/frontends/test_explain.py",
+)
 TESTS = {
     "policy/trouble.py": ("tests/policy/test_trouble.py", ENGINE[3], ENGINE[5]),
     "policy/replies.py": ("tests/policy/test_replies.py",),

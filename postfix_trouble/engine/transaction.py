@@ -72,7 +72,7 @@ def probe(session: Session) -> Script[bool]:
 
 def _too_big(session: Session) -> bool:
     size, limit = session.request.size, session.capabilities.size_limit
-    if not 0 < limit < size or session.use > 1:
+    if not 0 < limit < size:
         return False
     where = session.relay.namaddr
     session.mesg_fail(

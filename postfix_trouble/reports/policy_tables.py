@@ -8,12 +8,11 @@ share a row.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from postfix_trouble.engine.explaining import Case, case
 from postfix_trouble.engine.rehearsal import (
     STAGES,
-    Happening,
     NotOffered,
     Setting,
     read_reply,
@@ -30,6 +29,9 @@ from postfix_trouble.reports.codes import BORDERS, named
 from postfix_trouble.reports.columns import Field, Paint, plain, wrapped
 from postfix_trouble.reports.columns import table as columns
 from postfix_trouble.reports.explanation import COLOURS
+
+if TYPE_CHECKING:
+    from postfix_trouble.engine.rehearsal import Happening
 
 # What is printed for what becomes of a recipient.
 WORDS = {

@@ -13,6 +13,7 @@ ONE, ALL = "this recipient only", "all recipients that are left"
 RECORD = "to=<u@example.com>, relay={}, delay=1, dsn={}, status={} ({})"
 OTHER = "mx.example.net[192.0.2.7]:26"
 SOFT_BOUNCE = {"soft_bounce": "yes"}
+SAID = f"host {HOST} said: 550 5.1.1 no (in reply to RCPT TO command)"
 
 
 def explained(text: str, **named: Any) -> Explanation:
@@ -74,6 +75,8 @@ SITUATIONS: list[Any] = [
     ("535 5.7.8 no", {"stage": "auth", "values": {"smtp_sasl_auth_soft_bounce": "no"}},
      "auth", ALL, "sess_fail", "bounce 5.7.8", "bounce 5.7.8", ()),
     ("lost connection", {"stage": "mail"}, "mail", ALL, "stream_except", "keep 4.4.2",
+     "defer 4.4.2 throttled", ()),
+    ("lost connection", {"stage": "body"}, "body", ALL, "stream_except", "keep 4.4.2",
      "defer 4.4.2 throttled", ()),
     ("lost connection", {}, "rcpt", ALL, "stream_except", "keep 4.4.2",
      "defer 4.4.2 throttled", ()),
@@ -145,6 +148,34 @@ def test_a_message_is_fresh_unless_its_age_is_told() -> None:
     values = {"smtp_tls_security_level": "may", "minimal_backoff_time": "1s"}
     found = explained("timeout", stage="handshake", values=values)
     assert shown(found.cases[0]) == "keep 4.7.5"
+
+
+def test_server_of_the_log_may_have_our_own_name() -> None:
+    """Which says something about another day."""
+    found = explained(SAID, values={"myhostname": "mx.example.com"})
+    assert found.entry == "rcpt_fail"
+
+
+@pytest.mark.parametrize("name", [{}, {"myhostname": "Me.test"}])
+def test_mail_that_loops(name: dict[str, str]) -> None:
+    me = name.get("myhostname", "client.example.org")
+    found = explained(f"250 {me}", stage="ehlo", values=name)
+    assert [shown(case) for case in found.cases] == [
+        "bounce 5.4.6",
+        "bounce 5.4.6",
+    ]
+    assert found.cases[1].reason == "mail for example.com loops back to myself"
+
+
+def test_reply_may_be_of_any_bytes() -> None:
+    assert explained("450 \udcff", stage="mail").subject == "450 \udcff"
+
+
+def test_name_in_the_greeting_may_matter() -> None:
+    """Where ESMTP is spoken only to those who say so, our server says so."""
+    values = {"smtp_always_send_ehlo": "no"}
+    found = explained("421 no", stage="ehlo", values=values)
+    assert found.entry == "site_fail"
 
 
 def test_who_decides_is_described_in_a_line() -> None:
@@ -239,9 +270,6 @@ def test_postmaster_hears_of_it(
     text: str, stage: str, notices: tuple[str, ...]
 ) -> None:
     assert explained(text, stage=stage).notices == notices
-
-
-SAID = f"host {HOST} said: 550 5.1.1 no (in reply to RCPT TO command)"
 
 
 @pytest.mark.parametrize(
