@@ -168,7 +168,7 @@ def test_mail_that_loops(name: dict[str, str]) -> None:
 
 
 def test_reply_may_be_of_any_bytes() -> None:
-    assert explained("450 \udcff", stage="mail").subject == "450 \udcff"
+    assert explained("450 \udcff", stage="mail").subject == "450 ?"
 
 
 def test_name_in_the_greeting_may_matter() -> None:
