@@ -48,11 +48,7 @@ ENGINE = (
     "tests/engine/test_commands.py",
     "tests/engine/test_state_machine.py",
 )
-ASKED = (
-    "tests/engine/test_explaining.py",
-    "tests/engine/test_rehearsal.py",
-    "tests/frontends/test_explain.py",
-)
+ASKED = ("tests/engine/test_explaining.py", "tests/engine/test_rehearsal.py")
 TESTS = {
     "policy/trouble.py": ("tests/policy/test_trouble.py", ENGINE[3], ENGINE[5]),
     "policy/replies.py": ("tests/policy/test_replies.py",),
