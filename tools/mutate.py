@@ -47,6 +47,7 @@ ENGINE = (
     "tests/engine/test_attempt.py",
     "tests/engine/test_commands.py",
     "tests/engine/test_state_machine.py",
+    "tests/engine/test_rehearsal.py",
 )
 ASKED = ("tests/engine/test_explaining.py", "tests/engine/test_rehearsal.py")
 TESTS = {

@@ -10,12 +10,11 @@ Road not taken: a script of its own, which would be a second copy of the dialogu
 
 from __future__ import annotations
 
-from enum import IntEnum
+from enum import IntEnum, auto
 
 from postfix_trouble.engine.delivery import deliver
 from postfix_trouble.engine.session import Session
 from postfix_trouble.model.reply import Lost, Reply
-from postfix_trouble.model.status import EnhancedStatus
 from postfix_trouble.model.steps import (
     Authenticate,
     Authenticated,
@@ -48,13 +47,13 @@ if TYPE_CHECKING:
 class Depth(IntEnum):
     """How far to go with a server."""
 
-    CONNECT = 0
-    GREETING = 1
-    EHLO = 2
-    TLS = 3
-    AUTH = 4
-    MAIL = 5
-    RCPT = 6
+    CONNECT = auto()
+    GREETING = auto()
+    EHLO = auto()
+    TLS = auto()
+    AUTH = auto()
+    MAIL = auto()
+    RCPT = auto()
 
 
 class Finding(Value):
@@ -226,7 +225,7 @@ class _Outside:
         return None
 
     def keep(self, wire: Wire, kept: Kept) -> None:
-        wire.close()
+        """Nobody asks for it: see keeps()."""
 
 
 # How deep a command belongs. What is not here always passes (QUIT, RSET).
@@ -240,8 +239,8 @@ _DEPTHS = {
     b"RCPT": Depth.RCPT,
 }
 _NOBODY_SAID_THIS = Reply.local("")
-_GO_ON = Reply(354, EnhancedStatus(""), "354 go on", remote=False)
-_TAKEN = Reply(250, EnhancedStatus("2.1.5"), "accepted; nothing was sent", remote=False)
+_GO_ON = _NOBODY_SAID_THIS._replace(code=354)
+_TAKEN = Reply.local("2.1.5")._replace(code=250, text="accepted; nothing was sent")
 
 
 class ProbeWire:
@@ -261,7 +260,6 @@ class ProbeWire:
         # RCPT commands that have no reply yet.
         self._waiting: list[str] = []
         self._reset = False
-        self._closed = False
 
     def play(self, step: Step) -> Answer:
         """Carry out one step, or stop. Raises _Enough, which Probe catches."""
@@ -289,12 +287,11 @@ class ProbeWire:
         passed = []
         for line in lines:
             verb = line.partition(b" ")[0]
-            if _DEPTHS.get(verb, Depth.CONNECT) > self._depth:
-                break
+            if verb == b"DATA" or _DEPTHS.get(verb, Depth.CONNECT) > self._depth:
+                continue
             if verb == b"RCPT":
                 self._waiting.append(line.decode("utf-8", "replace"))
-            if verb != b"DATA":
-                passed.append(b"RSET" if verb == b"." else line)
+            passed.append(b"RSET" if verb == b"." else line)
         if passed:
             self._wire.play(Send(tuple(passed)))
         elif lines[0] != b"DATA":
@@ -305,7 +302,8 @@ class ProbeWire:
         if phase is Phase.RCPT and not self._waiting:
             # It was held back. If the sender was refused nobody wants to know.
             mail = self._finding.mail
-            if mail is not None and mail.klass == 2:
+            assert mail is not None
+            if mail.klass == 2:
                 self._leave()
             return _NOBODY_SAID_THIS
         if phase is Phase.DATA:
@@ -350,9 +348,7 @@ class ProbeWire:
     def close(self) -> None:
         """Hang up, and tell what was learnt."""
         self._wire.close()
-        if not self._closed:
-            self._closed = True
-            self._found(self._finding)
+        self._found(self._finding)
 
     def record(self) -> ServerRecord:
         """What was said."""

@@ -15,7 +15,6 @@ from postfix_trouble.model.reply import Lost, Reply
 from postfix_trouble.model.steps import Hangup, Note, Phase, Read, Send
 from postfix_trouble.model.value import TYPE_CHECKING, Value
 from postfix_trouble.policy import trouble
-from postfix_trouble.policy.capabilities import Capabilities
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from postfix_trouble.model.steps import Step
     from postfix_trouble.model.tls import TlsFacts, TlsPolicy
     from postfix_trouble.model.verdict import DSN, Verdict
+    from postfix_trouble.policy.capabilities import Capabilities
 
     T = TypeVar("T")
     Script: TypeAlias = Generator[Step, Any, T]
@@ -67,11 +67,12 @@ class Session:
         self._has_password = has_password
         # smtp_generic_maps.
         self.rewrite = rewrite
-        self.capabilities = Capabilities()
+        # Of the last EHLO, LHLO or HELO; nobody asks before.
+        self.capabilities: Capabilities
         self.tls: TlsFacts | None = None
         self.lmtp = self.request.lmtp
-        # Whose time limit and words apply while we log in (see handshake.py).
-        self.phase = Phase.GREETING
+        # Of the last reply: its time limit and words apply while we log in.
+        self.phase: Phase
         # The connection is of no more use, not even for QUIT.
         self.broken = False
         # The server, or a table of ours, gave cause for a notice to the postmaster.

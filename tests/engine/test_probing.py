@@ -23,10 +23,16 @@ from script import (
 from postfix_trouble.config.settings import Settings
 from postfix_trouble.engine.probing import Depth, Finding, Probe
 from postfix_trouble.engine.witness import Decision, WitnessedSession, rule_of
-from postfix_trouble.model.envelope import DeliveryRequest
+from postfix_trouble.model.envelope import DeliveryRequest, Recipient
 from postfix_trouble.model.reply import Lost
 from postfix_trouble.model.status import EnhancedStatus
-from postfix_trouble.model.steps import AuthFailed, HandshakeFailed
+from postfix_trouble.model.steps import (
+    Authenticated,
+    AuthFailed,
+    HandshakeFailed,
+    Phase,
+    Read,
+)
 from postfix_trouble.model.tls import TlsFacts, TlsLevel, TlsPolicy
 from postfix_trouble.model.verdict import DSN, Report
 
@@ -51,22 +57,20 @@ def probe(
     *places: Place | Server,
     depth: Depth = Depth.RCPT,
     rcpts: int = 1,
-    tls: TlsLevel = TlsLevel.NONE,
+    tls: TlsLevel | DSN = TlsLevel.NONE,
     every: bool = False,
     lmtp: bool = False,
     settings: dict[str, str] | None = None,
     destinations: DSN | None = None,
-    sender: str = "s@d.test",
+    status_filter: Any = None,
+    **facts: Any,
 ) -> Probed:
+    """`facts` of the mail that there is not."""
     where = [p if isinstance(p, Place) else Place([p]) for p in places]
-    outside = Outside(where, TlsPolicy(tls), False)
-    request = DeliveryRequest(
-        sender,
-        recipients(rcpts),
-        "d1.test",
-        lmtp=lmtp,
-        smtputf8=not sender.isascii(),
-    )
+    policy = TlsPolicy(tls) if isinstance(tls, TlsLevel) else tls
+    outside = Outside(where, policy, False)
+    request = DeliveryRequest("s@d.test", recipients(rcpts), "d1.test", lmtp=lmtp)
+    request = request._replace(**facts)
     findings: list[Finding] = []
     decisions: list[Decision] = []
     values = {"myhostname": "me.test", **(settings or {})}
@@ -77,6 +81,7 @@ def probe(
         outside,
         depth=depth,
         found=findings.append,
+        status_filter=status_filter,
         session_type=partial(WitnessedSession, decided=decisions.append),
     )
     report = asked.run()
@@ -104,6 +109,9 @@ def test_goes_no_deeper_than_asked(depth: Depth, plain: str, over_tls: str) -> N
     assert simple.sequences == [plain]
     assert simple.report is None
     assert simple.outside.wires[0].closed == 1
+    if plain:
+        # What was sent leaves the house when a reply is waited for.
+        assert simple.outside.wires[0].steps[-1] == Read(Phase.QUIT)
     assert probe(TLS_SERVER, depth=depth, tls=TlsLevel.MAY).sequences == [over_tls]
 
 
@@ -138,6 +146,9 @@ def test_lmtp_has_a_verdict_for_each_too() -> None:
     done = probe({"rcpt": ["250 ok", "250 ok", "550 no"]}, rcpts=3, lmtp=True)
     assert done.ends == ["sent 2.1.5", "sent 2.1.5", "bounced 5.0.0"]
     assert done.sequences == ["LHLO | MAIL RCPT RCPT RCPT | RSET QUIT"]
+    assert done.outside.wires[0].steps.count(Read(Phase.RSET)) == 1
+    assert done.report is not None
+    assert done.report.outcomes[0].dsn.reason == "accepted; nothing was sent"
 
 
 NEXT_HOST = "trouble_smtputf8_try_next_host"
@@ -199,6 +210,106 @@ def test_finding_tells_what_was_before_and_in_tls() -> None:
     assert "LOGIN" in found.hello.text
     assert found.hello_in_clear is not None
     assert "PLAIN" in found.hello_in_clear.text
+
+
+def test_finding_tells_what_each_said() -> None:
+    server = {**TLS_SERVER, "rcpt": ["250 ok", "450 4.2.1 no"], "quit": Lost.EOF}
+    whom = (Recipient("u\udcff@d.test"), Recipient("v@d.test", position=1))
+    settings = {"smtp_skip_quit_response": "no"}
+    done = probe(server, tls=TlsLevel.MAY, recipients=whom, settings=settings)
+    found = done.findings[0]
+    assert found.policy == TlsPolicy(TlsLevel.MAY)
+    said = (found.greeting, found.starttls, found.mail)
+    assert [reply and reply.text for reply in said] == [
+        "220 mx ESMTP",
+        "220 go",
+        "250 2.1.0 ok",
+    ]
+    assert [(line, reply.code) for line, reply in found.recipients] == [
+        ("RCPT TO:<u\ufffd@d.test>", 250),
+        ("RCPT TO:<v@d.test>", 450),
+    ]
+    # That QUIT has no answer is nobody's trouble.
+    assert found.lost == ""
+
+
+@pytest.mark.parametrize(
+    ("server", "lmtp", "text"),
+    [
+        ({"ehlo": "250 mx a"}, False, "250 mx a"),
+        ({"ehlo": "500 no", "helo": "250 mx b"}, False, "250 mx b"),
+        ({"lhlo": "250 mx c"}, True, "250 mx c"),
+    ],
+)
+def test_hello_that_counts_is_found(server: Server, lmtp: bool, text: str) -> None:
+    hello = probe(server, lmtp=lmtp, depth=Depth.EHLO).findings[0].hello
+    assert hello is not None
+    assert hello.text == text
+
+
+@pytest.mark.parametrize("answer", [Authenticated("PLAIN"), AuthFailed(None, "4.7.0")])
+def test_log_in_is_found_where_it_was_tried(answer: Any) -> None:
+    server = offers("AUTH PLAIN", auth=answer)
+    settings = {"smtp_sasl_auth_enable": "yes"}
+    for depth, login in ((Depth.TLS, None), (Depth.AUTH, answer), (Depth.MAIL, answer)):
+        done = probe(server, depth=depth, settings=settings)
+        assert done.findings[0].login == login
+        assert done.sequences[0].startswith("EHLO | ")
+
+
+@pytest.mark.parametrize(
+    ("settings", "lmtp"), [({"smtp_never_send_ehlo": "yes"}, False), ({}, True)]
+)
+def test_no_form_of_hello_goes_out_for_a_greeting(
+    settings: dict[str, str], lmtp: bool
+) -> None:
+    done = probe({}, depth=Depth.GREETING, settings=settings, lmtp=lmtp)
+    assert done.sequences == ["QUIT"]
+
+
+@pytest.mark.parametrize(
+    ("depth", "sequence"),
+    [
+        (Depth.AUTH, "EHLO | QUIT"),
+        (Depth.MAIL, "EHLO | XFORWARD | MAIL | QUIT"),
+    ],
+)
+def test_client_is_told_of_together_with_the_sender(
+    depth: Depth, sequence: str
+) -> None:
+    settings = {"smtp_send_xforward_command": "yes"}
+    who = {"log_client_name": "c.test"}
+    server = offers("XFORWARD NAME")
+    done = probe(server, depth=depth, settings=settings, attributes=who)
+    assert done.sequences == [sequence]
+
+
+@pytest.mark.parametrize(
+    ("policy", "problem"),
+    [
+        (DSN(EnhancedStatus("4.7.5"), "TLS configuration problem"),
+         "TLS configuration problem"),
+        (DSN(), "passed over: no TLS policy for it"),
+    ],
+)  # fmt: skip
+def test_server_without_a_tls_policy_is_found(policy: DSN, problem: str) -> None:
+    found = probe({}, tls=policy).findings
+    assert [(each.problem, each.policy) for each in found] == [(problem, None)]
+
+
+def test_server_is_asked_again_without_tls_as_in_a_delivery() -> None:
+    failed = offers("STARTTLS", handshake=HandshakeFailed("no"))
+    done = probe(failed, tls=TlsLevel.MAY, age=1000.0)
+    assert done.sequences == [
+        "EHLO | STARTTLS | hangup",
+        "EHLO | MAIL | RCPT | RSET | QUIT",
+    ]
+    assert [found.problem for found in done.findings] == ["", ""]
+
+
+def test_status_filter_counts() -> None:
+    done = probe({"rcpt": "450 no"}, status_filter=lambda text: "5.9.9 never")
+    assert done.ends == ["bounced 5.9.9"]
 
 
 def test_failed_handshake_and_lost_connection_are_found() -> None:
@@ -300,7 +411,8 @@ def test_misc_fail_is_told() -> None:
     failed = {**TLS_SERVER, "handshake": HandshakeFailed("no")}
     done = probe(failed, tls=TlsLevel.MAY)
     assert done.decisions[0].entry == "misc_fail"
-    done = probe({}, sender="\u00fc@d.test", settings={NEXT_HOST: "yes"})
+    facts: dict[str, Any] = {"sender": "\u00fc@d.test", "smtputf8": True}
+    done = probe({}, settings={NEXT_HOST: "yes"}, **facts)
     assert [decision.rule for decision in done.decisions] == [
         "misc_fail: hard, bounced"
     ]

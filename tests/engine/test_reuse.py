@@ -113,6 +113,17 @@ def test_tls_sessions_are_kept_if_that_is_wanted(setting: str) -> None:
     assert [kept.tls for _, kept in done.outside.stored] == [TLS] * (setting == "yes")
 
 
+def test_tls_of_a_kept_connection_is_known() -> None:
+    stock = ({"mail": Lost.EOF}, KEPT._replace(tls=TLS))
+    done = run({}, stock=stock, tls=TlsLevel.MAY, age=1000.0)
+    # So it may be tried once more without.
+    assert (done.end, done.outside.connects) == (
+        "sent 2.0.0 h1",
+        [("h1.test", TlsLevel.NONE)],
+    )
+    assert [server.tls for server in done.report.servers] == [TLS, None]
+
+
 def test_tls_of_a_dead_connection_does_not_count_for_the_next() -> None:
     kept = KEPT._replace(tls=TLS)
     server = offers("STARTTLS")
