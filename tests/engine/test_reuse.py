@@ -52,6 +52,12 @@ def test_failure_on_a_kept_connection_is_told_as_such(use: int) -> None:
     assert done.report.outcomes[0].connection_use == use + 1
 
 
+def test_kept_connection_that_stumbles_is_used_and_then_not_kept() -> None:
+    done = run({}, stock=({"probe": "what\n250 ok"}, KEPT), keep=True)
+    assert (done.end, done.outside.connects) == ("sent 2.0.0 h1", [])
+    assert done.outside.stored == []
+
+
 def test_use_of_a_connection_is_not_told_of_the_next_server() -> None:
     done = run(Place([{}, REFUSED]), stock=({"rcpt": "450 no"}, KEPT))
     assert (done.end, done.report.outcomes[0].connection_use) == (
