@@ -62,6 +62,23 @@ TESTS = {
         "tests/policy/test_routing.py",
         "tests/edge/test_resolver.py",
     ),
+    "policy/ordering.py": ("tests/policy/test_routing.py",),
+    "policy/suspension.py": ("tests/policy/test_suspension.py",),
+    "policy/tls_entry.py": ("tests/policy/test_tls_level.py",),
+    "policy/tls_policy.py": (
+        "tests/policy/test_tls_level.py",
+        "tests/policy/test_dane.py",
+    ),
+    "policy/tls_offer.py": ("tests/policy/test_tls_level.py",),
+    "policy/dane.py": (
+        "tests/policy/test_dane.py",
+        "tests/edge/test_dane_certificates.py",
+    ),
+    "policy/certificate.py": (
+        "tests/policy/test_certificate.py",
+        "tests/policy/test_dane.py",
+        "tests/edge/test_dane_certificates.py",
+    ),
     "engine/session.py": ENGINE,
     "engine/handshake.py": ENGINE,
     "engine/starttls.py": ENGINE,

@@ -226,14 +226,16 @@ class Appending(Value):
     warn: Callable[[str], None] | None = None
 
 
-def _filtered(rules: Appending, why: DSN, classes: str) -> DSN:
+def _filtered(rules: Appending, why: DSN) -> DSN:
+    """In the filter's words, if a failure stays one, and a success too."""
     if rules.status_filter is None:
         return why
     found = rules.status_filter(f"{why.status} {why.reason}")
     if found is None:
         return why
+    failed = why.status.soft or why.status.hard
     status = EnhancedStatus.leading(found)
-    if status is None or status[0] not in classes:
+    if status is None or (status.soft or status.hard) is not failed:
         if rules.warn:
             rules.warn(f"smtp_delivery_status_filter: bad status code: {found}")
         return why
@@ -250,7 +252,7 @@ def _in_class(rules: Appending, why: DSN, digit: str, who: str) -> DSN:
 
 def defer_append(rules: Appending, recipient: Recipient, why: DSN) -> Outcome:
     """Put a recipient off. The status filter may make that a bounce."""
-    why = _filtered(rules, _in_class(rules, why, "4", "defer_append"), "45")
+    why = _filtered(rules, _in_class(rules, why, "4", "defer_append"))
     if why.status.hard:
         return _bounced(rules, recipient, why)
     return Outcome(recipient, Disposition.DEFERRED, why, action="delayed")
@@ -258,7 +260,7 @@ def defer_append(rules: Appending, recipient: Recipient, why: DSN) -> Outcome:
 
 def bounce_append(rules: Appending, recipient: Recipient, why: DSN) -> Outcome:
     """Give a recipient up. soft_bounce and the status filter may put it off instead."""
-    why = _filtered(rules, _in_class(rules, why, "5", "bounce_append"), "45")
+    why = _filtered(rules, _in_class(rules, why, "5", "bounce_append"))
     if why.status.soft:
         return Outcome(recipient, Disposition.DEFERRED, why, action="delayed")
     return _bounced(rules, recipient, why)
@@ -286,7 +288,7 @@ def sent(
 ) -> Outcome:
     """The server took the mail. `action` is relayed or delivered (RFC 3464)."""
     why = DSN(reply.status, reply.oneline, relay.host, "smtp", reply.oneline)
-    why = _filtered(rules, _in_class(rules, why, "2", "sent"), "2")
+    why = _filtered(rules, _in_class(rules, why, "2", "sent"))
     return Outcome(recipient, Disposition.SENT, why, relay.namaddrport, action=action)
 
 
