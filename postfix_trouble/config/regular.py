@@ -202,6 +202,10 @@ class _Translation:
         if self._perl and self._source[self._at : self._at + 1] in ("?", "+"):
             text += self._source[self._at]
             self._at += 1
+        if self._repeated and text in "*+?" and self._pieces[-1] in "*+?":
+            # One of them says the same. Nested they make re try for ever.
+            self._pieces[-1] = text if self._pieces[-1] == text else "*"
+            return
         if self._repeated:
             # In POSIX a+? is (a+)?, not a frugal +.
             self._pieces.insert(self._atom, "(?:")

@@ -57,6 +57,12 @@ def test_nor_is_it_in_posix(expression: str) -> None:
         # A second + repeats the first: it does not make it possessive.
         ("^a++a$", "aaa", True),
         ("^(a+?)$", "aaa", True),
+        ("^a++$", "", False),
+        ("^a+?$", "", True),
+        ("^a?+$", "aaa", True),
+        ("^a??$", "aa", False),
+        # Nested, they would be tried for ever.
+        ("^a" + 40 * "*" + "." + 40 * "*" + "c$", 100 * "a", False),
         ("^a{2}{2}$", "aaaa", True),
         ("a$", "a\n", False),
         (r"^[\]$", "\\", True),
