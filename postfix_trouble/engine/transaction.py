@@ -243,7 +243,6 @@ def _replies(
     `phase` words a connection that breaks. False if it did.
     """
     count = len(accepted) if session.lmtp and accepted else 1
-    believed = True
     for index in range(count):
         reply = yield from session.read(Phase.DOT)
         if isinstance(reply, Lost):
@@ -253,15 +252,9 @@ def _replies(
         session.attempt.stamps.deliver_done = session.attempt.clock()
         if not accepted:
             continue
-        if phase is Phase.BODY and reply.klass == 2:
-            # To what? It has not seen the end of the message.
-            believed = False
-            continue
         whom = accepted[index : index + 1] if session.lmtp else accepted
         _final(session, whom, reply)
-    if not believed:
-        session.stream_except(Lost.EOF, phase)
-    return believed
+    return True
 
 
 def _final(session: Session, whom: tuple[Recipient, ...], reply: Reply) -> None:
