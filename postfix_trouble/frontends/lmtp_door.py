@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 DEADLINE = 540.0
 # Destinations of one message that are served at the same time.
 _AT_ONCE = 5
+_TOO_LATE = DSN(EnhancedStatus("4.4.2"), "delivery time limit exceeded")
 
 
 class _Part(Value):
@@ -189,7 +190,9 @@ class _Delivery:
             ended.extend(outcomes)
             self._log_ended(outcomes)
 
-        standing = door.suspensions.check(request.nexthop)
+        # If others used up the time, this destination is in no trouble for that.
+        late = time.monotonic() >= self._end
+        standing = _TOO_LATE if late else door.suspensions.check(request.nexthop)
         if standing is not None:
             outcomes = _put_off(request, standing)
             note_ended(outcomes)

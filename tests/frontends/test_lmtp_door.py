@@ -114,6 +114,22 @@ def test_destinations_are_served_at_the_same_time(
     assert replies == [f"250 2.0.0 I am {number}" for number in (2, 0, 1)]
 
 
+def test_who_comes_too_late_is_not_in_trouble(serve: MakeService) -> None:
+    """Slow servers use up the time; those that were never asked did nothing wrong."""
+    slow: Script = {"stages": {"banner": {"then": "hang"}}}
+    with ExitStack() as stack:
+        good = stack.enter_context(ScriptedServer())
+        names = []
+        for n in range(2, 7):
+            listen = f"127.0.0.{n}:{good.port}"
+            stack.enter_context(ScriptedServer(slow, listen=listen))
+            names.append(f"a@[127.0.0.{n}]")
+        service = serve(smtp_tcp_port=str(good.port), trouble_deadline="1s")
+        *_, late = service.send(*names, "a@[127.0.0.1]")
+        assert late == "450 4.4.2 delivery time limit exceeded"
+        assert service.send("a@[127.0.0.1]") == [OK]
+
+
 def test_one_destination_in_trouble_is_no_matter_for_the_others(
     serve: MakeService, sinks: list[ScriptedServer]
 ) -> None:
