@@ -146,7 +146,7 @@ def deliver(
     from postfix_trouble.edge.message import Message
 
     chosen = settings if isinstance(settings, Settings) else _made(settings or {}, lmtp)
-    chosen.refuse_unsupported()
+    chosen.refuse_unusable()
     content = Message.from_bytes(b"".join(unix_lines([message])))
     request = _request(content, sender, recipients, nexthop, smtputf8)
     request = _with_dsn(request, envid, ret, notify)
@@ -154,13 +154,19 @@ def deliver(
     end = time.monotonic() + (
         chosen.seconds("trouble_deadline") if time_limit is None else time_limit
     )
+    ended: list[Outcome] = []
     agent = Agent(
-        chosen, request, content, left=lambda: end - time.monotonic(), note=note
+        chosen,
+        request,
+        content,
+        left=lambda: end - time.monotonic(),
+        note=note,
+        ended=ended.extend,
     )
     try:
         report = deliver_request(agent)
     except TableError as problem:
-        report = _put_off(request, f"table look-up error: {problem}")
+        report = _put_off(request, ended, f"table look-up error: {problem}")
     finally:
         content.close()
     return _delivery(report)
@@ -256,15 +262,17 @@ def _word(word: str, words: tuple[str, ...], name: str) -> str:
     return word
 
 
-def _put_off(request: DeliveryRequest, reason: str) -> Report:
+def _put_off(request: DeliveryRequest, ended: list[Outcome], reason: str) -> Report:
+    """Who is finished stays so; all others are to be tried again."""
     why = DSN(EnhancedStatus("4.3.0"), reason)
-    return Report(
-        request,
-        tuple(
-            Outcome(recipient, Disposition.DEFERRED, why, action="delayed")
-            for recipient in request.recipients
-        ),
-    )
+    done = {outcome.recipient.position for outcome in ended}
+    rest = [
+        Outcome(recipient, Disposition.DEFERRED, why, action="delayed")
+        for recipient in request.recipients
+        if recipient.position not in done
+    ]
+    found = sorted([*ended, *rest], key=lambda end: end.recipient.position)
+    return Report(request, tuple(found))
 
 
 def _delivery(report: Report) -> Delivery:

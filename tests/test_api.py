@@ -5,8 +5,10 @@ from __future__ import annotations
 import ast
 import doctest
 import inspect
+import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -173,6 +175,35 @@ def test_a_table_that_can_not_be_searched_defers() -> None:
         )
     assert delivery.results[0].status == "deferred"
     assert delivery.results[0].dsn == "4.3.0"
+
+
+def test_who_has_the_message_is_not_put_off_with_the_others() -> None:
+    """A table that fails when the first server has taken the mail for one of two."""
+    first = ScriptedServer({"stages": {"rcpt": ["250 ok", "450 4.2.0 later"]}})
+    second = ScriptedServer()
+    with socket.create_server(("127.0.0.1", 0)) as listening, first, second:
+
+        def look_up() -> None:
+            connection, _ = listening.accept()
+            with connection, connection.makefile("rb") as keys:
+                while keys.readline():
+                    taken = first.connections and first.connections[0].messages
+                    reply = b"400 no more\n" if taken else b"500 not found\n"
+                    connection.sendall(reply)
+
+        table = threading.Thread(target=look_up)
+        table.start()
+        port = listening.getsockname()[1]
+        delivery = api.deliver(
+            MESSAGE,
+            sender="a@example.org",
+            recipients=["b@example.com", "c@example.com"],
+            nexthop=f"[127.0.0.1]:{first.port},[127.0.0.1]:{second.port}",
+            settings={"smtp_generic_maps": f"tcp:127.0.0.1:{port}"},
+        )
+        table.join(20)
+    assert [each.status for each in delivery.results] == ["sent", "deferred"]
+    assert delivery.results[1].dsn == "4.3.0"
 
 
 @pytest.mark.parametrize(

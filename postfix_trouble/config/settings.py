@@ -29,7 +29,8 @@ class Settings:
     """Parameters by their main.cf names, expanded and converted when asked for.
 
     `values` come from a main.cf: names that are not in the table may be referred to and
-    are otherwise passed over, and a wrong value is an error only when it is used.
+    are otherwise passed over, and a wrong value is an error when it is used, or asked
+    after by refuse_unusable().
     `overrides` come from the command line and are checked at once: ConfigError.
     With `lmtp`, callers keep to the smtp_ names and get the lmtp_ values.
     """
@@ -103,10 +104,19 @@ class Settings:
         life = self.seconds(name)
         return max(life - self.seconds("maximal_backoff_time"), life / 2)
 
-    def refuse_unsupported(self) -> None:
-        """Raise ConfigError for a setting that is not honoured and must not be lost."""
-        for name, parameter in TABLE.items():
-            if parameter.vital and name in self._given and self._is_ours(name):
+    def refuse_unusable(self) -> None:
+        """Raise ConfigError for a setting that can't be honoured and must not be lost.
+
+        That is one that is not supported, and one that makes no sense: else it might
+        be asked for after the message is out, which would be put off, and sent again.
+        """
+        for name in self._given:
+            parameter = TABLE.get(name)
+            if parameter is None or not self._is_ours(name):
+                continue
+            if not parameter.unsupported:
+                self.check(name)
+            elif parameter.vital:
                 value = self._expanded(name)
                 if value and value != expand(parameter.default, self._raw):
                     reason = f"not supported, because {parameter.unsupported}"

@@ -16,9 +16,10 @@ from postfix_trouble.edge.message import Message
 from postfix_trouble.frontends import command, options
 from postfix_trouble.frontends.interrupts import Settled, Watch
 from postfix_trouble.model.failure import TableError
+from postfix_trouble.model.status import EnhancedStatus
 from postfix_trouble.model.sysexits import EX_TEMPFAIL
 from postfix_trouble.model.value import TYPE_CHECKING
-from postfix_trouble.model.verdict import DSN, Report
+from postfix_trouble.model.verdict import DSN
 from postfix_trouble.reports import pipe8
 from postfix_trouble.reports.pipe8 import Exit, deferred
 
@@ -39,19 +40,12 @@ def run(argv: list[str]) -> int:
     call = _Call(line, watch)
     try:
         end = call.deliver()
-    except (options.UsageError, ConfigError) as problem:
-        end = deferred("4.3.5", f"mail system configuration error: {problem}")
-    except TableError as problem:
-        end = deferred("4.3.0", f"table look-up error: {problem}")
     except Settled:
         assert call.request is not None
+        call.request.so_far(DSN())
         end = pipe8.result(call.request.outcomes)
-    except Exception as bug:
-        # It must not have the message sent again.
-        if call.request is None or not call.request.settled:
-            raise
-        call.note(f"internal error after delivery: {type(bug).__name__}: {bug}")
-        end = pipe8.result(call.request.outcomes)
+    except Exception as problem:  # noqa: BLE001  it raises what nobody knows
+        end = call.after(problem)
     watch.finished()
     return call.answer(end)
 
@@ -81,12 +75,27 @@ class _Call:
             line.value("--log-file") or settings.text("trouble_log_file"),
         )
         self.watch.start(settings.seconds("trouble_deadline"))
-        settings.refuse_unsupported()
+        settings.refuse_unusable()
         message = Message.read(0, timeout=self.watch.left())
         if isinstance(message, DSN):
             self.note(message.reason)
             return pipe8.answer(message)
         return self._deliver_message(settings, message)
+
+    def after(self, problem: Exception) -> Exit:
+        """The answer when something of ours went wrong. Raises what nobody knows."""
+        if isinstance(problem, TableError):
+            why = DSN(EnhancedStatus("4.3.0"), f"table look-up error: {problem}")
+        elif isinstance(problem, (options.UsageError, ConfigError)):
+            text = f"mail system configuration error: {problem}"
+            why = DSN(EnhancedStatus("4.3.5"), text)
+        elif self.request is not None and self.request.outcomes:
+            self.note(f"internal error: {type(problem).__name__}: {problem}")
+            why = DSN(EnhancedStatus("4.3.0"), "internal error, see the log")
+        else:
+            raise problem
+        report = self.request and self.request.so_far(why)
+        return pipe8.result(report.outcomes) if report else pipe8.answer(why)
 
     def _deliver_message(self, settings: Settings, message: Message) -> Exit:
         from postfix_trouble.frontends.pipe_request import PipeRequest
@@ -120,12 +129,8 @@ class _Call:
         from postfix_trouble.reports import as_json
 
         request = self.request
-        report = None if request is None else request.report
-        if report is None and request is not None and request.settled:
-            # Something went wrong after that: this much is known.
-            report = Report(request.request, request.outcomes)
-        if request is not None and report is not None:
-            text = as_json.render(report, end, request.notices)
+        if request is not None and request.report is not None:
+            text = as_json.render(request.report, end, request.notices)
         else:
             line = self.line
             sender, nexthop = line.value("--sender"), line.value("--nexthop")

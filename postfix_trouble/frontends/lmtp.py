@@ -101,7 +101,7 @@ def _settings(line: CommandLine) -> Settings:
     if line.recipients:
         raise options.UsageError(f"no such argument: {line.recipients[0]}")
     settings = command.read_settings(line)
-    settings.refuse_unsupported()
+    settings.refuse_unusable()
     return settings
 
 

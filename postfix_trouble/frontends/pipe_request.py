@@ -115,10 +115,10 @@ class PipeRequest:
 
     def ended(self, outcomes: tuple[Outcome, ...]) -> None:
         """Log outcomes as Postfix does."""
+        self.outcomes += outcomes
         queue_id = self.request.queue_id or "NOQUEUE"
         for record in delivery_records(queue_id, outcomes, self.settings):
             self.log.write(record)
-        self.outcomes += outcomes
         if self.settled:
             self.watch.settled()
 
@@ -131,6 +131,21 @@ class PipeRequest:
             return False
         sent = [end.disposition is Disposition.SENT for end in self.outcomes]
         return len(sent) == count and all(sent)
+
+    def so_far(self, why: DSN) -> Report | None:
+        """What is known when something of ours has gone wrong: who has the message
+        must not get it again, and the rest is put off. None if the ledger knows."""
+        if len(self.request.recipients) > 1 and not self.by_hand:
+            return None
+        done = {outcome.recipient.position for outcome in self.outcomes}
+        rest = (
+            Outcome(recipient, Disposition.DEFERRED, why, action="delayed")
+            for recipient in self.request.recipients
+            if recipient.position not in done
+        )
+        found = sorted((*self.outcomes, *rest), key=lambda end: end.recipient.position)
+        self.report = Report(self.request, tuple(found))
+        return self.report
 
     # --- destinations in trouble
 

@@ -119,7 +119,7 @@ def read_session(given: dict[str, Any]) -> Session:
     if server:
         nexthop = typed.server_nexthop(server, tls_on_connect=smtps, lmtp=lmtp)
     settings = _settings(given, lmtp, smtps)
-    settings.refuse_unsupported()
+    settings.refuse_unusable()
     # Last of all: nobody types a password only to be told of another mistake.
     credentials = typed.credentials(given["auth_user"], given["auth_password_file"])
     return Session(settings, nexthop, credentials, lmtp)

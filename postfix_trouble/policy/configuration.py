@@ -57,13 +57,11 @@ def _row(row: Row, lmtp: bool) -> Iterator[Finding]:
     if row.problem:
         if other_protocol:
             yield note(name, row.problem, "not used: the other protocol's")
-            return
-        yield error(
-            name,
-            row.problem,
-            "mail is deferred (4.3.5) once this is asked for",
-            f"the default is {row.default or 'empty'}",
-        )
+        elif row.unsupported and not TABLE[name].vital:
+            yield note(name, row.problem, f"not supported: {row.unsupported}")
+        else:
+            remedy = f"the default is {row.default or 'empty'}"
+            yield error(name, row.problem, _DEFERRED, remedy)
     elif row.unsupported and row.differs:
         reason = f"not supported: {row.unsupported}"
         if TABLE[name].vital and row.value and not other_protocol:

@@ -103,8 +103,6 @@ def test_what_must_not_be_passed_over_has_a_reason() -> None:
     assert all(TABLE[name].unsupported for name in vital)
     for name in vital:
         with pytest.raises(ConfigError, match="not supported, because"):
-            Settings(
-                {name: "hash:/x"}, lmtp=name.startswith("lmtp_")
-            ).refuse_unsupported()
-    Settings(dict.fromkeys(vital, "")).refuse_unsupported()
-    Settings({"lmtp_tls_dcert_file": "/x"}).refuse_unsupported()
+            Settings({name: "hash:/x"}, lmtp=name.startswith("lmtp_")).refuse_unusable()
+    Settings(dict.fromkeys(vital, "")).refuse_unusable()
+    Settings({"lmtp_tls_dcert_file": "/x"}).refuse_unusable()

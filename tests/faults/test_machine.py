@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import shutil
 import socket
@@ -553,7 +554,24 @@ def test_damaged_part_that_is_needed_after_the_dot(
         client = Client(str(top / "bin" / installation.name), tmp_path, where)
         done = client.run(*(client.with_state() if state else ()))
     assert done == (0, b"what 250 2.0.0 Ok")
-    assert "internal error after delivery: SyntaxError" in client.log()
+    assert "internal error: SyntaxError" in client.log()
+
+
+@pytest.mark.fault("32 broken environment: code that is needed after the dot")
+def test_damaged_part_and_several_recipients_by_hand(
+    installation: Path, tmp_path: Path
+) -> None:
+    top = tmp_path / "program"
+    shutil.copytree(installation.parent.parent, top, symlinks=True)
+    package = next(top.glob("lib/python3*/site-packages/postfix_trouble"))
+    (package / "frontends/postmaster.py").write_text("this is no Python\n")
+    script: Script = {"stages": {"eod": "what\n250 2.0.0 Ok", "rcpt#2": "450 later"}}
+    with ScriptedServer(script) as server:
+        where = f"[127.0.0.1]:{server.port}"
+        client = Client(str(top / "bin" / installation.name), tmp_path, where)
+        done = client.run("--json", recipients=TWO)
+    ends = [each["status"] for each in json.loads(done.output)["recipients"]]
+    assert (done.code, ends) == (75, ["sent", "deferred"])
 
 
 # --- the configuration ----------------------------------------------------------------
@@ -562,6 +580,10 @@ CONFIGURATIONS = {
     "missing": None,
     "no parameter": b"what is this\n",
     "bad value": b"soft_bounce = maybe\n",
+    # Asked for when the message is out: it must not come to that.
+    "bad value, after the dot": b"smtp_data_done_timeout = soon\n",
+    "bad value, for QUIT": b"smtp_skip_quit_response = maybe\n",
+    "bad value, for the log": b"delay_logging_resolution_limit = many\n",
     "unclosed": b"smtp_helo_name = ${myhostname\n",
     "recursion": b"smtp_helo_name = $smtp_helo_name\n",
     "zeros": b"\0" * 4096,
