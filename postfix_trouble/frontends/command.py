@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from postfix_trouble.edge.message import Message
     from postfix_trouble.frontends.options import CommandLine
 
+BAD_RECIPIENT = DSN(EnhancedStatus("5.1.3"), "bad recipient address syntax")
+
 
 def read_settings(line: CommandLine) -> Settings:
     """Parameters from --config and -o. Raises ConfigError, UsageError."""
@@ -46,8 +48,8 @@ def read_request(
 ) -> DeliveryRequest | DSN:
     """The delivery request that the command line describes.
 
-    A DSN if it can't be one: an address that would break the protocol (5.1.3, 5.1.7).
-    Raises UsageError.
+    A DSN if it can't be one: the sender's address, or those of all recipients, would
+    break the protocol (5.1.7, 5.1.3). Raises UsageError.
     """
     if line.switch("--requiretls"):
         # Never pass over what the sender asked for.
@@ -62,8 +64,6 @@ def read_request(
     recipients = []
     for position, address in enumerate(line.recipients):
         address = inner(address)
-        if not address or unsendable(address):
-            return DSN(EnhancedStatus("5.1.3"), "bad recipient address syntax")
         recipients.append(
             Recipient(
                 address,
@@ -73,6 +73,8 @@ def read_request(
                 position,
             )
         )
+    if all(map(refused, recipients)):
+        return BAD_RECIPIENT
     nexthop = line.value("--nexthop")
     if not nexthop:
         raise options.UsageError("--nexthop is missing")
@@ -94,6 +96,11 @@ def read_request(
         attributes=line.pairs("--attribute"),
         lmtp=line.switch("--lmtp"),
     )
+
+
+def refused(recipient: Recipient) -> bool:
+    """Whether no server can be told this address."""
+    return not recipient.address or unsendable(recipient.address)
 
 
 def _number(line: CommandLine, name: str, default: int) -> int:

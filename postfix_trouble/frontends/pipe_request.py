@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 
 from postfix_trouble.agent import Agent, deliver_request
+from postfix_trouble.frontends.command import BAD_RECIPIENT, refused
 from postfix_trouble.model.value import TYPE_CHECKING
 from postfix_trouble.model.verdict import DSN, Disposition, Outcome, Report
 from postfix_trouble.reports import pipe8
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from postfix_trouble.edge.message import Message
     from postfix_trouble.edge.state import State
     from postfix_trouble.frontends.interrupts import Watch
-    from postfix_trouble.model.envelope import DeliveryRequest
+    from postfix_trouble.model.envelope import DeliveryRequest, Recipient
     from postfix_trouble.reports.pipe8 import Exit
 
     Ended: TypeAlias = Callable[[tuple[Outcome, ...]], None]
@@ -97,6 +98,9 @@ class PipeRequest:
 
     def attempt(self, request: DeliveryRequest, ended: Ended) -> Report:
         """Try the recipients of the request, unless the destination is in trouble."""
+        bad = tuple(filter(refused, request.recipients))
+        if bad:
+            return self._without(bad, request, ended)
         self.report = report = self._suspended(request, ended) or deliver_request(
             Agent(
                 self.settings,
@@ -112,6 +116,25 @@ class PipeRequest:
         self._remember_destination(report)
         self._tell_postmaster(report)
         return report
+
+    def _without(
+        self, bad: tuple[Recipient, ...], request: DeliveryRequest, ended: Ended
+    ) -> Report:
+        """Try those whose addresses can be said; the others bounce, and they alone."""
+        from postfix_trouble.policy.trouble import Appending, bounce_append
+
+        rules = Appending(self.settings.flag("soft_bounce"))
+        outcomes = tuple(bounce_append(rules, each, BAD_RECIPIENT) for each in bad)
+        ended(outcomes)
+        left = tuple(each for each in request.recipients if each not in bad)
+        report = Report(request, ())
+        if left:
+            report = self.attempt(request._replace(recipients=left), ended)
+        found = sorted(
+            (*outcomes, *report.outcomes), key=lambda end: end.recipient.position
+        )
+        self.report = report._replace(request=request, outcomes=tuple(found))
+        return self.report
 
     def ended(self, outcomes: tuple[Outcome, ...]) -> None:
         """Log outcomes as Postfix does."""

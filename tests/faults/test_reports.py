@@ -52,6 +52,19 @@ def bench(program: str, tmp_path: Path) -> Bench:
     return Bench(program, tmp_path)
 
 
+@pytest.mark.fault("36 a recipient that can't be sent, among others")
+def test_one_that_can_not_be_sent(bench: Bench) -> None:
+    """An address with a line end in it bounces, and nobody else does."""
+    with bench.server:
+        code, _ = bench.run("cat >REPORT", recipients=("ok@b.test", "x\ny@b.test"))
+        assert code == 0
+        bench.check()
+    report = bench.report.read_text()
+    assert "Status: 5.1.3\n" in report
+    assert "Final-Recipient: rfc822; " in report
+    assert "ok@b.test" not in report.partition("Undelivered Message")[0]
+
+
 @pytest.mark.fault("37 delivered and put off")
 def test_one_put_off(bench: Bench) -> None:
     with bench.server:
