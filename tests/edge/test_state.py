@@ -461,6 +461,22 @@ def test_old_rows_are_forgotten_little_by_little(bench: Bench) -> None:
     assert 1000 <= rows(bench) < 1100, "never the youngest"
 
 
+def test_what_is_still_tried_is_remembered_however_long_that_takes(
+    bench: Bench,
+) -> None:
+    """maximal_queue_lifetime may be longer than rows are kept."""
+    ledger = bench.open().ledger
+    ledger.probe(KEY, PLACES)
+    ledger.record(KEY, {ONE: SENT})
+    other = request_key("other", "", "")
+    ledger.probe(other, [(f"{n}@b.test", 0) for n in range(2000)])
+    for tens in range(30 * 24 * 6):
+        bench.now += 600
+        ledger.probe(*((KEY, PLACES) if tens % 36 == 0 else (other, ())))
+    assert rows(bench) < 2003
+    assert ledger.finished(KEY) == {ONE: SENT}
+
+
 @pytest.mark.fault("19 the ledger's clock, 400 days to and fro")
 @pytest.mark.parametrize("jump", [400 * DAY, -400 * DAY])
 def test_a_clock_that_jumps_makes_nothing_old(bench: Bench, jump: int) -> None:

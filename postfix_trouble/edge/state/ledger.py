@@ -27,8 +27,9 @@ from postfix_trouble.policy.mixed import Finished, Place
 if TYPE_CHECKING:
     from sqlite3 import Connection
 
-# Seconds that rows are kept: the longest a request may be retried, a bounce of it,
-# and a day. Once Postfix is told, it asks again only if we are killed while telling.
+# Seconds that rows are kept after the last attempt of their request: longer than any
+# pause between two of them. Once Postfix is told, it asks again only if we are killed
+# while telling.
 _KEEP = 11 * 86400
 _KEEP_SETTLED = 2 * 86400
 # The youngest rows are never forgotten, whatever the clocks say.
@@ -112,6 +113,12 @@ class Ledger:
 
         def work(connection: Connection) -> None:
             ticks = _advance(connection, self._database.clock())
+            if named:
+                # Still tried: no one who is finished may be forgotten before that ends.
+                connection.execute(
+                    "UPDATE ledger SET due = max(due, ?) WHERE request = ?",
+                    (ticks + _KEEP, key),
+                )
             _forget(connection, ticks)
             connection.executemany(
                 "INSERT INTO ledger (request, recipient, nth, result, dsn, due)"
