@@ -216,6 +216,10 @@ class PipeRequest:
         if self._state is None:
             refused = mixed.refusal(count, remembers=False, problem=problem)
             return None if refused is None else self._refuse(refused)
+        if not self.request.queue_id:
+            # The same text once more may be another message: nobody's mail may be
+            # taken for delivered because of that.
+            return None if count == 1 else self._refuse(mixed.NO_NAME)
         from postfix_trouble.frontends.ledgered import LedgeredRequest
 
         books = LedgeredRequest(self, self._state)

@@ -43,6 +43,12 @@ _NO_DIRECTORY = DSN(
     "mail system configuration error: several recipients in one request need"
     " a state directory, or a recipient limit of 1",
 )
+# Without a name a second message is not told from a second attempt.
+NO_NAME = DSN(
+    EnhancedStatus("4.3.5"),
+    "mail system configuration error: several recipients in one request need"
+    " --queue-id",
+)
 _NO_OUTCOME = DSN(EnhancedStatus("4.3.0"), "internal error: no outcome")
 _REPORTED = DSN(EnhancedStatus("2.0.0"), "undeliverable recipients reported to sender")
 

@@ -151,6 +151,24 @@ def test_source_address_that_is_none(tmp_path: Path, sink: ScriptedServer) -> No
     assert not sink.connections
 
 
+def test_the_same_text_without_a_queue_id_is_another_message(
+    tmp_path: Path, sink: ScriptedServer
+) -> None:
+    """A script that reports the same every day must not be silenced by the ledger."""
+    state = ("--state-directory", str(tmp_path / "state"))
+    for _ in range(2):
+        done = deliver(*options(sink, tmp_path), *state, "--", "r@d.test")
+        assert done.code == 0
+    assert len(sink.connections) == 2
+    done = deliver(*options(sink, tmp_path), *state, "--", "r@d.test", "s@d.test")
+    assert (done.code, done.output[:6]) == (75, b"4.3.5 ")
+    assert b"--queue-id" in done.output
+    named = (*state, "--queue-id", "Q1", "--", "r@d.test", "s@d.test")
+    for _ in range(2):
+        assert deliver(*options(sink, tmp_path), *named).code == 0
+    assert len(sink.connections) == 3
+
+
 # --- nothing exits 0 without a delivery -----------------------------------------------
 
 NEXTHOP = ["--nexthop", "[127.0.0.1]:9"]
