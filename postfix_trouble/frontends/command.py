@@ -141,6 +141,17 @@ def since_arrival(line: CommandLine, message: Message) -> float | None:
     return None if received is None else time.time() - received
 
 
+def time_in_queue(line: CommandLine, message: Message) -> float | None:
+    """The same, if it is sure: what is bounced for its age must be that old.
+
+    The topmost Received: header is Postfix's own only if it has the queue id. Some
+    have a rule that removes it, and the next one of a mail that was sent on may be
+    years old.
+    """
+    own = message.queue_id() == line.value("--queue-id")
+    return since_arrival(line, message) if own or line.switch("--age") else None
+
+
 def _age(line: CommandLine, settings: Settings, message: Message) -> float:
     null = not line.value("--sender")
     return plausible_age(since_arrival(line, message), settings, null)

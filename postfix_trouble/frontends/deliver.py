@@ -114,7 +114,7 @@ class _Call:
             message,
             self.watch,
             self.log,
-            age=command.since_arrival(line, message),
+            age=command.time_in_queue(line, message),
             # Who reads the object sees all outcomes: nothing is mailed.
             by_hand=line.switch("--json"),
             verbose=line.switch("-v"),

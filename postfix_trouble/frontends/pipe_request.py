@@ -47,8 +47,8 @@ class PipeRequest:
         by_hand: bool,
         verbose: bool,
     ) -> None:
-        """`age`: seconds since the message arrived, None if nobody knows. `by_hand`:
-        the caller sees every outcome, so nothing is reported by mail."""
+        """`age`: seconds since the message arrived, None if that is not sure.
+        `by_hand`: the caller sees every outcome, so nothing is reported by mail."""
         self.settings = settings
         self.request = request
         self.message = message

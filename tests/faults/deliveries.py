@@ -16,6 +16,7 @@ MESSAGE = b"Subject: hello\n\nhow are you\n"
 LONG = b"Subject: long\n\n" + b"0123456789\n" * 150_000
 PATIENCE = 10.0
 ONE = ("r@b.test",)
+QUEUE_ID = "3F2A1"
 TWO = ("ok@b.test", "r@b.test")
 
 
@@ -43,7 +44,7 @@ class Client:
     def command(self, *options: str, recipients: tuple[str, ...] = ONE) -> list[str]:
         return [
             *(self.program, "deliver", "--sender", "s@a.test"),
-            *("--nexthop", self.nexthop, "--queue-id", "3F2A1"),
+            *("--nexthop", self.nexthop, "--queue-id", QUEUE_ID),
             *("-o", "myhostname=me.test", *self._log(options), *options),
             *("--", *recipients),
         ]

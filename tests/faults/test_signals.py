@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from deliveries import LONG, MESSAGE, TWO, Client, end_of, kill_python
+from deliveries import LONG, MESSAGE, QUEUE_ID, TWO, Client, end_of, kill_python
 
 from fickle_server import SUCCESS, TAKE_AND_CLOSE, FickleServer
 
@@ -315,18 +315,10 @@ def test_dates(
     program: str, tmp_path: Path, year: int, recipients: tuple[str, ...]
 ) -> None:
     """How old a message seems to be bounces nobody; Postfix knows better."""
-
-    def judge(stage: str, subject: str, _times: int) -> str | None:
-        late = stage == "rcpt" and subject.startswith("later")
-        return "450 4.2.0 later" if late else None
-
-    received = (
-        f"Received: by me.test (Postfix)\n\tid 1; Thu, 1 Jan {year} 00:00:00 +0000\n"
-    )
-    with FickleServer(judge) as server:
+    with FickleServer(put_off_later) as server:
         client = Client(program, tmp_path, server)
-        options = client.with_state("-o", "sendmail_path=/bin/false")
-        message = received.encode() + MESSAGE
+        options = client.with_state("-o", "sendmail_path=/bin/true")
+        message = received("1", year) + MESSAGE
         done = client.run(*options, recipients=recipients, message=message)
         assert done.code == 75
         assert client.run(*options, recipients=recipients, message=message).code == 75
@@ -355,6 +347,32 @@ def test_clock_that_jumps(tmp_path: Path) -> None:
         ends = [client.run(*options, recipients=both).answer for _ in range(4)]
     assert ends == [(75, "4.2.0")] * 3 + [(0, "250")]
     assert [server.copies(recipient) for recipient in both] == [1, 1]
+
+
+@pytest.mark.parametrize("year", [1970, 2000])
+def test_own_date(program: str, tmp_path: Path, year: int) -> None:
+    """By our own Received: header Postfix gives up now: it would report both."""
+    with FickleServer(put_off_later) as server:
+        client = Client(program, tmp_path, server)
+        options = client.with_state("-o", "sendmail_path=/bin/true")
+        message = received(QUEUE_ID, year) + MESSAGE
+        both = ("a@b.test", "later@b.test")
+        assert client.run(*options, recipients=both, message=message).code == 0
+        assert "non-delivery notification submitted" in client.log()
+        one = ("later-too@b.test",)
+        assert client.run(*options, recipients=one, message=message).code == 75
+
+
+def put_off_later(stage: str, subject: str, _times: int) -> str | None:
+    late = stage == "rcpt" and subject.startswith("later")
+    return "450 4.2.0 later" if late else None
+
+
+def received(queue_id: str, year: int) -> bytes:
+    return (
+        f"Received: by me.test (Postfix)\n\tid {queue_id};"
+        f" Thu, 1 Jan {year} 00:00:00 +0000\n"
+    ).encode()
 
 
 @pytest.mark.fault("10 a second attempt while the first lives")
