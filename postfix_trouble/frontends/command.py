@@ -80,7 +80,9 @@ def read_request(
         raise options.UsageError("--nexthop is missing")
     # Whether a header has non-ASCII bytes matters only to those who asked.
     ascii_only = sender.isascii() and all(r.address.isascii() for r in recipients)
-    smtputf8 = line.switch("--smtputf8") or not ascii_only
+    # Where SMTPUTF8 is turned off, Postfix sends such addresses as they are.
+    detected = not ascii_only and settings.flag("smtputf8_enable")
+    smtputf8 = line.switch("--smtputf8") or detected
     return DeliveryRequest(
         sender,
         tuple(recipients),

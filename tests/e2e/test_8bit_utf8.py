@@ -6,9 +6,10 @@ import quopri
 from collections.abc import Iterator
 
 import pytest
-from both_clients import Result, message, same, under_way
+from both_clients import Result, message, routes, same, under_way
 from private_postfix import PrivatePostfix
-from text_cases import CASES, MAILS, UNTOLD
+from rearranged import rearranged
+from text_cases import CASES, MAILS, OFF, UNTOLD
 
 
 @pytest.fixture(scope="module")
@@ -55,5 +56,25 @@ def test_who_was_not_told_that_utf8_was_asked_for(
     ours, theirs, heard = delivered["untold-to-utf8"]
     assert (ours.status, theirs.status) == ("sent", "sent")
     (connections,) = heard.values()
+    first, second = map(message, connections)
+    assert first == second
+
+
+@pytest.fixture(scope="module")
+def without(postfix: PrivatePostfix) -> Iterator[dict[str, Result]]:
+    """Delivered by both clients where nobody knows of SMTPUTF8."""
+    settings = {"smtputf8_enable": "no"}
+    with (
+        rearranged(postfix, main=settings, routes=routes(OFF)),
+        under_way(postfix, OFF) as results,
+    ):
+        yield results
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", OFF)
+def test_same_without_smtputf8(without: dict[str, Result], name: str) -> None:
+    same(without[name], OFF[name])
+    (connections,) = without[name].heard.values()
     first, second = map(message, connections)
     assert first == second

@@ -156,3 +156,15 @@ for _mail in ("declared", "multipart"):
     CASES[f"{_mail}-as-it-is"] = _case(_mail, "plain", "text-as-it-is")
 for _server in ("plain", "utf8"):
     UNTOLD[f"untold-to-{_server}"] = _case("utf8-header", _server, "text")
+# With smtputf8_enable = no.
+OFF: dict[str, Case] = {}
+for _mail in ("utf8-header", "utf8-sender", "utf8-recipient", "utf8-all"):
+    for _server in ("plain", "utf8"):
+        _port = 2600 + len(CASES) + len(UNTOLD) + len(OFF)
+        OFF[f"off-{_mail}-to-{_server}"] = _case(_mail, _server, "text")._replace(
+            nexthop=f"[{HOST}]:{_port}",
+            servers={f"{HOST}:{_port}": {"keywords": SERVERS[_server]}},
+            status="sent",
+            dsn="2.0.0",
+            words="",
+        )

@@ -169,6 +169,15 @@ def test_the_same_text_without_a_queue_id_is_another_message(
     assert len(sink.connections) == 3
 
 
+def test_without_smtputf8_an_address_goes_as_it_is(tmp_path: Path) -> None:
+    """As from smtp(8): no server is asked for what is turned off here."""
+    off = ("-o", "smtputf8_enable=no", "--", "j\u00fcrgen@d.test")
+    with ScriptedServer({"keywords": ["8BITMIME"]}) as server:
+        assert deliver(*options(server, tmp_path), *off).code == 0
+        assert deliver(*options(server, tmp_path), *off[2:]).code == 65
+    assert "RCPT TO:<j\u00fcrgen@d.test>" in server.connections[0].commands
+
+
 # --- nothing exits 0 without a delivery -----------------------------------------------
 
 NEXTHOP = ["--nexthop", "[127.0.0.1]:9"]
