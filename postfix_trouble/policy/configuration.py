@@ -11,6 +11,7 @@ from postfix_trouble.config.parameters import TABLE
 from postfix_trouble.model.tls import TlsLevel
 from postfix_trouble.model.value import TYPE_CHECKING
 from postfix_trouble.policy.findings import error, note, warning
+from postfix_trouble.policy.hostnames import address_family
 from postfix_trouble.policy.tls_level import security_level
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def _unknown(given: Collection[str]) -> Iterator[Finding]:
 
 def _combined(settings: Settings) -> Iterator[Finding]:
     """What only together makes no sense."""
-    for look in (_trust, _log_in, _name, _give_up):
+    for look in (_trust, _log_in, _name, _source, _give_up):
         try:
             yield from look(settings)
         except ConfigError:
@@ -165,6 +166,18 @@ def _name(settings: Settings) -> Iterator[Finding]:
             "many servers refuse mail from a name that is not in the DNS",
             "set myhostname",
         )
+
+
+def _source(settings: Settings) -> Iterator[Finding]:
+    for name in ("smtp_bind_address", "smtp_bind_address6"):
+        given = settings.text(name)
+        if given and not address_family(given.strip("[]")):
+            yield error(
+                name,
+                f"no address: {given}",
+                "mail to servers of this family is deferred (4.3.5)",
+                "write a numeric address of this machine",
+            )
 
 
 def _give_up(settings: Settings) -> Iterator[Finding]:

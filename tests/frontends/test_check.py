@@ -291,6 +291,12 @@ def test_all_is_well(config: Path) -> None:
             "no directory",
         ),
         (
+            "smtp_bind_address = mail.example.com",
+            "smtp_bind_address",
+            "error",
+            "no address",
+        ),
+        (
             "trouble_give_up_age = 9d",
             "trouble_give_up_age",
             "warning",
