@@ -78,11 +78,10 @@ def read_request(
     nexthop = line.value("--nexthop")
     if not nexthop:
         raise options.UsageError("--nexthop is missing")
-    # Whether a header has non-ASCII bytes matters only to those who asked.
-    ascii_only = sender.isascii() and all(r.address.isascii() for r in recipients)
-    # Where SMTPUTF8 is turned off, Postfix sends such addresses as they are.
-    detected = not ascii_only and settings.flag("smtputf8_enable")
-    smtputf8 = line.switch("--smtputf8") or detected
+    smtputf8 = line.switch("--smtputf8") or (
+        settings.flag("smtputf8_enable")
+        and _asks_for_smtputf8("".join((sender, *(r.address for r in recipients))))
+    )
     return DeliveryRequest(
         sender,
         tuple(recipients),
@@ -93,6 +92,7 @@ def read_request(
         ret=_one_of(line, "--ret", ("", "full", "hdrs")),
         encoding=_one_of(line, "--encoding", ("", "7bit", "8bit")) or message.encoding,
         smtputf8=smtputf8,
+        # Whether a header has non-ASCII bytes matters only to those who asked.
         utf8_header=smtputf8 and message.utf8_header,
         age=_age(line, settings, message),
         attributes=line.pairs("--attribute"),
@@ -103,6 +103,19 @@ def read_request(
 def refused(recipient: Recipient) -> bool:
     """Whether no server can be told this address."""
     return not recipient.address or unsendable(recipient.address)
+
+
+def _asks_for_smtputf8(addresses: str) -> bool:
+    """Whether a sender who has such addresses must have asked for SMTPUTF8.
+
+    pipe(8) does not say. What is not UTF-8 either goes to any server as it is, as
+    from smtp(8): SMTPUTF8 would not have let it in.
+    """
+    try:
+        return len(addresses.encode()) > len(addresses)
+    except UnicodeEncodeError:
+        # Bytes that are no UTF-8 (surrogateescape).
+        return False
 
 
 def _number(line: CommandLine, name: str, default: int) -> int:

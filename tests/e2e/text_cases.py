@@ -119,6 +119,8 @@ MAILS = {
         _FIRST, b"Hello.\n", sender="sender@grüße.test", utf8=True
     ),
     "utf8-recipient": Mail(_FIRST, b"Hello.\n", local="用户", utf8=True),
+    # No UTF-8: nobody can have asked for SMTPUTF8. (No recipient gets so far.)
+    "latin1-sender": Mail(_FIRST, b"Hello.\n", sender="j\udcfcrgen@sender.test"),
     "utf8-all": Mail(
         _EIGHT + "Content-Transfer-Encoding: 8bit\nSubject: ä\n".encode(),
         _TEXT,

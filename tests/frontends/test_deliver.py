@@ -175,6 +175,8 @@ def test_without_smtputf8_an_address_goes_as_it_is(tmp_path: Path) -> None:
     with ScriptedServer({"keywords": ["8BITMIME"]}) as server:
         assert deliver(*options(server, tmp_path), *off).code == 0
         assert deliver(*options(server, tmp_path), *off[2:]).code == 65
+        bytes_only = b"j\xfcrgen@d.test"
+        assert deliver(*options(server, tmp_path), "--", bytes_only).code == 0
     assert "RCPT TO:<j\u00fcrgen@d.test>" in server.connections[0].commands
 
 
