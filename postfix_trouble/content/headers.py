@@ -44,15 +44,26 @@ class Facts(Value):
         `... by HOST (Postfix) with ESMTP id 4XYZ for <...>; DATE`. What stands before
         the last "by" is the client's to say.
         """
-        words = self.trace.rpartition(b";")[0].split()
-        if b"by" not in words:
-            return ""
-        ours = words[len(words) - words[::-1].index(b"by") :]
-        if b"id" not in ours[:-1]:
-            return ""
-        found = ours[ours.index(b"id") + 1]
+        _, found = self._by()
         usual = found.isalnum() and len(found) <= _LONGEST_ID
         return found.decode("ascii") if usual else ""
+
+    def protocol(self) -> str:
+        """How the message came by that header: ESMTP, UTF8SMTP; empty: not by SMTP."""
+        words, _ = self._by()
+        found = words[words.index(b"with") + 1 :] if b"with" in words else []
+        return found[0].decode("ascii", "replace") if found else ""
+
+    def _by(self) -> tuple[list[bytes], bytes]:
+        """What stands between the last "by" and "id", and what follows that."""
+        words = self.trace.rpartition(b";")[0].split()
+        if b"by" not in words:
+            return [], b""
+        ours = words[len(words) - words[::-1].index(b"by") :]
+        if b"id" not in ours[:-1]:
+            return [], b""
+        at = ours.index(b"id")
+        return ours[:at], ours[at + 1]
 
 
 def name_length(line: bytes) -> int:

@@ -144,6 +144,10 @@ class Message:
         """Queue id by the topmost Received: header, empty if that does not tell."""
         return self._header.queue_id()
 
+    def protocol(self) -> str:
+        """How it came, by the same header: ESMTP, UTF8SMTP; empty: not by SMTP."""
+        return self._header.protocol()
+
     def digest(self) -> str:
         """SHA-256 of the message as read, in hexadecimal."""
         if not self._digest:

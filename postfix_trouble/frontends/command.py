@@ -80,7 +80,8 @@ def read_request(
         raise options.UsageError("--nexthop is missing")
     smtputf8 = line.switch("--smtputf8") or (
         settings.flag("smtputf8_enable")
-        and _asks_for_smtputf8("".join((sender, *(r.address for r in recipients))))
+        and _is_utf8("".join((sender, *(r.address for r in recipients))))
+        and not _did_without_smtputf8(line, message)
     )
     return DeliveryRequest(
         sender,
@@ -105,17 +106,36 @@ def refused(recipient: Recipient) -> bool:
     return not recipient.address or unsendable(recipient.address)
 
 
-def _asks_for_smtputf8(addresses: str) -> bool:
-    """Whether a sender who has such addresses must have asked for SMTPUTF8.
+def _is_utf8(addresses: str) -> bool:
+    """Whether somebody who has such addresses may have asked for SMTPUTF8.
 
-    pipe(8) does not say. What is not UTF-8 either goes to any server as it is, as
-    from smtp(8): SMTPUTF8 would not have let it in.
+    What is not UTF-8 either goes to any server as it is, as from smtp(8): SMTPUTF8
+    would not have let it in.
     """
     try:
         return len(addresses.encode()) > len(addresses)
     except UnicodeEncodeError:
         # Bytes that are no UTF-8 (surrogateescape).
         return False
+
+
+def _did_without_smtputf8(line: CommandLine, message: Message) -> bool:
+    """Whether smtpd(8) took the message in plain SMTP (strict_smtputf8 = no).
+
+    pipe(8) does not say, but the Received: header does (RFC 6531 4.3).
+    """
+    protocol = message.protocol()
+    plain = bool(protocol) and not protocol.startswith("UTF8")
+    return plain and _has_own_header(line, message)
+
+
+def _has_own_header(line: CommandLine, message: Message) -> bool:
+    """Whether the topmost Received: header is Postfix's own, by the queue id.
+
+    Some have a rule that removes it; the next one is somebody else's.
+    """
+    queue_id = line.value("--queue-id")
+    return bool(queue_id) and message.queue_id() == queue_id
 
 
 def _number(line: CommandLine, name: str, default: int) -> int:
@@ -159,12 +179,10 @@ def since_arrival(line: CommandLine, message: Message) -> float | None:
 def time_in_queue(line: CommandLine, message: Message) -> float | None:
     """The same, if it is sure: what is bounced for its age must be that old.
 
-    The topmost Received: header is Postfix's own only if it has the queue id. Some
-    have a rule that removes it, and the next one of a mail that was sent on may be
-    years old.
+    The Received: header of somebody else, in a mail that was sent on, may be years old.
     """
-    own = message.queue_id() == line.value("--queue-id")
-    return since_arrival(line, message) if own or line.switch("--age") else None
+    sure = line.switch("--age") or _has_own_header(line, message)
+    return since_arrival(line, message) if sure else None
 
 
 def _age(line: CommandLine, settings: Settings, message: Message) -> float:

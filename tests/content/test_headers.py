@@ -131,3 +131,21 @@ def test_dates_as_others_write_them(seconds: int) -> None:
 @given(st.text(alphabet=" ,:+-0123456789JanFebMonGMTESTxyz", max_size=40))
 def test_no_text_is_too_odd_for_a_date(text: str) -> None:
     assert date(text) is None or date(text) == date(text + " ")
+
+
+@pytest.mark.parametrize(
+    ("trace", "protocol"),
+    [
+        (b"from x (y [1])\n\tby h (Postfix) with ESMTPSA id 4A for <r@x>", "ESMTPSA"),
+        (b"from x by h (Postfix) with UTF8SMTP id 4A", "UTF8SMTP"),
+        (b"by h (Postfix, from userid 0)\n\tid 4A", ""),
+        (b"from with UTF8SMTP by h (Postfix) id 4A", ""),
+        (b"by h (Postfix) id 4A with SMTP", ""),
+        (b"by h with", ""),
+        (b"by with id 4A", ""),
+        (b"", ""),
+    ],
+)
+def test_protocol(trace: bytes, protocol: str) -> None:
+    text = b"Received: " + trace + b"; Mon, 1 Jan 2024 01:00:00 +0000\n"
+    assert facts([text]).protocol() == protocol

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import quopri
+import socket
 from collections.abc import Iterator
 
 import pytest
-from both_clients import Result, message, routes, same, under_way
+from both_clients import Case, Result, message, routes, same, under_way
 from private_postfix import PrivatePostfix
 from rearranged import rearranged
-from text_cases import CASES, MAILS, OFF, UNTOLD
+from text_cases import CASES, HOST, MAILS, OFF, UNTOLD
+
+from scripted_server import ScriptedServer
+
+SMTPD = ("127.42.0.2", 2525)
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +63,48 @@ def test_who_was_not_told_that_utf8_was_asked_for(
     (connections,) = heard.values()
     first, second = map(message, connections)
     assert first == second
+
+
+def by_smtp(sender_words: str, recipient: str) -> None:
+    """Hand in a message at smtpd(8)."""
+    with socket.create_connection(SMTPD) as sock, sock.makefile("rb") as replies:
+        assert replies.readline().startswith(b"220 ")
+        for text in (
+            "EHLO x",
+            f"MAIL FROM:<s@sender.test>{sender_words}",
+            f"RCPT TO:<{recipient}>",
+            "DATA",
+            "Subject: x\r\n\r\nx\r\n.",
+        ):
+            sock.sendall(text.encode() + b"\r\n")
+            while (reply := replies.readline())[3:4] == b"-":
+                pass
+            assert reply[:1] in b"23", reply
+
+
+@pytest.mark.long
+def test_who_did_not_ask_for_smtputf8_at_smtpd(postfix: PrivatePostfix) -> None:
+    """smtpd(8) takes such addresses all the same, and smtp(8) sends them anywhere."""
+    place = f"{HOST}:2590"
+    cases = {"smtpd": Case("text", f"[{HOST}]:2590", {})}
+    entry = f"{SMTPD[0]}:{SMTPD[1]} inet n - n - - smtpd\n"
+    ends = {}
+    with (
+        rearranged(postfix, main={}, routes=routes(cases), master=entry),
+        ScriptedServer({"keywords": ["8BITMIME"]}, listen=place) as server,
+    ):
+        for words in ("", " SMTPUTF8"):
+            local = f"jürgen{words.strip()}"
+            mails = [f"{local}@smtpd.{client}.test" for client in ("ours", "theirs")]
+            for mail in mails:
+                by_smtp(words, mail)
+            records = postfix.delivered(mails)
+            ends[words] = [(records[m].status, records[m].dsn) for m in mails]
+    assert ends == {
+        "": [("sent", "2.0.0")] * 2,
+        " SMTPUTF8": [("bounced", "5.6.7")] * 2,
+    }
+    assert sum(bool(c.messages) for c in server.connections) == 2
 
 
 @pytest.fixture(scope="module")

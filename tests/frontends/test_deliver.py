@@ -169,6 +169,29 @@ def test_the_same_text_without_a_queue_id_is_another_message(
     assert len(sink.connections) == 3
 
 
+@pytest.mark.parametrize(
+    ("by", "queue_id", "code"),
+    [
+        ("with ESMTP id 4A", "4A", 0),
+        ("with UTF8SMTPS id 4A", "4A", 65),
+        # Somebody else's, or not by SMTP.
+        ("with ESMTP id 4A", "4B", 65),
+        ("id 4A", "4A", 65),
+    ],
+)
+def test_who_asked_for_smtputf8(
+    tmp_path: Path, by: str, queue_id: str, code: int
+) -> None:
+    """pipe(8) does not say, but Postfix's Received: header does."""
+    trace = f"Received: by h (Postfix) {by}; Mon, 1 Jan 2024 01:00:00 +0000\n"
+    to = ("--queue-id", queue_id, "--", "j\u00fcrgen@d.test")
+    with ScriptedServer({"keywords": ["8BITMIME"]}) as server:
+        done = deliver(
+            *options(server, tmp_path), *to, message=trace.encode() + MESSAGE
+        )
+    assert done.code == code, done.output
+
+
 def test_without_smtputf8_an_address_goes_as_it_is(tmp_path: Path) -> None:
     """As from smtp(8): no server is asked for what is turned off here."""
     off = ("-o", "smtputf8_enable=no", "--", "j\u00fcrgen@d.test")
