@@ -78,10 +78,9 @@ def read_request(
     nexthop = line.value("--nexthop")
     if not nexthop:
         raise options.UsageError("--nexthop is missing")
+    addresses = "".join((sender, *(each.address for each in recipients)))
     smtputf8 = line.switch("--smtputf8") or (
-        settings.flag("smtputf8_enable")
-        and _is_utf8("".join((sender, *(r.address for r in recipients))))
-        and not _did_without_smtputf8(line, message)
+        settings.flag("smtputf8_enable") and _wants_smtputf8(line, message, addresses)
     )
     return DeliveryRequest(
         sender,
@@ -106,27 +105,30 @@ def refused(recipient: Recipient) -> bool:
     return not recipient.address or unsendable(recipient.address)
 
 
-def _is_utf8(addresses: str) -> bool:
-    """Whether somebody who has such addresses may have asked for SMTPUTF8.
+def _wants_smtputf8(line: CommandLine, message: Message, addresses: str) -> bool:
+    """Whether the sender asked for SMTPUTF8, as far as that can be told.
 
-    What is not UTF-8 either goes to any server as it is, as from smtp(8): SMTPUTF8
-    would not have let it in.
+    pipe(8) does not say. Where smtpd(8) took the message, the Received: header does
+    (RFC 6531 4.3): with strict_smtputf8 = no it takes UTF-8 addresses from those who
+    did not ask, too. Else who has such addresses must have asked.
+    """
+    protocol = message.protocol()
+    if protocol and _has_own_header(line, message):
+        return protocol.startswith("UTF8")
+    return _is_utf8(addresses)
+
+
+def _is_utf8(addresses: str) -> bool:
+    """Whether there is UTF-8 in addresses.
+
+    Other bytes go to any server as they are, as from smtp(8): SMTPUTF8 would not have
+    let them in.
     """
     try:
         return len(addresses.encode()) > len(addresses)
     except UnicodeEncodeError:
         # Bytes that are no UTF-8 (surrogateescape).
         return False
-
-
-def _did_without_smtputf8(line: CommandLine, message: Message) -> bool:
-    """Whether smtpd(8) took the message in plain SMTP (strict_smtputf8 = no).
-
-    pipe(8) does not say, but the Received: header does (RFC 6531 4.3).
-    """
-    protocol = message.protocol()
-    plain = bool(protocol) and not protocol.startswith("UTF8")
-    return plain and _has_own_header(line, message)
 
 
 def _has_own_header(line: CommandLine, message: Message) -> bool:

@@ -53,7 +53,7 @@ OPTIONS = (
     Option(
         "--smtputf8",
         "",
-        "The sender asked for SMTPUTF8; default: if an address is not ASCII.",
+        "The sender asked for SMTPUTF8; default: by Received: header or addresses.",
     ),
     Option(
         "--age",

@@ -85,7 +85,7 @@ complete -c postfix-trouble -n '__fish_seen_subcommand_from deliver' -l notify -
 complete -c postfix-trouble -n '__fish_seen_subcommand_from deliver' -l orcpt -x -d 'Original recipient of a recipient'
 complete -c postfix-trouble -n '__fish_seen_subcommand_from deliver' -l original-recipient -x -d 'The recipient before rewriting (with a single recipient)'
 complete -c postfix-trouble -n '__fish_seen_subcommand_from deliver' -l encoding -x -a '7bit 8bit' -d 'Body encoding; default: what the message header says'
-complete -c postfix-trouble -n '__fish_seen_subcommand_from deliver' -l smtputf8 -d 'The sender asked for SMTPUTF8; default: if an address is not ASCII'
+complete -c postfix-trouble -n '__fish_seen_subcommand_from deliver' -l smtputf8 -d 'The sender asked for SMTPUTF8; default: by Received: header or addresses'
 complete -c postfix-trouble -n '__fish_seen_subcommand_from deliver' -l age -x -d 'Time since arrival; default: by the topmost Received: header'
 complete -c postfix-trouble -n '__fish_seen_subcommand_from deliver' -l lmtp -d 'Speak LMTP'
 complete -c postfix-trouble -n '__fish_seen_subcommand_from deliver' -l attribute -x -d 'Attribute of the client that sent the message, for XFORWARD'
