@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _NOERROR = 0
+FORMAT_ERROR = 1
 _SERVFAIL = 2
 _NXDOMAIN = 3
 _NOTIMP = 4

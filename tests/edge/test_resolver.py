@@ -657,6 +657,26 @@ def test_hundred_records_at_most() -> None:
 # Time, transport, trust
 
 
+@pytest.mark.parametrize("echo", [True, False], ids=["question", "header-only"])
+def test_a_server_that_does_not_know_edns(tmp_path: Path, echo: bool) -> None:
+    """It says FORMERR, and mail is not bounced for that: res_send(3) asks once more."""
+
+    def raw(query: bytes) -> bytes:
+        request = dnslib.DNSRecord.parse(query)
+        if not request.ar:
+            reply = request.reply()
+            reply.add_answer(*dnslib.RR.fromZone("d.test. 60 IN A 198.51.100.1"))
+            return bytes(reply.pack())
+        head = query[:2] + b"\x81\x81"
+        return head + (query[4:10] + b"\0\0" + query[12:-11] if echo else bytes(8))
+
+    conf = tmp_path / "resolv.conf"
+    conf.write_text("options edns0\n")
+    with scene({"d.test": {"raw": raw}}, resolv_conf=str(conf)) as here:
+        assert here.servers("[d.test]") == ["d.test[198.51.100.1]:25"]
+        assert len(here.dns.packets) == 2
+
+
 def test_silence_is_soft_and_short(tmp_path: Path) -> None:
     conf = tmp_path / "resolv.conf"
     conf.write_text("options timeout:1 attempts:1\n")

@@ -15,7 +15,7 @@ from postfix_trouble.config.resolv_conf import parse
 from postfix_trouble.content.dns_packet import answers, question, read, truncated
 from postfix_trouble.model.lookup import Packet
 from postfix_trouble.model.value import TYPE_CHECKING
-from postfix_trouble.policy.answers import NEXT_SERVER
+from postfix_trouble.policy.answers import FORMAT_ERROR, NEXT_SERVER
 from postfix_trouble.policy.hostnames import address_family
 
 if TYPE_CHECKING:
@@ -67,15 +67,10 @@ class NameServers:
         for _ in range(self.conf.attempts):
             silent = False
             for server in servers:
-                identity = self._below(65536)
-                edns = self.conf.edns
-                asked = question(identity, name, kind, edns=edns, dnssec=self._dnssec)
-                seconds = min(self.conf.timeout, left())
-                reply = self._exchange(server, asked, seconds)
-                if reply is None:
+                packet = self._asked(server, name, kind, left)
+                if packet is None:
                     silent = True
                     continue
-                packet = read(reply)
                 if packet.rcode in NEXT_SERVER:
                     continue
                 if packet.authentic and not self._is_trusted(server[0]):
@@ -85,6 +80,30 @@ class NameServers:
             if not silent:
                 break
         return None
+
+    def _asked(
+        self,
+        server: tuple[str, int],
+        name: str,
+        kind: str,
+        left: Callable[[], float],
+    ) -> Packet | None:
+        """What one server says; None if nothing in time.
+
+        An old one may not know EDNS (RFC 6891 7): it is asked without, then.
+        """
+        ways = [(self.conf.edns, self._dnssec)]
+        if any(ways[0]):
+            ways.append((False, False))
+        packet = None
+        for edns, dnssec in ways:
+            identity = self._below(65536)
+            asked = question(identity, name, kind, edns=edns, dnssec=dnssec)
+            reply = self._exchange(server, asked, min(self.conf.timeout, left()))
+            packet = None if reply is None else read(reply)
+            if packet is None or packet.rcode != FORMAT_ERROR:
+                break
+        return packet
 
     def _is_trusted(self, address: str) -> bool:
         """Whether we asked for DNSSEC, and the way to a server is safe enough."""
