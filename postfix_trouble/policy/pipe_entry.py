@@ -202,7 +202,7 @@ def _arguments(entry: PipeEntry, line: Line) -> Iterator[Finding]:
         yield warning(
             name,
             "--queue-id is missing",
-            "the log can't be followed, and one message is not told from another",
+            "the log can't be followed, and several recipients are put off (4.3.5)",
             "add --queue-id ${queue_id}",
         )
 
