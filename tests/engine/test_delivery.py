@@ -306,6 +306,13 @@ def test_destinations(
     assert all(warning in text for text in warned)
 
 
+def test_relayhost_that_comes_second_is_like_any_other() -> None:
+    gone = Place(failure=DSN(EnhancedStatus("5.4.4"), "gone"))
+    assert run(gone, gone, settings={"relayhost": "d2.test"}).end == (
+        "bounced 5.4.4 none"
+    )
+
+
 def test_relayhost_is_no_rule_of_lmtp() -> None:
     place = Place(failure=DSN(EnhancedStatus("5.4.4"), "gone"))
     done = run(place, settings={"relayhost": "d1.test"}, lmtp=True)

@@ -178,6 +178,28 @@ def test_name_in_the_greeting_may_matter() -> None:
     assert found.entry == "site_fail"
 
 
+@pytest.mark.parametrize(
+    ("text", "stage", "reason"),
+    [
+        ("450 no", "rcpt", f"host {HOST} said: 450 no (in reply to RCPT TO command)"),
+        ("250 ok", "rcpt", "250 2.0.0 Ok: queued as SAMPLE"),
+        (
+            "lost connection",
+            "body",
+            f"lost connection with {HOST} while sending message body",
+        ),
+        # AUTH has no words of its own.
+        (
+            "lost connection",
+            "auth",
+            f"lost connection with {HOST} while performing the EHLO handshake",
+        ),
+    ],
+)
+def test_reason_is_what_the_log_would_say(text: str, stage: str, reason: str) -> None:
+    assert explained(text, stage=stage).cases[1].reason == reason
+
+
 def test_who_decides_is_described_in_a_line() -> None:
     assert explained("450 no").meaning == "Fail one recipient. Never throttles."
 

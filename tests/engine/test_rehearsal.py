@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from postfix_trouble.engine.rehearsal import (
+    STAGES,
     Ending,
     NotOffered,
     Setting,
@@ -23,6 +26,8 @@ NOBODY = DSN(EnhancedStatus("5.4.4"), "Host or domain name not found")
 LOOPS = DSN(EnhancedStatus("5.4.6"), "mail for example.com loops back to myself")
 NOT_THEIRS = TlsFacts("TLSv1.3", "TLS_AES_256_GCM_SHA384", 256, matched=False)
 LAST = Setting(final_server=True)
+SASL = {"smtp_sasl_auth_enable": "yes"}
+SOON = {"smtp_tls_security_level": "may", "minimal_backoff_time": "1s"}
 
 
 def level(word: str) -> Setting:
@@ -32,11 +37,13 @@ def level(word: str) -> Setting:
 def shown(end: Ending) -> str:
     """Status and what becomes of the recipient, who decided, and what else follows."""
     assert end.reached
-    if end.outcome is None:
-        return f"kept {end.entry}".rstrip()
-    dsn = end.outcome.dsn
-    words = [end.outcome.disposition.value, dsn.status, end.entry]
-    return " ".join([*filter(None, words), *(["throttled"] if end.throttled else [])])
+    words = ["kept", end.entry]
+    if end.outcome is not None:
+        dsn = end.outcome.dsn
+        words = [end.outcome.disposition.value, dsn.status, end.entry]
+    words += ["throttled"] if end.throttled else []
+    words += ["again"] if end.retry_plaintext else []
+    return " ".join(filter(None, words))
 
 
 @pytest.mark.parametrize(
@@ -70,6 +77,14 @@ def shown(end: Ending) -> str:
         ("mail", Lost.TIME, level("verify"), "deferred 4.4.2 stream_except throttled"),
         ("auth", Lost.EOF, LAST, "deferred 4.4.2 stream_except throttled"),
         ("mail", "450 no", Setting(), "kept mesg_fail"),
+        ("mail", "450 no", Setting(SASL), "kept mesg_fail"),
+        ("handshake", HandshakeFailed(""), Setting(SOON), "kept misc_fail"),
+        (
+            "handshake",
+            HandshakeFailed(""),
+            Setting(SOON, age=1.0),
+            "kept misc_fail again",
+        ),
         ("auth", "235 ok", LAST, "sent 2.0.0"),
         (
             "auth",
@@ -89,6 +104,14 @@ def test_ending(stage: str, happening: Any, setting: Setting, ending: str) -> No
     if isinstance(happening, str):
         happening = read_reply(happening)
     assert shown(rehearse(stage, happening, setting)) == ending
+
+
+def test_stages_have_their_names_in_the_manual() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "policy.md").read_text()
+    titles = re.findall(r"^(?:#+ )?([^|,(:\n]+)(?:[,(:].*)?$", page, re.MULTILINE)
+    words = {word.lower() for word in STAGES.values()}
+    # XFORWARD is the same twice.
+    assert words - {title.lower() for title in titles} == {"xforward helo/protocol"}
 
 
 def test_settings_of_the_protocol_are_those_that_count() -> None:
