@@ -120,7 +120,7 @@ def _xforward(session: Session) -> list[Command]:
 
     first, second = words(_XFORWARD_NAME), words(_XFORWARD_HELO)
     if "SOURCE" in offered:
-        local = known.get("rewrite_context", "remote") == "local"
+        local = known.get("rewrite_context") == "local"
         second.append("SOURCE=LOCAL" if local else "SOURCE=REMOTE")
     out = []
     for what, phase in ((first, Phase.XFORWARD_NAME), (second, Phase.XFORWARD_HELO)):

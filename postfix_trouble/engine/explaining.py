@@ -29,16 +29,6 @@ if TYPE_CHECKING:
     from postfix_trouble.engine.rehearsal import Happening
     from postfix_trouble.model.verdict import Outcome
 
-# What becomes of a recipient, in words.
-EFFECTS = {
-    "keep": "the next host is tried",
-    "defer": "Postfix keeps the mail and tries again later",
-    "bounce": "Postfix returns the mail to its sender",
-    "sent": "delivered",
-    "continue": "no failure, the dialogue goes on",
-    "plaintext": "the same host is tried again at once, without TLS",
-}
-
 # The parameter that made a hard reply soft, by stage.
 _SOFTENED_BY = {
     "greeting": "smtp_skip_5xx_greeting",
@@ -59,7 +49,8 @@ class Case(Value):
 
     # No further host would be tried.
     final_server: bool
-    # A key of EFFECTS.
+    # What becomes of the recipient: keep, defer, bounce, sent, continue (no failure),
+    # plaintext (the same host again, without TLS).
     effect: str
     status: str
     # As it would be logged.
@@ -141,7 +132,7 @@ def explain(
     happening = _happening(heard, place, text)
     if isinstance(happening, Problem):
         return happening
-    setting = Setting(values, False, lmtp, heard.relay or EXAMPLE, age)
+    setting = Setting(values, lmtp=lmtp, relay=heard.relay or EXAMPLE, age=age)
     ends = tuple(
         rehearse(place, happening, setting._replace(final_server=final))
         for final in (False, True)
@@ -168,7 +159,7 @@ def explain(
 def meaning(entry: str) -> str:
     """What an entry point of the policy is for, by its own description."""
     described = getattr(trouble, entry).__doc__ if entry else ""
-    return str(described or "").partition("\n")[0]
+    return str(described).partition("\n")[0]
 
 
 def _quoted(text: str) -> str:
@@ -295,12 +286,11 @@ def _remarks(
     """What is not plain to see: why the status is not the one in the reply."""
     said = []
     if isinstance(happening, Reply):
-        said += _about_status(happening, stage, end)
+        said = _about_status(happening, stage, end)
         if stage == "ehlo" and not end.entry and happening.klass != 2:
             said.append("EHLO refused: HELO is tried")
-    wrong = isinstance(happening, Reply) and happening.klass in (4, 5)
-    if wrong and "protocol" in end.errors:
-        said.append("a reply that nobody gets who keeps to the protocol")
+        if happening.klass == 5 and "protocol" in end.errors:
+            said.append("a reply that nobody gets who keeps to the protocol")
     if isinstance(happening, OwnDecision) and not heard.entry:
         said.append("a reason unknown here: whether it throttles can't be told")
     if heard.logged and not heard.logged.word:
@@ -311,7 +301,7 @@ def _remarks(
 def _about_status(reply: Reply, stage: str, end: Ending) -> list[str]:
     said = EnhancedStatus.leading(reply.text.split("\n")[-1][4:].lstrip(" "))
     found = end.verdict.dsn.status if end.verdict else reply.status
-    if reply.klass not in (2, 4, 5):
+    if end.verdict and reply.klass not in (2, 4, 5):
         return [f"{reply.code:03} is neither success nor failure here: 5.5.0"]
     if end.verdict and reply.klass == 2:
         return ["success where it makes no sense: the server is out of step, 5.5.0"]

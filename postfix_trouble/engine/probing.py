@@ -238,8 +238,8 @@ _DEPTHS = {
     b"MAIL": Depth.MAIL,
     b"RCPT": Depth.RCPT,
 }
-_NOBODY_SAID_THIS = Reply.local("")
-_GO_ON = _NOBODY_SAID_THIS._replace(code=354)
+# In the place of a reply to a command that was held back.
+_GO_ON = Reply.local("")._replace(code=354)
 _TAKEN = Reply.local("2.1.5")._replace(code=250, text="accepted; nothing was sent")
 
 
@@ -305,10 +305,9 @@ class ProbeWire:
             assert mail is not None
             if mail.klass == 2:
                 self._leave()
-            return _NOBODY_SAID_THIS
+            return _GO_ON
         if phase is Phase.DATA:
-            accepted = any(reply.klass == 2 for _, reply in self._finding.recipients)
-            return _GO_ON if accepted else _NOBODY_SAID_THIS
+            return _GO_ON
         if phase is Phase.DOT:
             # In LMTP there is one for each recipient, but RSET has one reply.
             if not self._reset:
@@ -318,7 +317,8 @@ class ProbeWire:
         answer = self._wire.play(step)
         if isinstance(answer, Reply):
             self._heard(phase, answer)
-        elif isinstance(answer, Lost) and phase is not Phase.QUIT:
+        elif phase is not Phase.QUIT:
+            assert isinstance(answer, Lost)
             relay = self._finding.relay
             self._learn(lost=answer.value.format(relay.namaddr, phase.doing))
         return answer

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from postfix_trouble.engine.explaining import EFFECTS, Case, Explanation
+from postfix_trouble.engine.explaining import Case, Explanation
 from postfix_trouble.engine.rehearsal import STAGES
 from postfix_trouble.model.sysexits import NAMES
 from postfix_trouble.reports import pipe8
@@ -14,7 +14,16 @@ from postfix_trouble.reports.log import printable
 
 VERSION = 1
 
-# The colour of what becomes of a recipient.
+# What becomes of a recipient, in words.
+EFFECTS = {
+    "keep": "the next host is tried",
+    "defer": "Postfix keeps the mail and tries again later",
+    "bounce": "Postfix returns the mail to its sender",
+    "sent": "delivered",
+    "continue": "no failure, the dialogue goes on",
+    "plaintext": "the same host is tried again at once, without TLS",
+}
+# And its colour.
 COLOURS = {
     "keep": "cyan",
     "defer": "yellow",

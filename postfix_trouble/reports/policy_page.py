@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from inspect import cleandoc
 
-from postfix_trouble.engine.explaining import EFFECTS
 from postfix_trouble.engine.rehearsal import STAGES
 from postfix_trouble.model.status import EnhancedStatus
 from postfix_trouble.model.steps import Phase
 from postfix_trouble.model.verdict import DSN
 from postfix_trouble.policy import trouble
+from postfix_trouble.reports.explanation import EFFECTS
 from postfix_trouble.reports.pipe8 import exit_code
 from postfix_trouble.reports.policy_tables import WORDS, Table, markdown, stages, tables
 

@@ -13,7 +13,7 @@ it, or the value that the step is answered with.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from postfix_trouble.config.settings import Settings
@@ -326,6 +326,7 @@ def run(
     status_filter: Any = None,
     stock: tuple[Server, Kept] | None = None,
     keep: bool = False,
+    rewrite: Callable[[str], str] | None = None,
     **facts: Any,
 ) -> Run:
     """Deliver to places (a single server may be given as such); `facts` of the mail."""
@@ -335,6 +336,8 @@ def run(
     where = [p if isinstance(p, Place) else Place([p]) for p in places]
     outside = Outside(where, policy, password)
     outside.stock, outside.keep_open = stock, keep
+    if rewrite is not None:
+        outside.rewrite = rewrite  # type: ignore[method-assign]
     values = {"myhostname": "me.test", **(settings or {})}
     report = deliver(
         request,

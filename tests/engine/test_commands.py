@@ -39,6 +39,9 @@ MAIL: list[Any] = [
     (("DSN",), {"ret": "hdrs"}, {}, "RET=HDRS"),
     (("DSN",), {"ret": "full"}, {}, "RET=FULL"),
     (("DSN", "SMTPUTF8"), {"smtputf8": True}, {}, "SMTPUTF8"),
+    (("DSN", "SMTPUTF8"), {}, {}, ""),
+    (("DSN",), {"smtputf8": True}, {}, ""),
+    (("AUTH PLAIN",), {}, {"smtp_sasl_auth_enable": "yes"}, ""),
     (
         ("AUTH PLAIN",),
         {},
@@ -85,10 +88,16 @@ def test_sender(sender: str, quoting: str, shown: str) -> None:
     assert line("MAIL", sender=sender, settings=settings) == f"MAIL FROM:{shown}"
 
 
+def test_addresses_are_rewritten_but_for_the_null_sender() -> None:
+    done = run({}, sender="", rewrite=lambda text: f"other-{text}")
+    assert done.lines[1:3] == ["MAIL FROM:<>", "RCPT TO:<other-u0@d.test>"]
+
+
 RCPT: list[Any] = [
     # recipient, SMTPUTF8 asked for, parameters of RCPT
     (Recipient("r@d"), False, ""),
     (Recipient("r@d", original="o@d"), False, "ORCPT=rfc822;o@d"),
+    (Recipient("r@d", original="o@d"), True, "ORCPT=rfc822;o@d"),
     (Recipient("r@d", original="a b@d"), False, 'ORCPT=rfc822;"a+20b"@d'),
     (Recipient("r@d", "o@d", "rfc822;x+y@d"), False, "ORCPT=rfc822;x+2By@d"),
     (Recipient("r@d", original="\u00fc@d"), False, "ORCPT=rfc822;+C3+BC@d"),
@@ -136,6 +145,7 @@ XFORWARD: list[Any] = [
     ("SOURCE", {"rewrite_context": "local"}, ["XFORWARD SOURCE=LOCAL"]),
     ("ADDR", CLIENT, ["XFORWARD ADDR=192.0.2.9"]),
     ("NAME", {"log_client_name": "unknown"}, []),
+    ("PORT", {"log_client_port": "25"}, ["XFORWARD PORT=25"]),
     ("ADDR", {"log_client_address": "unknown"}, []),
     ("PROTO", {"log_protocol_name": "unknown"}, []),
     ("IDENT", {"log_ident": "unknown"}, ["XFORWARD IDENT=unknown"]),

@@ -61,6 +61,21 @@ SITUATIONS: list[Any] = [
      "bounce 5.5.1", ("a reply that nobody gets who keeps to the protocol",)),
     ("450 no", {"stage": "ehlo"}, "ehlo", "", "", "continue 2.0.0", "continue 2.0.0",
      ("EHLO refused: HELO is tried",)),
+    # Neither success nor failure, and no trouble comes of it.
+    ("354 go on", {"stage": "data"}, "data", "", "", "continue 2.0.0",
+     "continue 2.0.0", ()),
+    ("199 what", {"stage": "xforward_name"}, "xforward_name", "", "",
+     "continue 2.0.0", "continue 2.0.0", ()),
+    ("354 what", {"stage": "ehlo"}, "ehlo", "", "", "continue 2.0.0",
+     "continue 2.0.0", ("EHLO refused: HELO is tried",)),
+    ("450 no", {"stage": "greeting"}, "greeting", ALL, "site_fail", "keep 4.0.0",
+     "defer 4.0.0 throttled", ()),
+    # It comes to nothing because of TLS, which HELO can't offer.
+    ("500 no", {"stage": "ehlo", "values": {"smtp_tls_security_level": "encrypt"}},
+     "ehlo", ALL, "site_fail", "keep 4.7.4", "defer 4.7.4 throttled", ()),
+    # No status, but a word.
+    ("550 X4.1.1 no", {"stage": "rcpt"}, "rcpt", ONE, "rcpt_fail", "bounce 5.0.0",
+     "bounce 5.0.0", ()),
     ("250 mx", {"stage": "ehlo"}, "ehlo", "", "", "continue 2.0.0", "continue 2.0.0",
      ()),
     ("421 no", {"stage": "ehlo"}, "ehlo", ALL, "site_fail", "keep 4.0.0",
@@ -202,6 +217,8 @@ def test_reason_is_what_the_log_would_say(text: str, stage: str, reason: str) ->
 
 def test_who_decides_is_described_in_a_line() -> None:
     assert explained("450 no").meaning == "Fail one recipient. Never throttles."
+    lost = "Fail because the conversation can't go on. Always soft."
+    assert explained("timeout").meaning == lost
 
 
 RULES = [
@@ -350,6 +367,7 @@ NOT_KNOWN = (
         ("hello", {}, f'"hello" {NOT_KNOWN}'),
         ("y" * 60, {}, f'"{"y" * 60}" {NOT_KNOWN}'),
         ("x\x01" + "y" * 59, {}, f'"x?{"y" * 58}..." {NOT_KNOWN}'),
+        ("450-a\n450-b", {}, '"450-a?450-b" is not a complete reply'),
         ("450 x", {"stage": "lookup"}, NO_REPLY.format("finding a server")),
         ("450 x", {"stage": "connect"}, NO_REPLY.format("connecting")),
         ("450 x", {"stage": "handshake"}, NO_REPLY.format("TLS handshake")),

@@ -57,7 +57,7 @@ def probe(
     *places: Place | Server,
     depth: Depth = Depth.RCPT,
     rcpts: int = 1,
-    tls: TlsLevel | DSN = TlsLevel.NONE,
+    tls: TlsLevel | DSN | dict[int, TlsPolicy | DSN] = TlsLevel.NONE,
     every: bool = False,
     lmtp: bool = False,
     settings: dict[str, str] | None = None,
@@ -215,7 +215,10 @@ def test_finding_tells_what_was_before_and_in_tls() -> None:
 def test_finding_tells_what_each_said() -> None:
     server = {**TLS_SERVER, "rcpt": ["250 ok", "450 4.2.1 no"], "quit": Lost.EOF}
     whom = (Recipient("u\udcff@d.test"), Recipient("v@d.test", position=1))
-    settings = {"smtp_skip_quit_response": "no"}
+    settings = {
+        "smtp_skip_quit_response": "no",
+        "smtp_tls_block_early_mail_reply": "yes",
+    }
     done = probe(server, tls=TlsLevel.MAY, recipients=whom, settings=settings)
     found = done.findings[0]
     assert found.policy == TlsPolicy(TlsLevel.MAY)
@@ -229,6 +232,7 @@ def test_finding_tells_what_each_said() -> None:
         ("RCPT TO:<u\ufffd@d.test>", 250),
         ("RCPT TO:<v@d.test>", 450),
     ]
+    assert found.login is None
     # That QUIT has no answer is nobody's trouble.
     assert found.lost == ""
 
@@ -297,6 +301,18 @@ def test_server_without_a_tls_policy_is_found(policy: DSN, problem: str) -> None
     assert [(each.problem, each.policy) for each in found] == [(problem, None)]
 
 
+def test_server_that_is_passed_over_without_a_word_is_found_among_the_others() -> None:
+    done = probe(Place([{}, {}]), tls={2: DSN()}, every=True)
+    assert [found.relay.host for found in done.findings] == ["h1.test", "h2.test"]
+    assert done.findings[1].problem == "passed over: no TLS policy for it"
+
+
+def test_sender_who_is_refused_is_told_where_no_recipient_was_asked_for() -> None:
+    done = probe({**PIPELINING, "mail": "550 no"}, depth=Depth.MAIL, rcpts=2)
+    assert done.ends == ["bounced 5.0.0"] * 2
+    assert done.sequences == ["EHLO | MAIL | RSET QUIT"]
+
+
 def test_server_is_asked_again_without_tls_as_in_a_delivery() -> None:
     failed = offers("STARTTLS", handshake=HandshakeFailed("no"))
     done = probe(failed, tls=TlsLevel.MAY, age=1000.0)
@@ -340,6 +356,9 @@ def test_no_message_ever_goes_out(
     done = probe(Place([server, server]), depth=depth, rcpts=rcpts, every=True)
     for wire in done.outside.wires:
         assert not {"DATA", ".", "body"} & set(wire.sequence.split())
+        # Nor is an answer waited for that will not come.
+        assert Read(Phase.DATA) not in wire.steps
+        assert Read(Phase.DOT) not in wire.steps
         assert wire.closed == 1
     if done.report is not None:
         assert len(done.report.outcomes) == rcpts
