@@ -67,7 +67,7 @@ STAGES = {
 
 _TLS = TlsFacts("TLSv1.3", "TLS_AES_256_GCM_SHA384", 256, matched=True)
 # Nobody has this name: with the client's own it would be mail that loops.
-_OFFER = "250-server.invalid\n250-STARTTLS\n250-XFORWARD NAME HELO\n250 AUTH PLAIN"
+_OFFER = "250-server.invalid\n250-AUTH PLAIN\n250-XFORWARD NAME HELO\n250 STARTTLS"
 # What the server says that agrees to everything, and "250" to all else.
 _YES = {
     Phase.GREETING: "220 server.invalid ESMTP",
