@@ -12,6 +12,8 @@ from postfix_trouble.model.envelope import DeliveryRequest, Recipient
 from postfix_trouble.model.status import EnhancedStatus
 from postfix_trouble.model.verdict import DSN, Disposition, Outcome
 from postfix_trouble.policy.mixed import (
+    IN_PROGRESS,
+    NO_NAME,
     Finished,
     Settlement,
     bounce_failed,
@@ -227,7 +229,7 @@ def test_no_outcome_is_a_deferral() -> None:
     outcomes = [Outcome(Recipient("q@b"), SENT, OK)]
     found = settle(request, outcomes, {}, own_bounces=True, age=0, give_up_age=DAY)
     assert found.disposition == DEFERRED
-    assert found.dsn.status == "4.3.0"
+    assert found.dsn == dsn("4.3.0 internal error: no outcome")
 
 
 def test_a_report_that_is_refused_defers_in_postfix_words() -> None:
@@ -242,6 +244,8 @@ def test_an_address_that_stands_twice_counts_twice() -> None:
         for n, address in enumerate(["a@b", "c@b", "a@b"])
     )
     assert places(recipients) == (("a@b", 0), ("c@b", 0), ("a@b", 1))
+    thrice = (Recipient("a@b"), Recipient("a@b"), Recipient("a@b"))
+    assert places(thrice) == (("a@b", 0), ("a@b", 1), ("a@b", 2))
     left = unfinished(recipients, {("a@b", 0): Finished(SENT, OK)})
     assert [recipient.position for recipient in left] == [1, 2]
 
@@ -261,17 +265,44 @@ def test_twins_are_told_apart(fates: str, left: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "remembers", "problem", "status"),
+    ("count", "remembers", "problem", "answer"),
     [
         pytest.param(1, False, False, None, id="one needs no ledger"),
         pytest.param(1, False, True, None, id="one, and the ledger is broken"),
         pytest.param(2, True, False, None, id="ledger"),
-        pytest.param(2, False, True, "4.3.0", id="broken ledger"),
-        pytest.param(2, False, False, "4.3.5", id="no state directory"),
+        pytest.param(*(2, False, True, "4.3.0 ledger unavailable"), id="broken ledger"),
+        pytest.param(
+            *(2, False, False),
+            "4.3.5 mail system configuration error: several recipients in one request"
+            " need a state directory, or a recipient limit of 1",
+            id="no state directory",
+        ),
     ],
 )
 def test_refusal(
-    count: int, remembers: bool, problem: bool, status: str | None
+    count: int, remembers: bool, problem: bool, answer: str | None
 ) -> None:
     found = refusal(count, remembers=remembers, problem=problem)
-    assert (found and found.status) == status
+    assert found == (dsn(answer) if answer else None)
+
+
+def test_requests_that_wait_say_for_what() -> None:
+    assert dsn("4.3.0 delivery in progress") == IN_PROGRESS
+    assert (
+        dsn(
+            "4.3.5 mail system configuration error: several recipients in one request"
+            " need --queue-id"
+        )
+        == NO_NAME
+    )
+    assert refusal(2, remembers=False) == refusal(2, remembers=False, problem=False)
+
+
+def test_what_postfix_logs_when_all_are_in_our_report() -> None:
+    assert settled("bf").dsn == dsn("2.0.0 undeliverable recipients reported to sender")
+
+
+def test_old_and_one_sent_now_is_given_up() -> None:
+    found = settled("sd", age=9 * DAY)
+    assert found.disposition == SENT
+    assert [end.recipient.position for end in found.bounce] == [1]

@@ -21,9 +21,12 @@ OPEN, PROBE, WAIT = Standing.OPEN, Standing.PROBE, suspended(WHY)
         pytest.param(1301, 1000, 1300, WAIT, id="somebody probes"),
         pytest.param(1600, 1000, 1300, PROBE, id="the probe never came back"),
         pytest.param(990, 1000, 0, WAIT, id="clocks differ a little"),
-        pytest.param(900, 1000, 0, OPEN, id="the clock was set back"),
+        pytest.param(940, 1000, 0, WAIT, id="clocks differ by a minute"),
+        pytest.param(939, 1000, 0, OPEN, id="the clock was set back"),
         pytest.param(1e9, 1000, 0, PROBE, id="the clock was set ahead: one probe"),
-        pytest.param(1400, 1000, 9000, PROBE, id="a probe from the future"),
+        pytest.param(1400, 1000, 1460, WAIT, id="a probe by a clock that is ahead"),
+        pytest.param(1400, 1000, 1461, PROBE, id="a probe from the future"),
+        pytest.param(100, -300, 0, PROBE, id="no probe yet, at the beginning of time"),
     ],
 )
 def test_judge(now: float, marked: float, probed: float, expected: object) -> None:

@@ -414,6 +414,13 @@ def test_starttls_fork() -> None:
                 "TLS is required, but was not offered by host mx[::1]"
             )
             assert (broken.go, broken.status) == (Go.SITE_FAIL, "4.7.5")
+            assert broken.text == "TLS is required, but our TLS engine is unavailable"
+            # The destination is left alone for a while.
+            assert silent.throttle
+            assert broken.throttle
+        for fork in (offered, silent, broken):
+            if fork.go is not Go.SITE_FAIL:
+                assert (fork.status, fork.text, fork.throttle) == ("", "", False)
 
 
 def test_a_refusal_is_as_hard_as_the_server_says() -> None:
@@ -441,6 +448,7 @@ def test_a_certificate_must_match_from_fingerprint_up() -> None:
         if fork is not None:
             assert (fork.go, fork.status) == (Go.SITE_FAIL, "4.7.5")
             assert fork.text == "Server certificate not verified"
+            assert fork.throttle
         assert match_fork(each, stranger._replace(matched=True)) is None
 
 
