@@ -559,7 +559,7 @@ def explained() -> set[tuple[str, str]]:
         if line.startswith("### "):
             file = line.removeprefix("### ").strip()
         elif line.startswith("- `"):
-            found.add((file, line.removeprefix("- `").partition("`: ")[0]))
+            found.add((file, line.removeprefix("- `").rpartition("`:")[0]))
     return found
 
 

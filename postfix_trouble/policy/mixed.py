@@ -136,8 +136,6 @@ def settle(
         return Settlement(Disposition.BOUNCED, bounced[0].dsn)
     answer = sent[0].dsn if sent else _REPORTED
     failed = tuple(fate for fate in untold if fate.disposition != Disposition.SENT)
-    if not failed:
-        return Settlement(Disposition.SENT, answer)
     if not (sent or told or deferred) and _one_answer(request, bounced):
         return Settlement(Disposition.BOUNCED, bounced[0].dsn)
     wanted = tuple(fate for fate in failed if _reportable(request, fate.recipient))

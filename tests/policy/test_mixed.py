@@ -300,6 +300,7 @@ def test_requests_that_wait_say_for_what() -> None:
 
 def test_what_postfix_logs_when_all_are_in_our_report() -> None:
     assert settled("bf").dsn == dsn("2.0.0 undeliverable recipients reported to sender")
+    assert settled("sb").dsn == settled("s").dsn == OK
 
 
 def test_old_and_one_sent_now_is_given_up() -> None:

@@ -36,6 +36,7 @@ def test_judge(now: float, marked: float, probed: float, expected: object) -> No
 def test_without_a_mark_or_with_no_retry_time_all_is_open() -> None:
     assert judge(None, 1000, 300) == OPEN
     assert judge(Mark(WHY, 1000), 1000, 0) == OPEN
+    assert judge(Mark(WHY, 1000), 1000, 1) == WAIT
 
 
 @pytest.mark.parametrize(
