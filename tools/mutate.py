@@ -62,7 +62,10 @@ TESTS = {
         "tests/policy/test_routing.py",
         "tests/edge/test_resolver.py",
     ),
-    "policy/ordering.py": ("tests/policy/test_routing.py",),
+    "policy/ordering.py": (
+        "tests/policy/test_ordering.py",
+        "tests/policy/test_routing.py",
+    ),
     "policy/suspension.py": ("tests/policy/test_suspension.py",),
     "policy/tls_entry.py": ("tests/policy/test_tls_level.py",),
     "policy/tls_policy.py": (

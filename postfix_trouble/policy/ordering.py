@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import groupby
+from itertools import accumulate, groupby
 
 from postfix_trouble.model.lookup import Record
 from postfix_trouble.model.relay import Relay
@@ -33,8 +33,6 @@ def by_family(relays: Sequence[Relay], preferred: int) -> list[Relay]:
 
     All are of one preference; otherwise the order stays.
     """
-    if not preferred:
-        return list(relays)
     return sorted(relays, key=lambda x: address_family(x.address) != preferred)
 
 
@@ -80,12 +78,8 @@ def by_weight(records: Sequence[Record], below: Below) -> list[Record]:
 
 def _at(records: Sequence[Record], threshold: int) -> int:
     """The first at which the sum of weights reaches the threshold."""
-    running = 0
-    for place, record in enumerate(records):
-        running += record.weight
-        if running >= threshold:
-            return place
-    return 0
+    sums = accumulate(record.weight for record in records)
+    return next(place for place, found in enumerate(sums) if found >= threshold)
 
 
 def in_groups(records: Sequence[Record]) -> list[list[Record]]:
