@@ -48,7 +48,7 @@ def address(text: str, option: str) -> Address:
     elif domain.startswith("["):
         problem = "" if domain.endswith("]") else 'missing "]"'
     else:
-        ascii_domain = idn_to_ascii(domain.rstrip(".")) or ""
+        ascii_domain = idn_to_ascii(domain.rstrip("."))
         if hostname_problem(ascii_domain):
             problem = f"{domain} is no domain name"
         elif local.isascii():

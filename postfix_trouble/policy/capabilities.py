@@ -59,7 +59,7 @@ def parse(text: str, discard: frozenset[str]) -> Capabilities:
     for line in text.split("\n"):
         _code, rest = _token(line, "- ")
         word, arguments = _token(rest, " \t=")
-        if named and word:
+        if named:
             _keyword(found, word.lower(), arguments.strip(" \t"), discard)
         elif word:
             found["helo_name"] = word
@@ -70,8 +70,7 @@ def parse(text: str, discard: frozenset[str]) -> Capabilities:
 def _token(text: str, separators: str) -> tuple[str, str]:
     """The first word, and what follows the separator behind it (Postfix mystrtok)."""
     text = text.lstrip(separators)
-    found = (at for at in map(text.find, separators) if at >= 0)
-    end = min(found, default=len(text))
+    end = next((at for at, c in enumerate(text) if c in separators), len(text))
     return text[:end], text[end + 1 :]
 
 
@@ -88,15 +87,16 @@ def _keyword(
         found["auth"] = arguments
     elif word == "size":
         found["size"] = True
-        number = arguments.split()[:1]
-        if not number:
+        words = arguments.split()
+        if not words:
             return
-        if number[0].isascii() and number[0].isdigit():
+        number = words[0]
+        if number.isascii() and number.isdigit():
             # More than an off_t: as good as none. int() takes no more than 4300 digits.
-            digits = number[0].lstrip("0")
+            digits = number.lstrip("0")
             limit = int(digits or 0) if len(digits) < 20 else 0
             found["size_limit"] = limit if limit < 1 << 63 else 0
         else:
             bad = found.get("bad_sizes", ())
             assert isinstance(bad, tuple)
-            found["bad_sizes"] = (*bad, number[0])
+            found["bad_sizes"] = (*bad, number)

@@ -80,8 +80,8 @@ def hostname_problem(name: str) -> str:
     return ""
 
 
-def idn_to_ascii(domain: str) -> str | None:
-    """The A-label form of a domain, None if it has none.
+def idn_to_ascii(domain: str) -> str:
+    """The A-label form of a domain, empty if it has none.
 
     UTS #46, not transitional, as Postfix has it from ICU. What IDNA2008 leaves out
     but UTS #46 does not (emoji) is encoded too: such domains exist.
@@ -95,7 +95,7 @@ def idn_to_ascii(domain: str) -> str | None:
     except idna.InvalidCodepoint:
         pass
     except (idna.IDNAError, UnicodeError):
-        return None
+        return ""
     try:
         labels = idna.uts46_remap(domain, std3_rules=False).split(".")
         return ".".join(
@@ -103,4 +103,4 @@ def idn_to_ascii(domain: str) -> str | None:
             for x in labels
         )
     except (idna.IDNAError, UnicodeError):
-        return None
+        return ""

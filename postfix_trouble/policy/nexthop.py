@@ -108,11 +108,10 @@ class _Parser:
         self._service_port = service_port
 
     def __call__(self, text: str, fallback: bool = False) -> Destination:
-        host, service, problem = _host_and_service(text, self._default_port)
-        if problem:
-            return BadDestination.because(
-                text, f"{problem} in server description: {text}"
-            )
+        found = _host_and_service(text, self._default_port)
+        if isinstance(found, str):
+            return BadDestination.because(text, f"{found} in server description: {text}")
+        host, service = found
         port = self._port(service, text)
         if isinstance(port, str):
             return BadDestination.because(text, port)
@@ -138,18 +137,18 @@ class _Parser:
         return f"bad network port: {service} for destination: {text}"
 
 
-def _host_and_service(text: str, default: str) -> tuple[str, str, str]:
-    """Host (A-label form), service, problem: host_port(3)."""
+def _host_and_service(text: str, default: str) -> tuple[str, str] | str:
+    """Host (A-label form) and service, or what is wrong with them: host_port(3)."""
     if text.startswith("["):
         host, bracket, rest = text[1:].partition("]")
         ipv6 = host[:5].lower() == "ipv6:"
         if not bracket:
-            return "", "", 'missing "]"'
+            return 'missing "]"'
         if rest and not rest.startswith(":"):
-            return "", "", 'garbage after "]"'
+            return 'garbage after "]"'
         host = host[5:] if ipv6 else host
         if ipv6 and address_family(host) != IPV6:
-            return "", "", "malformed IPv6 address"
+            return "malformed IPv6 address"
         service = rest[1:]
     else:
         # The right-most colon, so that [address] is needed for IPv6 with a port.
@@ -157,17 +156,17 @@ def _host_and_service(text: str, default: str) -> tuple[str, str, str]:
         host = host if colon else service
         service = service if colon else ""
         if not host:
-            return "", "", "missing host information"
+            return "missing host information"
     given, service = service, service or default
     if not service:
-        return "", "", "missing service information"
+        return "missing service information"
     if not address_family(host):
-        host = idn_to_ascii(host) or host
+        host = idn_to_ascii(host)
         if hostname_problem(host):
-            return "", "", "valid hostname or network address required"
-    if given[:1].isdecimal() and given[:1].isascii() and not _numeric(given):
-        return "", "", "garbage after numerical service"
-    return host, service, ""
+            return "valid hostname or network address required"
+    if _numeric(given[:1]) and not _numeric(given):
+        return "garbage after numerical service"
+    return host, service
 
 
 def _numeric(service: str) -> bool:

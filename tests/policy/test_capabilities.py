@@ -29,12 +29,14 @@ KEYWORDS: list[Any] = [
     ("250 SIZE 9223372036854775807", {"size": True, "size_limit": (1 << 63) - 1}),
     ("250 SIZE 9223372036854775808", {"size": True}),
     ("250 SIZE " + "9" * 5000, {"size": True}),
+    ("250 SIZE 1000 2000", {"size": True, "size_limit": 1000}),
     ("250 SIZE ten", {"size": True, "bad_sizes": ("ten",)}),
     ("250 SIZE -5", {"size": True, "bad_sizes": ("-5",)}),
     ("250 SIZE \u0661", {"size": True, "bad_sizes": ("\u0661",)}),
     ("250 AUTH PLAIN LOGIN", {"auth": "PLAIN LOGIN"}),
     ("250 AUTH=PLAIN LOGIN", {"auth": "PLAIN LOGIN"}),
     ("250 AUTH", {"auth": ""}),
+    ("250 AUTH  XOAUTH2 \t", {"auth": "XOAUTH2"}),
     (
         "250 XFORWARD NAME addr",
         {"xforward": frozenset(("NAME", "ADDR"))},
@@ -46,6 +48,7 @@ KEYWORDS: list[Any] = [
     ("250-", {}),
     ("250=DSN", {}),
     ("junk DSN", {"dsn": True}),
+    ("XX DSN", {"dsn": True}),
 ]
 
 
@@ -73,6 +76,11 @@ def test_first_line_is_no_keyword() -> None:
     assert not parse("250 PIPELINING", NONE).pipelining
 
 
+def test_what_is_not_offered_is_not_there() -> None:
+    assert not any(Capabilities())
+    assert not any(parse("250-mx\n250 ETRN", NONE)._replace(helo_name="", esmtp=False))
+
+
 def test_several_wrong_sizes() -> None:
     found = parse("250-mx\n250-SIZE a\n250 SIZE b", NONE)
     assert found.bad_sizes == ("a", "b")
@@ -84,10 +92,20 @@ def test_several_wrong_sizes() -> None:
         ("", NONE),
         ("pipelining", {"pipelining"}),
         ("PIPELINING, dsn\tSize", {"pipelining", "dsn", "size"}),
-        ("unknown, starttls", {"starttls"}),
+        ("unknown,starttls,dsn", {"starttls", "dsn"}),
+        # All that Postfix knows.
+        (
+            "8bitmime auth chunking dsn enhancedstatuscodes etrn pipelining"
+            " silent-discard size smtputf8 starttls verp vrfy xclient xforward",
+            {
+                "8bitmime", "auth", "chunking", "dsn", "enhancedstatuscodes", "etrn",
+                "pipelining", "silent-discard", "size", "smtputf8", "starttls", "verp",
+                "vrfy", "xclient", "xforward",
+            },
+        ),
         ("silent-discard, auth", {"silent-discard", "auth"}),
     ],
-)
+)  # fmt: skip
 def test_words_of_smtp_discard_ehlo_keywords(words: str, found: set[str]) -> None:
     assert discarded(words) == found
 

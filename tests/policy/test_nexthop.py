@@ -54,6 +54,8 @@ FORMS = [
     ("[2001:db8::1]", "2001:db8::1", 25, True, "smtp"),
     ("192.0.2.1", "192.0.2.1", 25, False, "smtp"),
     ("192.0.2.1:26", "192.0.2.1", 26, False, ""),
+    # Only LMTP has a prefix.
+    ("inet:26", "inet", 26, False, ""),
     ("b\u00fccher.test", "xn--bcher-kva.test", 25, False, "smtp"),
     ("[B\u00dcCHER.test]:26", "xn--bcher-kva.test", 26, True, ""),
 ]
@@ -110,13 +112,18 @@ MISTAKES = [
         for x in (
             "[]", "h.test.", "-h.test", "h..test", "b@c", "1.2.3.4.5",
             "2001:db8::1", "h!", "h/../../etc", "x" * 64, "[1.2.3.256]", "[fe80::1%lo]",
+            "a\u200d.test",
         )
     ),
     ("h:25x", "garbage after numerical service in server description: h:25x"),
+    ("h:2x", "garbage after numerical service in server description: h:2x"),
     ("x:0", "bad network port: 0 for destination: x:0"),
     ("x:65536", "bad network port: 65536 for destination: x:65536"),
     (f"x:{HUGE}", f"bad network port: {HUGE} for destination: x:{HUGE}"),
     ("x:nosuch", "unknown service: nosuch/tcp"),
+    # Digits of other scripts are letters here.
+    ("x:\u0662\u0665", "unknown service: \u0662\u0665/tcp"),
+    ("x:\u0662x", "unknown service: \u0662x/tcp"),
     ("x:SUBMISSION", "unknown service: SUBMISSION/tcp"),
 ]  # fmt: skip
 
@@ -147,6 +154,7 @@ def test_a_bad_later_element_waits_for_its_turn() -> None:
     bad = found[1]
     assert isinstance(bad, BadDestination)
     assert bad.problem == DSN("4.3.5", "bad network port: 0 for destination: b:0")
+    assert (bad.host, bad.port) == ("", 0)
 
 
 def test_known_ports_may_be_spread_out() -> None:
@@ -179,10 +187,48 @@ def test_what_is_no_address_is_known_too(text: str) -> None:
     assert address_family(text) == family
 
 
+NEARLY = """
+    :: ::: ::1 1:: :1 1: 1::2::3 1::2::
+    1:2:3:4:5:6:7 1:2:3:4:5:6:7:8 1:2:3:4:5:6:7:8:9
+    1:2:3:4:5:6:7:: 1:2:3:4:5:6:7::8 ::2:3:4:5:6:7:8 1:2:3:4::5:6:7:8
+    ffff::FFFF 12345:: ::12345 2001:db8::X ::g
+    ::1.2.3.4 1.2.3.4:: ::1.2.3.4: ::1.2.3.4:5 ::1.2.3.256 ::1.2.3
+    1:2:3:4:5:1.2.3.4 1:2:3:4:5:6:1.2.3.4 1:2:3:4:5:6:7:1.2.3.4 1:2:3:4:5:6::1.2.3.4
+    1.2.3 1.2.3.4.5 1.2.3. 1.2.3.X 0.0.0.0 255.255.255.255 256.1.1.1 1.2.3.1000
+    00.1.2.3 01.2.3.4 1.2.3.4x
+""".split()
+
+
+@pytest.mark.parametrize("text", NEARLY)
+def test_addresses_at_the_border(text: str) -> None:
+    try:
+        family = ipaddress.ip_address(text).version
+    except ValueError:
+        family = 0
+    assert address_family(text) == family
+
+
+LONG = "y" * 60 + "." + "x" * 60
+
+
 @pytest.mark.parametrize(
     ("name", "problem"),
     [
         ("a.b-c.d_e", ""),
+        ("1.X.2", ""),
+        (".".join(["x" * 63] * 4), ""),
+        (
+            ".".join(["x" * 63] * 3 + ["x" * 62, "y"]),
+            f"bad length 256 for {'x' * 63}.{'x' * 36}...",
+        ),
+        ("\u00fc", "invalid character 195(decimal): \u00fc"),
+        ("\udcff", "invalid character 255(decimal): \udcff"),
+        # Not all of a name that somebody may have made long for the purpose.
+        (f"{LONG}!", f"invalid character 33(decimal): {LONG[:100]}"),
+        (f"{LONG}..a", f"misplaced delimiter: {LONG[:100]}"),
+        (f"{LONG}{LONG}", f"hostname label too long: {LONG[:100]}"),
+        (f"{LONG}-", f"misplaced hyphen: {LONG[:100]}"),
+        ("1" * 50 + "." + "2" * 50, "numeric hostname: " + "1" * 50 + "." + "2" * 49),
         ("_25._tcp.h", ""),
         ("x" * 63 + ".test", ""),
         ("", "empty hostname"),
@@ -211,8 +257,12 @@ def test_host_names(name: str, problem: str) -> None:
         ("fa\u00df.test", "xn--fa-hia.test"),
         ("\u4f8b\u3002test", "xn--fsq.test"),
         ("\u2603.test", "xn--n3h.test"),
-        ("a\u200d.test", None),
+        ("b\u00fccher_x.test", "xn--bcher_x-n2a.test"),
+        ("b\u00fccher.a_b.test", "xn--bcher-kva.a_b.test"),
+        ("\u2603.B.test", "xn--n3h.b.test"),
+        ("\ufffd.test", ""),
+        ("a\u200d.test", ""),
     ],
 )
-def test_idn(domain: str, ascii_form: str | None) -> None:
+def test_idn(domain: str, ascii_form: str) -> None:
     assert idn_to_ascii(domain) == ascii_form

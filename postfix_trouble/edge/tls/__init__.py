@@ -145,7 +145,7 @@ def _server_name(policy: TlsPolicy, destination: Destination, relay: Relay) -> A
     """
     known = {"hostname": relay.host, "nexthop": _nexthop(destination, relay)}
     name = known.get(policy.servername.lower(), policy.servername)
-    name = (idn_to_ascii(name) or "").rstrip(".")
+    name = idn_to_ascii(name).rstrip(".")
     if not name or len(name) > 255 or address_family(name):
         return None
     return name.encode("ascii")
