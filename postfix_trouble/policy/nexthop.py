@@ -110,7 +110,9 @@ class _Parser:
     def __call__(self, text: str, fallback: bool = False) -> Destination:
         found = _host_and_service(text, self._default_port)
         if isinstance(found, str):
-            return BadDestination.because(text, f"{found} in server description: {text}")
+            return BadDestination.because(
+                text, f"{found} in server description: {text}"
+            )
         host, service = found
         port = self._port(service, text)
         if isinstance(port, str):

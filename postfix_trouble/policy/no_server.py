@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from postfix_trouble.model.lookup import Answer, NativeAnswer, Result
+from types import SimpleNamespace
+from typing import Any
+
+from postfix_trouble.model.lookup import Answer, Result
 from postfix_trouble.model.relay import Destination
 from postfix_trouble.model.verdict import DSN
 from postfix_trouble.policy.routing import find_servers
@@ -13,31 +16,9 @@ DOMAIN = "example.com"
 
 def without_server(result: Result) -> DSN:
     """Why a domain has no server, if all its look-ups end like this."""
+    answer = Answer(result, f"no server for {DOMAIN} ({result.name})")
+    # Whom the name services know nothing of is not asked after elsewhere.
+    unlucky: Any = SimpleNamespace(query=lambda name, kind: answer)
     destination = Destination(DOMAIN, DOMAIN, 25)
-    failure: DSN = find_servers(destination, Rules(), _Unlucky(result)).failure
+    failure: DSN = find_servers(destination, Rules(), unlucky).failure
     return failure
-
-
-class _Unlucky:
-    """Name services in which every look-up ends in the same way (policy Lookups)."""
-
-    def __init__(self, result: Result) -> None:
-        self._answer = Answer(result, f"no server for {DOMAIN} ({result.name})")
-
-    def query(self, name: str, kind: str) -> Answer:
-        return self._answer
-
-    def native(self, host: str) -> NativeAnswer:
-        return NativeAnswer(error="unknown")
-
-    def own(self, address: str) -> bool:
-        return False
-
-    def printable(self, address: str) -> str:
-        return address
-
-    def below(self, limit: int) -> int:
-        return 0
-
-    def note(self, text: str) -> None:
-        pass

@@ -45,7 +45,7 @@ def run(
     ours, theirs = pty.openpty()
     size = struct.pack("HHHH", 24, columns, 0, 0)
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, size)
-    shell = {"PATH": os.environ["PATH"], "TERM": "xterm", "LANG": "C.UTF-8", **environ}
+    shell = {**_environment(), "TERM": "xterm", **environ}
     child = subprocess.Popen(
         [sys.executable, "-m", "postfix_trouble", *argv],
         stdin=theirs,
@@ -60,6 +60,12 @@ def run(
     text = _read(ours, time.monotonic() + seconds)
     os.close(ours)
     return Screen(text.replace("\r\n", "\n"), child.wait(seconds))
+
+
+def _environment() -> dict[str, str]:
+    """Nothing that might change what is shown; coverage wants to be let in."""
+    found = {k: v for k, v in os.environ.items() if k.startswith("COVERAGE")}
+    return {**found, "PATH": os.environ["PATH"], "LANG": "C.UTF-8"}
 
 
 def _read(descriptor: int, end: float) -> str:
@@ -80,7 +86,7 @@ def piped(
     *argv: str, text: str = "", environ: Mapping[str, str] = {}
 ) -> subprocess.CompletedProcess[str]:
     """Run the program without a terminal."""
-    shell = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", **environ}
+    shell = {**_environment(), **environ}
     return subprocess.run(
         [sys.executable, "-m", "postfix_trouble", *argv],
         input=text,

@@ -53,7 +53,11 @@ def deliver(
         group=user,
         extra_groups=[] if user else None,
         umask=umask,
-        env={"PATH": os.environ["PATH"]},
+        env={
+            name: value
+            for name, value in os.environ.items()
+            if name == "PATH" or name.startswith("COVERAGE")
+        },
     )
     assert done.stderr == b""
     return Delivery(

@@ -254,6 +254,30 @@ def whole(zone: Zone, rules: Rules) -> list[Relay]:
     return [x._replace(best=x.preference == best) for x in found]
 
 
+def test_a_hostile_zone_is_not_asked_for_all_it_names() -> None:
+    """A hundred addresses are enough, even where there is no limit (0)."""
+    rules = Rules(families=(IPV4,), address_limit=0)
+    for hosts in (
+        [(10, "a", "4" * 120), (10, "b", "4")],
+        [(5, "z", "4"), (10, "a", "4" * 120), (20, "b", "4")],
+    ):
+        zone = exchangers(*hosts)
+        assert len(everything(find_servers(D, rules, zone))) >= 100
+        assert ("b", "A") not in zone.asked
+
+
+def test_of_many_addresses_each_can_be_tried() -> None:
+    zone = exchangers((10, "a", "4" * 9))
+    rules = Rules(families=(IPV4,), address_limit=5)
+    tried = {
+        x.address for _ in range(90) for x in everything(find_servers(D, rules, zone))
+    }
+    assert len(tried) == 9
+    ordered = Rules(families=(IPV4,), address_limit=5, randomize=False)
+    first = [x.address for x in everything(find_servers(D, ordered, zone))]
+    assert first == [f"198.51.100.{n}" for n in range(1, 6)]
+
+
 def test_shuffling_leaves_preferences_alone() -> None:
     zone = exchangers((2, "c", "44"), (1, "a", "44"), (1, "b", "4"))
     rules = Rules(families=(IPV4,))
