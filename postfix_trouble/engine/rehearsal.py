@@ -206,7 +206,6 @@ def settings_for(stage: str, setting: Setting) -> Settings:
 def tls_policy(stage: str, settings: Settings) -> TlsPolicy:
     """The level that is set; where TLS is the subject and there is none, encrypt."""
     level = security_level(settings)
-    assert level is not None, "Settings take no other word"
     if level is TlsLevel.NONE and stage in ("starttls", "handshake"):
         level = TlsLevel.ENCRYPT
     return TlsPolicy(level)

@@ -87,7 +87,7 @@ def _tls_files(settings: Settings, _lmtp: bool) -> Iterator[Finding]:
     from postfix_trouble.edge import tls
 
     level = security_level(settings)
-    if level is None or level is TlsLevel.NONE:
+    if level is TlsLevel.NONE:
         return
     problem = tls.unready(TlsPolicy(level), settings)
     if problem is not None:

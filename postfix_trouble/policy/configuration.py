@@ -96,14 +96,6 @@ def _combined(settings: Settings) -> Iterator[Finding]:
 def _trust(settings: Settings) -> Iterator[Finding]:
     level = security_level(settings)
     name = "smtp_tls_security_level"
-    if level is None:
-        yield error(
-            name,
-            f"no such level: {settings.text(name)}",
-            "mail is deferred (4.7.5)",
-            f"one of {', '.join(x.word for x in TlsLevel)}",
-        )
-        return
     if level in (TlsLevel.DANE, TlsLevel.DANE_ONLY):
         yield from _dane(settings, level)
     places = ("smtp_tls_CAfile", "smtp_tls_CApath", "smtp_tls_trust_anchor_file")

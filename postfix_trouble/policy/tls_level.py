@@ -30,13 +30,15 @@ if TYPE_CHECKING:
 # --- the level ----------------------------------------------------------------------
 
 
-def security_level(settings: Settings) -> TlsLevel | None:
-    """The level where no table says otherwise; None if it is misspelt."""
+def security_level(settings: Settings) -> TlsLevel:
+    """The level where no table says otherwise. Raises ConfigError if it is misspelt."""
     word = settings.text("smtp_tls_security_level")
     if word:
         from postfix_trouble.policy.tls_entry import level_of
 
-        return level_of(word)
+        level = level_of(word)
+        assert level is not None, "the table of parameters has no other words"
+        return level
     if settings.flag("smtp_enforce_tls"):
         peername = settings.flag("smtp_tls_enforce_peername")
         return TlsLevel.VERIFY if peername else TlsLevel.ENCRYPT

@@ -91,10 +91,6 @@ class _Search:
     def __call__(self) -> TlsPolicy | DSN:
         """Level first, then what goes with it."""
         common = security_level(self.settings)
-        if common is None:
-            word = self.settings.text("smtp_tls_security_level")
-            self.note(f'invalid tls security level: "{word}"')
-            return _CONFIGURATION
         entry = self._entry(common)
         if isinstance(entry, DSN):
             return entry

@@ -146,6 +146,7 @@ def test_a_shorter_deadline_of_ours(postfix: Path) -> None:
          "spawn(8) knows no attribute flags"),
         (("user=nobody", "user=nobody null_sender="), "error",
          "spawn(8) knows no attribute null_sender"),
+        (("user=nobody ", ""), "error", "user= is missing"),
         (("user=nobody", "user=root"), "error", "user= has root privileges"),
         ((" lmtp\n  --config", " lmtp --bogus\n  --config"), "error",
          "no such option: --bogus"),

@@ -223,6 +223,7 @@ def test_attributes_are_for_one_message() -> None:
     [
         ([b"MAIL FROM:<>"], b"503 5.5.1"),
         ([b"EHLO x"], b"500 5.5.1"),
+        ([b"LHLO x", b"MAIL FORM:<a@b>"], b"501 5.1.7"),
         ([b"LHLO"], b"501 5.5.4"),
         ([b"LHLO x", b"RCPT TO:<a@d>"], b"503 5.5.1"),
         ([b"LHLO x", b"DATA"], b"503 5.5.1"),

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from postfix_trouble.config.settings import Settings
+from postfix_trouble.config.settings import ConfigError, Settings
 from postfix_trouble.model.relay import Destination, Relay
 from postfix_trouble.model.tls import TlsFacts, TlsLevel, TlsPolicy
 from postfix_trouble.model.verdict import DSN
@@ -344,6 +344,21 @@ def test_sts_names_the_hosts(patterns: str, named: bool) -> None:
         assert notes == [
             "MX name 'mx.example.test' does not match STS MX pattern for 'example.test'"
         ]
+
+
+def test_sts_hosts_without_names_of_their_own() -> None:
+    """No match=: names are those of the level. Without a policy: the same."""
+    ours = {"smtp_tls_secure_cert_match": "nexthop, x.test"}
+    for kind in ("sts", "no-policy-found"):
+        entry = f"secure policy_type={kind} mx_host_pattern=mx.example.test"
+        found, notes = policy(ours, {"example.test": entry})
+        assert isinstance(found, TlsPolicy), notes
+        assert found.match == ("nexthop", "x.test")
+
+
+def test_a_misspelt_level_is_never_a_weaker_one() -> None:
+    with pytest.raises(ConfigError, match="smtp_tls_security_level = encrpyt"):
+        policy({"smtp_tls_security_level": "encrpyt"})
 
 
 def test_sts_patterns_can_be_turned_off() -> None:
