@@ -511,12 +511,14 @@ def test_failures(case: tuple[Zone, dict[str, str], str, str, str]) -> None:
         assert here.failure(nexthop) == (status, reason)
 
 
+@pytest.mark.attack("DNS: records of other names in an answer")
 def test_a_slipped_record_is_not_believed() -> None:
     zone = {"d.test": answer_with("bank.test. 60 IN A 198.51.100.66")}
     with scene(zone) as here:
         assert here.failure("[d.test]") == ("5.4.4", MALFORMED.format("d.test", "A"))
 
 
+@pytest.mark.attack("DNS: names with controls and blanks in them")
 def test_hostile_names_stay_text() -> None:
     evil = b"\x07a\x08b\x00c.d\x04test\x00"
 
@@ -647,6 +649,7 @@ def test_no_more_addresses_of_a_host_than_can_be_tried() -> None:
         assert len(here.servers("[d.test]")) == 30
 
 
+@pytest.mark.attack("DNS: more than 100 MX records")
 def test_hundred_records_at_most() -> None:
     zone = {"d.test": mx(*(f"10 h{x}.test." for x in range(150)), truncate=True)}
     with scene(zone) as here:
@@ -810,6 +813,7 @@ def test_broken_resolv_conf_is_soft(text: str | None, tmp_path: Path) -> None:
     assert failure == DSN("4.4.3", NOT_FOUND.format("d.test", "MX", AGAIN))  # type: ignore[arg-type]
 
 
+@pytest.mark.attack("DNS: forged replies before the real one")
 def test_a_forged_reply_is_passed_over() -> None:
     """Wrong identity, wrong question, not a reply: all come first."""
     sock, address = silent_port()
@@ -832,6 +836,7 @@ def test_a_forged_reply_is_passed_over() -> None:
         thread.join()
 
 
+@pytest.mark.attack("DNS: numbers and ports that could be guessed")
 def test_identities_and_ports_change() -> None:
     zone = {f"n{x}.test": a("198.51.100.1") for x in range(20)}
     with scene(zone) as here:
@@ -913,6 +918,7 @@ def test_what_an_alias_itself_is_worth() -> None:
         assert {asked[x].result for x in "ab"} == {Result.NOT_FOUND}
 
 
+@pytest.mark.attack("DNS: a far name server that vouches by DNSSEC")
 def test_no_name_server_far_away_is_believed(tmp_path: Path) -> None:
     """Nor passed over in silence: it may well be that of the administrator."""
     conf = tmp_path / "resolv.conf"
