@@ -86,7 +86,7 @@ check: lint type test ## what has to be clean before a change goes in
 
 cover: venv ## test coverage: all branches of policy and engine, 95 % of the rest
 	@$(BIN)/python3 -m coverage erase
-	@$(BIN)/python3 -m coverage run -m pytest -m 'not long' $(PYTEST_ARGS)
+	@$(BIN)/python3 -m coverage run -m pytest -n 2 -m "not long" $(PYTEST_ARGS)
 	@$(BIN)/python3 -m coverage combine --quiet
 	@$(BIN)/python3 -m coverage report --fail-under=95
 	@$(BIN)/python3 -m coverage report --fail-under=100 \

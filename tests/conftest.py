@@ -38,17 +38,30 @@ def own_network(tmp_path_factory: pytest.TempPathFactory) -> None:
 @pytest.fixture(scope="session")
 def program(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The installed program, as pipe(8) would run it."""
+    path = Path(sys.executable).parent / "postfix-trouble"
+    assert path.exists(), f"{path} is missing: install the package first (make venv)"
     if "COVERAGE_PROCESS_CONFIG" in os.environ:
         # The launcher does without site, and that is the way in for coverage.
         stand_in = tmp_path_factory.mktemp("program") / "postfix-trouble"
-        stand_in.write_text(
-            f'#!/bin/sh\nexec {sys.executable} -m postfix_trouble "$@"\n'
-        )
-        stand_in.chmod(0o755)
+        text = path.read_text()
+        for ours, other in (
+            ("-I -S ", "-I "),
+            ("bin=${program%/*}", f"bin={path.parent}"),
+        ):
+            assert ours in text
+            text = text.replace(ours, other)
+        stand_in.write_text(text)
+        # Others may run it, as they may the real one.
+        for each in (stand_in, *stand_in.parents[:3]):
+            each.chmod(0o755)
         return str(stand_in)
-    path = Path(sys.executable).parent / "postfix-trouble"
-    assert path.exists(), f"{path} is missing: install the package first (make venv)"
     return str(path)
+
+
+@pytest.fixture
+def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the test starts loads nothing for the sake of coverage."""
+    monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
 
 
 def pytest_configure(config: pytest.Config) -> None:

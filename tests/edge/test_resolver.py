@@ -1270,6 +1270,7 @@ def test_service_names() -> None:
     assert service_port("a\0b") is None
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_a_numeric_destination_loads_nothing_for_dns() -> None:
     code = (
         "import sys\n"

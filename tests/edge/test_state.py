@@ -146,6 +146,7 @@ def test_parent_is_not_made(tmp_path: Path) -> None:
     assert not (tmp_path / "no").exists()
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_sqlite_is_imported_only_when_used(tmp_path: Path) -> None:
     text = (
         "import sys; from postfix_trouble.edge.state import State;"

@@ -75,6 +75,7 @@ def test_help_loads_no_command() -> None:
         assert f"'postfix_trouble.frontends.{name}'" not in loaded
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_explain_loads_no_network() -> None:
     code = (
         "import sys; from postfix_trouble.frontends.cli import main;"
