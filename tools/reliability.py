@@ -127,7 +127,7 @@ def figures(all_cases: list[Case]) -> Iterator[str]:
         for name, text in case.properties:
             if name == "figures":
                 yield from (f"[{case.name}](../{case.path}), {case.end}:", "")
-                yield from (f"    {line}" for line in text.strip().splitlines())
+                yield from (f"    {line}" for line in text.rstrip().splitlines())
                 yield ""
 
 
@@ -164,7 +164,7 @@ def main(paths: list[Path]) -> int:
         made["figures"] = list(figures(all_cases))
     for path in paths:
         if path.suffix == ".txt":
-            lines = path.read_text().strip().splitlines()
+            lines = path.read_text().rstrip().splitlines()
             made["soak"] = [f"{when()}:", "", *(f"    {line}" for line in lines)]
     PAGE.write_text(updated(PAGE.read_text(), made))
     bad = [case for case in all_cases if case.end != "passed"]
