@@ -52,7 +52,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> str:
             text = text.replace(ours, other)
         stand_in.write_text(text)
         # Others may run it, as they may the real one.
-        for each in (stand_in, *stand_in.parents[:3]):
+        for each in (stand_in, *stand_in.parents[:4]):
             each.chmod(0o755)
         return str(stand_in)
     return str(path)

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from reliability_rows import ATTACKS, FAULTS, done, key
 
 ROOT = Path(__file__).parent.parent

@@ -176,6 +176,11 @@ def test_sound_entries(now: Circumstances) -> None:
             "error",
             "no such option: --from",
         ),
+        (
+            START + SOUND.replace(" --sender", " --envid ${envid} --sender"),
+            "note",
+            "${envid} needs Postfix 3.9",
+        ),
     ],
 )
 def test_mistakes(arguments: str, severity: str, problem: str) -> None:
@@ -290,6 +295,19 @@ def test_all_is_well(config: Path) -> None:
             "error",
             "no directory",
         ),
+        ("smtp_tls_scert_verifydepth = x", "smtp_tls_scert_verifydepth", "note", "bad"),
+        (
+            "smtp_tls_policy_maps = inline:{{a = secure}}",
+            "smtp_tls_policy_maps",
+            "note",
+            "no authority to trust",
+        ),
+        (
+            "smtp_sasl_password_maps = inline:{{a = b:c}}",
+            "smtp_sasl_password_maps",
+            "note",
+            "smtp_sasl_auth_enable is no",
+        ),
         (
             "smtp_bind_address = mail.example.com",
             "smtp_bind_address",
@@ -332,6 +350,15 @@ def test_settings(
     assert [f["severity"] for f in wrong] == [severity]
     assert wrong[0]["consequence"] or severity == "note"
     assert code == (78 if severity == "error" else 0)
+
+
+def test_dane_that_can_work_is_fine(config: Path) -> None:
+    with config.open("a") as file:
+        file.write("smtp_tls_security_level = dane\n")
+        file.write("smtp_dns_support_level = dnssec\n")
+    found, code = findings("--config", str(config))
+    assert not [f for f in found if "dane" in f["problem"]]
+    assert code == 0
 
 
 def test_names_that_are_postfix_own_are_passed_over(config: Path) -> None:

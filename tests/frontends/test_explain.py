@@ -205,6 +205,7 @@ RECORD = (
         ("timeout", "connect", "keep defer"),
         ("lost connection", "handshake", "keep defer"),
         ("local data error", "mail", "keep defer"),
+        ("local data error while talking to mx.a[192.0.2.1]", "mail", "keep defer"),
     ],
 )
 def test_effect(text: str, stage: str, effects: str) -> None:

@@ -31,7 +31,10 @@ def alternative(name: str) -> x509.GeneralName:
 
 def made(names: tuple[str, ...], alternatives: tuple[str, ...] = ()) -> bytes:
     """A certificate with these common names and alternative names."""
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, n) for n in names])
+    parts = [x509.NameAttribute(NameOID.COMMON_NAME, n) for n in names]
+    # What else is in a name is not a host.
+    city = x509.NameAttribute(NameOID.LOCALITY_NAME, "a.test")
+    subject = x509.Name([city, *parts])
     builder = (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -119,6 +122,7 @@ NAMES = [
     ("x", "b.test", "a.test b.test", True),
     ("", "", "a.test", False),
     ("a.test", "", "", False),
+    ("münchen.test", "", "a.test", False),
 ]
 
 

@@ -401,6 +401,14 @@ def test_per_site(
     assert found.level is expected
 
 
+def test_per_site_asks_once_for_one_name() -> None:
+    values = {"smtp_tls_per_site": "inline:{here}", "smtp_tls_policy_maps": ""}
+    same = {"nexthop": "mx.example.test", "relay": "MX.example.test"}
+    found, notes = policy(values, {"mx.example.test": "nonsense"}, **same)
+    assert found == CONFIGURATION
+    assert [note for note in notes if "server hostname" in note] == []
+
+
 def test_per_site_errors() -> None:
     values = {"smtp_tls_per_site": "inline:{here}", "smtp_tls_policy_maps": ""}
     found, notes = policy(values, {"example.test": "foo"})
