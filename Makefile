@@ -70,10 +70,10 @@ demo: venv ## deliver a message to servers that take it and that refuse it
 	@$(BIN)/python3 -m postfix_trouble.frontends.demo $(BIN)/postfix-trouble
 
 test: venv ## tests, with a real Postfix if there is one; under two minutes
-	@$(PYTEST) -n 2 -m 'not long' $(PYTEST_ARGS)
+	@$(PYTEST) -n 2 --dist worksteal -m 'not long' $(PYTEST_ARGS)
 
 test-all: venv ## all tests, the long ones too; under 15 minutes
-	@$(PYTEST) -n 2 $(PYTEST_ARGS)
+	@$(PYTEST) -n 2 --dist worksteal $(PYTEST_ARGS)
 
 lint: dev ## ruff
 	@$(BIN)/ruff check .
@@ -168,13 +168,13 @@ mutants: venv ## change the policy and the engine; do the tests notice?
 	@$(BIN)/python3 tools/mutate.py $(MUTANTS)
 
 audit: venv ## known holes in what is installed; asks the network
-	@$(BIN)/python3 -c 'import pip_audit' 2>/dev/null || $(PIP) install '.[audit]'
-	@$(BIN)/python3 -m pip_audit --skip-editable
+	@$(BIN)/python3 -c 'import pip_audit' 2>/dev/null || $(PIP) install '.[audit]' || true
+	@$(BIN)/python3 tools/audit.py
 
 bandit: dev ## what a security linter finds in the program
 	@$(BIN)/python3 -c 'import bandit' 2>/dev/null || $(PIP) install '.[dev]'
 	@$(BIN)/python3 -m bandit -q -r -c pyproject.toml postfix_trouble
 
-check: bandit
+check: bandit audit
 
 .PHONY: fuzz mutants audit bandit
