@@ -70,10 +70,10 @@ demo: venv ## deliver a message to servers that take it and that refuse it
 	@$(BIN)/python3 -m postfix_trouble.frontends.demo $(BIN)/postfix-trouble
 
 test: venv ## tests, with a real Postfix if there is one; under two minutes
-	@$(PYTEST) -n 2 --dist worksteal -m 'not long' $(PYTEST_ARGS)
+	@$(PYTEST) -n 2 -m 'not long' $(PYTEST_ARGS)
 
 test-all: venv ## all tests, the long ones too; under 15 minutes
-	@$(PYTEST) -n 2 --dist worksteal $(PYTEST_ARGS)
+	@$(PYTEST) -n 2 $(PYTEST_ARGS)
 
 lint: dev ## ruff
 	@$(BIN)/ruff check .

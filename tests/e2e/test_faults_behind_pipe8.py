@@ -82,10 +82,8 @@ def process(*words: bytes) -> int:
     for directory in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             argv = (directory / "cmdline").read_bytes().split(b"\0")
-            if set(words) <= set(argv):
-                assert os.readlink(directory / "ns/mnt") == os.readlink(
-                    "/proc/self/ns/mnt"
-                )
+            here = os.readlink(directory / "ns/mnt") == os.readlink("/proc/self/ns/mnt")
+            if here and set(words) <= set(argv):
                 return int(directory.name)
     return 0
 
@@ -159,7 +157,10 @@ def test_pipe8_killed_in_mid_copy(world: World, server: FickleServer) -> None:
     recipient = "half@held.fault.test"
     world.postfix.submit(recipient, message=LONG)
     world.held("held")
-    os.kill(process(b"pipe", b"held"), signal.SIGKILL)
+    held = process(b"pipe", b"held")
+    # 0 would be everybody here.
+    assert held
+    os.kill(held, signal.SIGKILL)
     before = len(world.log.read_text())
     world.let_go("held")
     wait(lambda: "incomplete" in world.log.read_text()[before:])
@@ -176,6 +177,7 @@ def test_pipe8_stopped_in_mid_copy(world: World, server: FickleServer) -> None:
     world.postfix.submit(recipient, message=LONG)
     world.held("late")
     stopped = process(b"pipe", b"late")
+    assert stopped
     os.kill(stopped, signal.SIGSTOP)
     try:
         world.let_go("late")
