@@ -11,7 +11,7 @@ from dns_cases import CASES, ZONE
 from private_postfix import PrivatePostfix
 
 from dns_server import DnsServer, serving
-from private_network import NAME_SERVER
+from private_network import NAME_SERVER, impatient
 
 
 class All(NamedTuple):
@@ -25,6 +25,7 @@ class All(NamedTuple):
 def delivered(postfix: PrivatePostfix) -> Iterator[All]:
     """All cases, delivered by both clients."""
     with (
+        impatient(),
         serving(ZONE, NAME_SERVER, 53) as dns,
         under_way(postfix, CASES) as results,
     ):

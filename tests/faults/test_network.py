@@ -14,7 +14,7 @@ from deliveries import Client, Done
 
 from dns_server import serving
 from fickle_server import FickleServer
-from private_network import NAME_SERVER
+from private_network import NAME_SERVER, impatient
 from scripted_server import Script, ScriptedServer
 
 
@@ -55,7 +55,7 @@ def test_resolv_conf(
 
 @pytest.mark.fault("21 a name server that is silent")
 def test_silent_name_server(own_network: None, program: str, tmp_path: Path) -> None:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+    with impatient(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
         silent.bind((NAME_SERVER, 53))
         begun = time.monotonic()
         done = Client(program, tmp_path, "b.test").run()
@@ -90,7 +90,7 @@ def test_name_service(
     code: int,
     status: str,
 ) -> None:
-    with serving(zone, NAME_SERVER, 53):
+    with impatient(), serving(zone, NAME_SERVER, 53):
         done = Client(program, tmp_path, "b.test").run()
     assert done.answer == (code, status)
 
