@@ -320,15 +320,22 @@ def test_what_is_unusable_is_told() -> None:
 # --- the policy of which this is a part ---------------------------------------------
 
 
-def policy(zone: Zone, entry: str = "dane", **values: str) -> TlsPolicy | DSN:
+def policy(
+    zone: Zone,
+    entry: str = "dane",
+    relay: Relay = RELAY,
+    prefix: str = "smtp",
+    **values: str,
+) -> TlsPolicy | DSN:
     table = {"smtp_tls_policy_maps": "inline:{here}", **DNSSEC, **values}
     return tls_policy.policy(
         Settings(table),
         Destination("example.test", "example.test", 25),
-        RELAY,
+        relay,
         lambda parameter, key, fold: entry,
         table_error=ZeroDivisionError,
         query=Asked(zone),
+        prefix=prefix,
     )
 
 
@@ -340,6 +347,33 @@ def test_policy_with_records() -> None:
     assert found.match == (HOST, "example.test")
     assert found.tlsa == (USABLE_TLSA,)
     assert found.exclude == "aNULL"
+
+
+def test_the_name_for_sni_has_one_dot_at_its_end() -> None:
+    found = policy({f"{AT}.": [USABLE]}, relay=RELAY._replace(host=f"{HOST}."))
+    assert isinstance(found, TlsPolicy)
+    assert found.servername == f"{HOST}."
+
+
+def test_a_name_for_sni_that_is_none_puts_off_under_dane_too() -> None:
+    found = policy({AT: [USABLE]}, smtp_tls_servername="127.0.0.1")
+    assert found == dane._CONFIGURATION
+
+
+def test_records_of_the_host_and_not_sts_say_which_host_is_right() -> None:
+    entry = "dane policy_type=sts mx_host_pattern=mx.other.test"
+    found = policy({AT: [USABLE]}, entry)
+    assert isinstance(found, TlsPolicy)
+    assert found.match == (HOST, "example.test")
+
+
+@pytest.mark.parametrize(
+    ("prefix", "level"), [("lmtp", TlsLevel.DANE), ("smtp", TlsLevel.MAY)]
+)
+def test_no_exchangers_to_get_wrong_with_lmtp(prefix: str, level: TlsLevel) -> None:
+    found = policy({AT: [USABLE]}, prefix=prefix, ignore_mx_lookup_error="yes")
+    assert isinstance(found, TlsPolicy)
+    assert found.level is level
 
 
 @pytest.mark.parametrize(
