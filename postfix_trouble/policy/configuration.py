@@ -120,7 +120,7 @@ def _dane(settings: Settings, level: TlsLevel) -> Iterator[Finding]:
     """What leaves nothing of DANE."""
     from postfix_trouble.policy.dane import no_dane
 
-    problem = no_dane(level, settings)
+    problem = no_dane(level, settings, lmtp=False)
     if not problem:
         return
     remedy = "set smtp_dns_support_level = dnssec, and what the problem names"
