@@ -501,6 +501,7 @@ def test_what_is_a_public_key(certificates: Path) -> None:
     for wrong in (
         # No length in advance: BER, not DER.
         bytes.fromhex("300430800300"),
+        key[:1],
         b"",
         key[:-1],
         key + b"\0",
