@@ -261,6 +261,7 @@ def test_a_hostile_zone_is_not_asked_for_all_it_names() -> None:
     for hosts in (
         [(10, "a", "4" * 120), (10, "b", "4")],
         [(5, "z", "4"), (10, "a", "4" * 120), (20, "b", "4")],
+        [(5, "z", "4"), (10, "a", "4" * 99), (20, "b", "4")],
     ):
         zone = exchangers(*hosts)
         assert len(everything(find_servers(D, rules, zone))) >= 100
@@ -315,6 +316,13 @@ def test_weights_of_services_are_not_shuffled_away() -> None:
     zone = services((0, "light", "4"), (65535, "heavy", "4"))
     firsts = [find_servers(D, BY_SRV, zone).next() for _ in range(30)]
     assert {x and (x.host, x.port) for x in firsts} == {("heavy", 26)}
+
+
+def test_addresses_of_a_service_stay_in_order() -> None:
+    zone = services((0, "a", "44444"))
+    for _ in range(30):
+        addresses = [x.address for x in everything(find_servers(D, BY_SRV, zone))]
+        assert addresses == [f"198.51.100.{n}" for n in range(1, 6)]
 
 
 def test_services_without_addresses_are_told_of() -> None:
