@@ -83,7 +83,10 @@ TESTS = {
         "tests/edge/test_dane_certificates.py",
     ),
     "policy/nexthop.py": ("tests/policy/test_nexthop.py",),
-    "policy/sasl.py": ("tests/policy/test_sasl_policy.py",),
+    "policy/sasl.py": (
+        "tests/policy/test_sasl_policy.py",
+        "tests/edge/test_sasl.py",
+    ),
     "policy/answers.py": (
         "tests/policy/test_routing.py",
         "tests/policy/test_answers.py",
