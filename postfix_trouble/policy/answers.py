@@ -131,7 +131,7 @@ def _usable(record: Record, name: str, note: Callable[[str], None]) -> bool:
 def _is_nowhere(address: str) -> bool:
     """Nobody can be reached there, or only we ourselves. (Postfix would try.)"""
     if ":" in address:
-        multicast = address.startswith("ff") and address[4:5] == ":"
+        multicast = address.startswith("ff") and address.find(":") == 4
         return multicast or address == "::" or address.startswith("::ffff:")
     first = int(address.partition(".")[0])
     return first == 0 or 224 <= first < 240 or address == "255.255.255.255"
