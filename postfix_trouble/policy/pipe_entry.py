@@ -232,7 +232,7 @@ def _macros(entry: PipeEntry) -> Iterator[Finding]:
 
 def _quotes(entry: PipeEntry) -> Iterator[Finding]:
     for word in entry.argv:
-        if word[:1] in "'\"" and word:
+        if word.startswith(("'", '"')):
             yield error(
                 about(entry),
                 f"quotes in {word}",
