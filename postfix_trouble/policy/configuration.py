@@ -44,7 +44,11 @@ def judge(
     `given`: the names that are set; `warnings`: what the reader of the file said.
     """
     for text in warnings:
-        yield warning("configuration", text, "the last one counts", "remove the other")
+        if "overriding earlier entry" in text:
+            words = ("the last one counts", "remove the other")
+        else:
+            words = ("the line is passed over", "take away the blanks before it")
+        yield warning("configuration", text, *words)
     for row in effective(settings):
         if row.name in given:
             yield from _row(row, lmtp)
