@@ -24,9 +24,9 @@ def test_what_is_told() -> None:
     every = [ERROR, WARNING, NOTE]
     assert [x.severity.value for x in every] == ["error", "warning", "note"]
     assert {x[1:] for x in every} == {("a", "b", "c", "d")}
-    assert FINE == Finding(Severity.OK, "a", "b", "", "")
+    assert tuple(FINE) == (Severity.OK, "a", "b", "", "")
     assert FINE.severity.value == "ok"
-    assert note("a", "b") == Finding(Severity.NOTE, "a", "b", "", "")
+    assert tuple(note("a", "b")) == (Severity.NOTE, "a", "b", "", "")
 
 
 @pytest.mark.parametrize(

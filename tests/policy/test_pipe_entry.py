@@ -11,10 +11,10 @@ from postfix_trouble.config.mastercf import PipeEntry, Service
 from postfix_trouble.policy.pipe_entry import Circumstances, Line, judge, macros
 
 SERVICE = Service(7, "trouble", "unix", "-", "n", "n", "-", "20", "pipe", ())
-ARGV = tuple(
-    "/usr/bin/postfix-trouble deliver --queue-id ${queue_id} --nexthop ${nexthop}"
-    " --sender ${sender} -- ${recipient}".split()
-)
+ARGV = (
+    "/usr/bin/postfix-trouble", "deliver", "--queue-id", "${queue_id}", "--nexthop",
+    "${nexthop}", "--sender", "${sender}", "--", "${recipient}",
+)  # fmt: skip
 ENTRY = PipeEntry(SERVICE, user="nobody", null_sender="", argv=ARGV)
 VALUES = {
     "--queue-id": "${queue_id}",
@@ -62,7 +62,7 @@ SOUND = [
     (ENTRY, to("$(recipient)"), ONE),
     (ENTRY, to("$recipient"), ONE),
     (ENTRY, with_value("--original-recipient", "${original_recipient}"), ONE),
-    (argv(*ARGV, "$$", "$${x}", "", "a'b"), LINE, ONE),
+    (argv(*ARGV, "$$", "$${x}", "$sender$$x", "", "a'b"), LINE, ONE),
     (ENTRY, LINE, ONE._replace(deadline=970.0)),
     *((argv(*ARGV, f"${{{name}}}"), LINE, ONE) for name in (
         "client_address", "client_helo", "client_hostname", "client_port",
@@ -90,6 +90,7 @@ MISTAKES = {
     "another null_sender": (ENTRY._replace(null_sender="me@x"), LINE, ONE),
     "eol": (ENTRY._replace(eol="\\r\\n"), LINE, ONE),
     "size": (ENTRY._replace(size="100"), LINE, ONE),
+    "size that is none": (ENTRY._replace(size="10M"), LINE, ONE),
     "flags": (ENTRY._replace(flags="huF.>Bz"), LINE, ONE),
     "q without --quoted": (ENTRY._replace(flags="q"), LINE, ONE),
     "--quoted without q": (ENTRY, with_value("--quoted", ""), ONE),
@@ -132,7 +133,7 @@ def test_mistakes_their_cost_and_their_remedy() -> None:
 
 
 def test_macros() -> None:
-    assert macros("${a}$(b)$c d $$e $${f}") == ["a", "b", "c"]
+    assert macros("${a}$(b)$c$$d $$e $${f}") == ["a", "b", "c"]
 
 
 def test_what_postfix_has_by_default() -> None:
