@@ -37,7 +37,8 @@ def unreachable(name: str, kind: str) -> Answer:
 
 def unspeakable(name: str, kind: str) -> Answer | None:
     """The answer to a question that can't be asked: the name is none."""
-    if address_family(name) or hostname_problem(name):
+    # An address is no host name, either.
+    if hostname_problem(name):
         reason = f"Name service error for {name}: invalid host or domain name"
         return Answer(Result.NOT_FOUND, reason)
     if len(name) > _MAX_NAME:

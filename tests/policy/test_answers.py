@@ -176,6 +176,15 @@ def test_aliases() -> None:
     assert found.result is Result.RETRY
 
 
+def test_what_is_no_alias() -> None:
+    found, _ = read("A", mx("a.test"))
+    assert found == Answer(Result.NOT_FOUND, SERVICE.format("d.test", "A", UNEXPECTED))
+    # Against the rules, but there it is.
+    found, _ = read("MX", cname("d.test", "b.test"), mx("a.test"))
+    assert isinstance(found, Answer)
+    assert [x.data for x in found.records] == ["a.test"]
+
+
 def test_aliases_in_a_ring_are_followed_until_it_is_too_much() -> None:
     ring = (cname("d.test", "b.test"), cname("b.test", "d.test"))
     assert isinstance(read("MX", *ring)[0], Alias)
