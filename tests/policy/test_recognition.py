@@ -237,6 +237,7 @@ def test_reasons_that_nobody_knows() -> None:
         ("450 a", "450 a"),
         ("450 a 450 b", "450 a 450 b"),
         ("450-a\n450 b", "450-a\n450 b"),
+        ("450-a 450 b\n450 c", "450-a 450 b\n450 c"),
         ("450-a 450-b 450 c", "450-a\n450-b\n450 c"),
         ("450-a 450", "450-a\n450"),
         # Another code at the end, or no end.
