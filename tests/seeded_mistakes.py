@@ -121,7 +121,11 @@ MISTAKES = [
         "self.setup_done = now",
     ),
     # --- replies
-    Mistake("policy/replies.py", 'if klass not in "245":', 'if klass not in "2345":'),
+    Mistake(
+        "policy/replies.py",
+        'if klass not in ("2", "4", "5"):',
+        'if klass not in "2345":',
+    ),
     Mistake("policy/replies.py", "said is not None and said[0] == klass", "said"),
     Mistake("policy/replies.py", "self._garbled = self.garbage = True", "pass"),
     Mistake("policy/replies.py", "if self._stored < self._limit:", "if True:"),

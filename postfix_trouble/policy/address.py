@@ -70,10 +70,11 @@ def uxtext(text: str) -> str | None:
     """
     out = []
     for char in text:
-        if "\ud800" <= char <= "\udfff":
+        point = ord(char)
+        if 0xD800 <= point <= 0xDFFF:
             return None
-        if char > "\x7f" or (" " < char < "\x7f" and char not in "\\+="):
+        if point > 32 and point != 127 and char not in "\\+=":
             out.append(char)
         else:
-            out.append(f"\\x{{{ord(char):02X}}}")
+            out.append(f"\\x{{{point:02X}}}")
     return "".join(out)

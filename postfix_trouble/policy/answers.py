@@ -37,7 +37,8 @@ def unreachable(name: str, kind: str) -> Answer:
 
 def unspeakable(name: str, kind: str) -> Answer | None:
     """The answer to a question that can't be asked: the name is none."""
-    if address_family(name) or hostname_problem(name):
+    # An address is no host name, either.
+    if hostname_problem(name):
         reason = f"Name service error for {name}: invalid host or domain name"
         return Answer(Result.NOT_FOUND, reason)
     if len(name) > _MAX_NAME:
@@ -131,7 +132,7 @@ def _usable(record: Record, name: str, note: Callable[[str], None]) -> bool:
 def _is_nowhere(address: str) -> bool:
     """Nobody can be reached there, or only we ourselves. (Postfix would try.)"""
     if ":" in address:
-        multicast = address.startswith("ff") and address[4:5] == ":"
+        multicast = address.startswith("ff") and address.find(":") == 4
         return multicast or address == "::" or address.startswith("::ffff:")
     first = int(address.partition(".")[0])
     return first == 0 or 224 <= first < 240 or address == "255.255.255.255"

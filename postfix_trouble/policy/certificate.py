@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _COMMON_NAME = b"\x55\x04\x03"
 _SUBJECT_ALT_NAME = b"\x55\x1d\x11"
 # Tags of ASN.1, and of GeneralName.
-_SEQUENCE, _OID, _BITS, _OCTETS = 0x30, 0x06, 0x03, 0x04
+_SEQUENCE, _BITS = 0x30, 0x03
 _UTC_TIME, _BMP_STRING = 0x17, 0x1E
 _VERSION, _EXTENSIONS = 0xA0, 0xA3
 _DNS_NAME, _IP_ADDRESS = 0x82, 0x87
@@ -34,14 +34,14 @@ class Certificate(Value):
     public_key: bytes
     # Names of the issuer and the subject, DER.
     issued_by: bytes
-    issued_to: bytes = b""
+    issued_to: bytes
     # Common names; there may be several, or none.
-    subject: tuple[str, ...] = ()
-    issuer: tuple[str, ...] = ()
-    dns_names: tuple[str, ...] = ()
-    addresses: tuple[bytes, ...] = ()
+    subject: tuple[str, ...]
+    issuer: tuple[str, ...]
+    dns_names: tuple[str, ...]
+    addresses: tuple[bytes, ...]
     # YYYYMMDDHHMMSSZ
-    expires: str = ""
+    expires: str
 
     @property
     def self_issued(self) -> bool:
@@ -85,7 +85,9 @@ def parse(der: bytes) -> Certificate | None:
             tuple(_common_names(subject[1])),
             tuple(_common_names(issuer[1])),
             # Names that are not ASCII can't be host names: X509_check_host(3).
-            tuple(x.decode("ascii", "replace") for t, x in alternatives if t == 0x82),
+            tuple(
+                x.decode("ascii", "replace") for t, x in alternatives if t == _DNS_NAME
+            ),
             tuple(x for t, x in alternatives if t == _IP_ADDRESS),
             _time(tag, expires),
         )
@@ -108,17 +110,18 @@ def _elements(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
     at = 0
     while at < len(data):
         if at + 2 > len(data):
-            raise ValueError("cut short")
+            raise ValueError
         tag, length, start = data[at], data[at + 1], at + 2
         if length & 0x80:
             width = length & 0x7F
-            if not 1 <= width <= 4:
-                raise ValueError("length of length")
+            if not width:
+                # "Until the end", which DER has not.
+                raise ValueError
             length = int.from_bytes(data[start : start + width], "big")
             start += width
         end = start + length
         if end > len(data):
-            raise ValueError("cut short")
+            raise ValueError
         yield tag, data[start:end], data[at:end]
         at = end
 
@@ -136,8 +139,8 @@ def _alternatives(extensions: bytes) -> Iterator[tuple[int, bytes]]:
     """Tag and content of each GeneralName in subjectAltName."""
     (_, listed, _), *_ = _elements(extensions)
     for _, extension, _ in _elements(listed):
-        (_, oid, _), *_, (tag, value, _) = _elements(extension)
-        if oid == _SUBJECT_ALT_NAME and tag == _OCTETS:
+        (_, oid, _), *_, (_, value, _) = _elements(extension)
+        if oid == _SUBJECT_ALT_NAME:
             (_, names, _), *_ = _elements(value)
             for kind, content, _ in _elements(names):
                 yield kind, content
@@ -146,7 +149,7 @@ def _alternatives(extensions: bytes) -> Iterator[tuple[int, bytes]]:
 def _time(tag: int, value: bytes) -> str:
     text = value.decode("ascii", "replace")
     if tag == _UTC_TIME:
-        return ("19" if text[:1] >= "5" else "20") + text
+        return ("19" if text >= "5" else "20") + text
     return text
 
 
@@ -162,7 +165,7 @@ def references(match: Iterable[str], nexthop: str, host: str) -> tuple[str, ...]
     names = []
     for word in match:
         name = known.get(word.lower(), word)
-        dot = "." if len(name) > 1 and name.startswith(".") else ""
+        dot = "." if name.startswith(".") else ""
         bare = name.removeprefix(dot)
         names.append(dot + (idn_to_ascii(bare) or bare))
     return tuple(names)
@@ -204,7 +207,7 @@ def _name_matches(pattern: str, name: str) -> bool:
     if not name or not pattern.isascii() or "\0" in pattern:
         return False
     if len(name) > 1 and name.startswith("."):
-        return len(pattern) >= len(name) and pattern.endswith(name)
+        return pattern.endswith(name)
     # "*" is a whole label, the first one, and at least two more follow.
     if re.fullmatch(r"\*(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?){2,}", pattern):
         head, dot, tail = name.partition(".")

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from postfix_trouble.policy.findings import Finding
 
 _DEFERRED = "all mail is deferred (4.3.5)"
+# Whether it is that of the null sender.
+_LIFETIMES = {False: "maximal_queue_lifetime", True: "bounce_queue_lifetime"}
 # What Postfix makes from the name of a transport: none of them is ours.
 _TRANSPORT = re.compile(
     r"\w+_(destination_(concurrency_(limit|positive_feedback|negative_feedback"
@@ -44,7 +46,11 @@ def judge(
     `given`: the names that are set; `warnings`: what the reader of the file said.
     """
     for text in warnings:
-        yield warning("configuration", text, "the last one counts", "remove the other")
+        if "overriding earlier entry" in text:
+            words = ("the last one counts", "remove the other")
+        else:
+            words = ("the line is passed over", "take away the blanks before it")
+        yield warning("configuration", text, *words)
     for row in effective(settings):
         if row.name in given:
             yield from _row(row, lmtp)
@@ -78,7 +84,7 @@ def _unknown(given: Collection[str]) -> Iterator[Finding]:
         looks_like_ours = name.startswith(("smtp_", "lmtp_", "trouble_"))
         if name in TABLE or not looks_like_ours or _TRANSPORT.fullmatch(name):
             continue
-        close = get_close_matches(name, TABLE, 1, 0.8)
+        close = get_close_matches(name, TABLE, cutoff=0.8)
         remedy = f"did you mean {close[0]}?" if close else "see --show for all names"
         yield warning(name, "unknown parameter", "it is passed over", remedy)
 
@@ -89,8 +95,7 @@ def _combined(settings: Settings) -> Iterator[Finding]:
         try:
             yield from look(settings)
         except ConfigError:
-            # Reported for the parameter itself.
-            continue
+            pass  # Reported for the parameter itself.
 
 
 def _trust(settings: Settings) -> Iterator[Finding]:
@@ -120,7 +125,7 @@ def _dane(settings: Settings, level: TlsLevel) -> Iterator[Finding]:
     """What leaves nothing of DANE."""
     from postfix_trouble.policy.dane import no_dane
 
-    problem = no_dane(level, settings)
+    problem = no_dane(level, settings, lmtp=False)
     if not problem:
         return
     remedy = "set smtp_dns_support_level = dnssec, and what the problem names"
@@ -151,7 +156,7 @@ def _log_in(settings: Settings) -> Iterator[Finding]:
 
 def _name(settings: Settings) -> Iterator[Finding]:
     name = settings.text("smtp_helo_name")
-    if name.endswith(".localdomain") or "." not in name.strip("[]"):
+    if name.endswith(".localdomain") or "." not in name:
         yield warning(
             "smtp_helo_name",
             f"we call ourselves {name}",
@@ -173,10 +178,7 @@ def _source(settings: Settings) -> Iterator[Finding]:
 
 
 def _give_up(settings: Settings) -> Iterator[Finding]:
-    for null, life in (
-        (False, "maximal_queue_lifetime"),
-        (True, "bounce_queue_lifetime"),
-    ):
+    for null, life in _LIFETIMES.items():
         if settings.give_up_age(null) > settings.seconds(life):
             yield warning(
                 "trouble_give_up_age",

@@ -66,7 +66,7 @@ def pinned(
     note: Note,
     *,
     destination: str,
-    lmtp: bool = False,
+    lmtp: bool,
 ) -> Pinned | DSN:
     """What DANE or DANE_ONLY comes to for a server, or why it is passed over.
 
@@ -79,7 +79,7 @@ def pinned(
             "for delivery via unix-domain sockets"
         )
         return _CONFIGURATION
-    problem = no_dane(level, settings, lmtp)
+    problem = no_dane(level, settings, lmtp=lmtp)
     if problem:
         note(f"warning: {destination}: {problem}")
         return _CONFIGURATION if only else Pinned(TlsLevel.MAY)
@@ -115,7 +115,7 @@ def pinned(
     return Pinned(level, usable, tuple(dict.fromkeys((base, *more))))
 
 
-def no_dane(level: TlsLevel, settings: Settings, lmtp: bool = False) -> str:
+def no_dane(level: TlsLevel, settings: Settings, *, lmtp: bool) -> str:
     """What in the settings leaves nothing of DANE, empty if nothing does."""
     hosts = settings.words("smtp_host_lookup")
     if "dns" not in hosts or settings.text("smtp_dns_support_level") != "dnssec":
@@ -206,7 +206,7 @@ def _digests(text: str, note: Note) -> dict[int, str]:
         name, equals, digits = word.partition("=")
         number = _NUMBERS.get(name, 0)
         if equals:
-            number = int(digits[:4]) if digits.isascii() and digits.isdigit() else 0
+            number = int(digits) if digits.isascii() and digits.isdigit() else 0
         known = name in hashlib.algorithms_available and not name.startswith("shake")
         foreign = number in _NUMBERS.values() and _NUMBERS.get(name) != number
         if not known or foreign or not 0 < number < _PRIVATE_USE:

@@ -8,7 +8,7 @@ from __future__ import annotations
 IPV4 = 4
 IPV6 = 6
 
-_DIGITS = frozenset("0123456789")
+_OCTETS = frozenset(map(str, range(256)))
 _HEX = frozenset("0123456789abcdefABCDEF")
 _NAME = frozenset("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_.-")
 _MAX_LABEL = 63
@@ -28,24 +28,16 @@ def address_family(text: str) -> int:
 
 def _is_ipv4(text: str) -> bool:
     octets = text.split(".")
-    return len(octets) == 4 and all(map(_is_octet, octets))
-
-
-def _is_octet(text: str) -> bool:
-    if not 0 < len(text) < 4 or not _DIGITS.issuperset(text):
-        return False
-    return int(text) < 256 and (text == "0" or text[0] != "0")
+    return len(octets) == 4 and _OCTETS.issuperset(octets)
 
 
 def _is_ipv6(text: str) -> bool:
     """RFC 4291 section 2.2, without zone. (ipaddress costs 4 ms to import.)"""
     head, gap, tail = text.partition("::")
-    if gap and "::" in tail:
-        return False
     groups = [g for part in (head, tail) if part for g in part.split(":")]
     width = len(groups)
-    # The last 32 bits may be written as IPv4.
-    if groups and not text.endswith(":") and _is_ipv4(groups[-1]):
+    # The last 32 bits may be written as IPv4. (Without groups it is "::".)
+    if not text.endswith(":") and _is_ipv4(groups[-1]):
         groups.pop()
         width += 1
     if not all(0 < len(x) < 5 and _HEX.issuperset(x) for x in groups):

@@ -37,6 +37,7 @@ _UNKNOWN_VALUES = ("[UNAVAILABLE]", "[TEMPUNAVAIL]")
 _NOTIFY = ("NEVER", "SUCCESS", "FAILURE", "DELAY")
 _BODY = {b"8BITMIME": "8bit", b"7BIT": "7bit"}
 _EMPTY = DeliveryRequest("", (), "")
+_CONTROLS = dict.fromkeys((*range(32), 127), "?")
 
 
 class Limits(Value):
@@ -193,11 +194,11 @@ class Dialogue:
     def _mail_from(self, argument: bytes) -> tuple[Lines, Then]:
         if self.busy:
             return _go_on(b"503 5.5.1 Nested MAIL command")
-        found = _path_after(b"FROM:", argument)
-        sender = lmtp_syntax.internal_form(found[0]) if found else None
-        if found is None or sender is None:
+        found = _address_after(b"FROM:", argument)
+        if found is None:
             return _go_on(b"501 5.1.7 Bad sender address syntax")
-        mail = self._with_parameters(_EMPTY._replace(sender=sender), found[1])
+        sender, rest = found
+        mail = self._with_parameters(_EMPTY._replace(sender=sender), rest)
         if 0 < self._limits.message < mail.size:
             return too_big(self._limits.message), Then.COMMAND
         self._mail = mail
@@ -227,14 +228,14 @@ class Dialogue:
     def _rcpt_to(self, argument: bytes) -> tuple[Lines, Then]:
         if not self.busy:
             return _go_on(b"503 5.5.1 Need MAIL command")
-        found = _path_after(b"TO:", argument)
-        address = lmtp_syntax.internal_form(found[0]) if found else None
-        if found is None or not address:
+        found = _address_after(b"TO:", argument)
+        if found is None or not found[0]:
             return _go_on(b"501 5.1.3 Bad recipient address syntax")
         if len(self._recipients) >= self._limits.recipients:
             return _go_on(b"452 4.5.3 Too many recipients")
+        address, rest = found
         recipient = Recipient(address, position=len(self._recipients))
-        for key, value in lmtp_syntax.parameters(found[1]):
+        for key, value in lmtp_syntax.parameters(rest):
             match key:
                 case "NOTIFY" if words := _notify(value):
                     recipient = recipient._replace(notify=words)
@@ -267,23 +268,26 @@ def _go_on(reply: bytes) -> tuple[Lines, Then]:
     return (reply,), Then.COMMAND
 
 
-def _path_after(word: bytes, argument: bytes) -> tuple[bytes, bytes] | None:
+def _address_after(word: bytes, argument: bytes) -> tuple[str, bytes] | None:
+    """The address in internal form, and the parameters; None if malformed."""
     argument = argument.lstrip(b" \t")
     if argument[: len(word)].upper() != word:
         return None
-    return lmtp_syntax.path(argument[len(word) :])
+    found = lmtp_syntax.path(argument[len(word) :])
+    if found is None:
+        return None
+    address = lmtp_syntax.internal_form(found[0])
+    return None if address is None else (address, found[1])
 
 
 def _notify(value: bytes) -> str:
     """NOTIFY words in upper case; empty if they make no sense (RFC 3461 4.1)."""
     words = lmtp_syntax.text(value).upper().split(",")
-    if not set(words) <= set(_NOTIFY) or ("NEVER" in words and len(set(words)) > 1):
+    if set(words) - set(_NOTIFY) or ("NEVER" in words and len(set(words)) > 1):
         return ""
     return ",".join(word for word in _NOTIFY if word in words)
 
 
 def _clean(value: str) -> str:
     """For the log and for commands of our own: control characters as `?`."""
-    if value.isprintable():
-        return value
-    return "".join("?" if c < " " or c == "\x7f" else c for c in value)
+    return value.translate(_CONTROLS)

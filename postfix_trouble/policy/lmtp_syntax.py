@@ -42,7 +42,7 @@ def internal_form(mailbox: bytes) -> str | None:
     a domain, since everything right of the last "@" would be taken for one.
     """
     quoted = _SOURCE_ROUTE.sub("", text(mailbox))
-    bare = _QUOTED.sub(lambda m: m[2] or _ESCAPED.sub(r"\1", m[1] or ""), quoted)
+    bare = _QUOTED.sub(lambda m: m[2] or _ESCAPED.sub(r"\1", m[1]), quoted)
     if unsendable(bare) or ("@" in bare and "@" not in _QUOTED.sub("", quoted)):
         return None
     return bare
@@ -56,8 +56,6 @@ def parameters(rest: bytes) -> tuple[tuple[str, bytes], ...]:
 
 def from_xtext(raw: bytes) -> str | None:
     """RFC 3461 section 4 decoded, None if a `+` is not followed by two hex digits."""
-    if b"+" not in raw:
-        return text(raw)
     if raw.count(b"+") != len(_HEX.findall(raw)):
         return None
     return text(_HEX.sub(lambda m: bytes([int(m[1], 16)]), raw))
@@ -76,8 +74,8 @@ def from_uxtext(raw: bytes) -> str | None:
 
 def original_recipient(raw: bytes) -> str | None:
     """ORCPT decoded to `type;address` as Postfix keeps it, None if malformed."""
-    kind, semicolon, address = raw.partition(b";")
-    if not kind or not semicolon or not address:
+    kind, _, address = raw.partition(b";")
+    if not kind or not address:
         return None
     decode = from_uxtext if kind.lower() == b"utf-8" else from_xtext
     decoded = decode(address)

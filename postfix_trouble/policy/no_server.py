@@ -11,14 +11,14 @@ from postfix_trouble.model.verdict import DSN
 from postfix_trouble.policy.routing import find_servers
 from postfix_trouble.policy.rules import Rules
 
-DOMAIN = "example.com"
+_DOMAIN = "example.com"
 
 
 def without_server(result: Result) -> DSN:
     """Why a domain has no server, if all its look-ups end like this."""
-    answer = Answer(result, f"no server for {DOMAIN} ({result.name})")
+    answer = Answer(result, result.name)
     # Whom the name services know nothing of is not asked after elsewhere.
     unlucky: Any = SimpleNamespace(query=lambda name, kind: answer)
-    destination = Destination(DOMAIN, DOMAIN, 25)
+    destination = Destination(_DOMAIN, _DOMAIN, 25)
     failure: DSN = find_servers(destination, Rules(), unlucky).failure
     return failure

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # Seconds between our own limit and pipe(8)'s: the alarm, and a bounce under way.
 MARGIN = 30
 _FATAL = "pipe(8) does not start: all mail of this transport is deferred"
-_MACRO = re.compile(r"\$\{(\w*)\}|\$\((\w*)\)|\$(\w+)")
+_MACRO = re.compile(r"\$\$|\$\{(\w*)\}|\$\((\w*)\)|\$(\w+)")
 _ANY_MACRO = re.compile(r"\$(?:\{[^}]*\}|\([^)]*\)|\w+|\$)?")
 _MACROS = frozenset({
     "client_address", "client_helo", "client_hostname", "client_port",
@@ -124,7 +124,9 @@ def _attributes(entry: PipeEntry) -> Iterator[Finding]:
             "the program takes lines that end in LF: messages are damaged",
             "take eol= out",
         )
-    if entry.size.strip("0"):
+    if entry.size and not entry.size.isdecimal():
+        yield error(name, f"size={entry.size}", _FATAL, "write a number of bytes")
+    elif set(entry.size) - {"0"}:
         yield note(
             name,
             f"size={entry.size}",
@@ -170,6 +172,12 @@ def _flags(entry: PipeEntry, line: Line) -> Iterator[Finding]:
 
 # --- argv ---------------------------------------------------------------------------
 
+# Option, macro that belongs there, what happens without.
+_NEEDED = (
+    ("--nexthop", "nexthop", "nobody knows where to deliver: all is deferred"),
+    ("--sender", "sender", "all mail goes out from the null sender"),
+)
+
 
 def _arguments(entry: PipeEntry, line: Line) -> Iterator[Finding]:
     name = about(entry)
@@ -184,10 +192,7 @@ def _arguments(entry: PipeEntry, line: Line) -> Iterator[Finding]:
     yield from _macros(entry)
     yield from _quotes(entry)
     yield from _recipients(entry, line)
-    for option, macro, consequence in (
-        ("--nexthop", "nexthop", "nobody knows where to deliver: all is deferred"),
-        ("--sender", "sender", "all mail goes out from the null sender"),
-    ):
+    for option, macro, consequence in _NEEDED:
         if option not in line.values:
             remedy = f"add {option} ${{{macro}}}"
             yield error(name, f"{option} is missing", consequence, remedy)
@@ -209,14 +214,18 @@ def _arguments(entry: PipeEntry, line: Line) -> Iterator[Finding]:
 
 def macros(text: str) -> list[str]:
     """The names of the macros in an argument."""
-    return [a or b or c for a, b, c in _MACRO.findall(text.replace("$$", ""))]
+    found = ("".join(groups) for groups in _MACRO.findall(text))
+    # Two of them stand for a dollar sign.
+    return [name for name in found if name]
 
 
 def _macros(entry: PipeEntry) -> Iterator[Finding]:
     name = about(entry)
     for word in entry.argv:
-        for odd in _ANY_MACRO.findall(word.replace("$$", "")):
+        for odd in _ANY_MACRO.findall(word):
             known = macros(odd)
+            if odd == "$$":
+                continue
             if not known or known[0] not in _MACROS:
                 yield error(
                     name,
@@ -232,7 +241,7 @@ def _macros(entry: PipeEntry) -> Iterator[Finding]:
 
 def _quotes(entry: PipeEntry) -> Iterator[Finding]:
     for word in entry.argv:
-        if word[:1] in "'\"" and word:
+        if word.startswith(("'", '"')):
             yield error(
                 about(entry),
                 f"quotes in {word}",

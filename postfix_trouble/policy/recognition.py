@@ -100,9 +100,7 @@ _PLAIN_WORDS = {
     "local data error": Lost.DATA,
 }
 _COMMANDS = {
-    phase.command.removesuffix(" command"): phase.name.lower()
-    for phase in Phase
-    if phase.command
+    phase.command.removesuffix(" command"): phase.name.lower() for phase in Phase
 }
 _DOINGS = {phase.doing: phase.name.lower() for phase in Phase}
 
@@ -139,7 +137,7 @@ def _of_others(record: re.Match[str], found: Heard) -> bool:
 
 def _without_status(text: str) -> Heard | None:
     """A reason alone, or the record of a host that was passed over."""
-    for candidate in (text, _PREFIX.sub("", text, count=1)):
+    for candidate in (text, _PREFIX.sub("", text)):
         found = _reason(candidate, Logged())
         if not found.own_reason or found.stage:
             logged = Logged() if candidate is not text else None
@@ -155,7 +153,7 @@ def separate_lines(text: str) -> str:
     """
     if "\n" in text or (_CODE.match(text) and text[3:4] != "-"):
         return text
-    lines = re.sub(rf" (?={re.escape(text[:3])}[- ])", "\n", text).split("\n")
+    lines = re.sub(rf" (?={re.escape(text[:3])}(?:[- ]|$))", "\n", text).split("\n")
     if re.match(r"\d{3}(?: |$)", lines[-1]):
         return "\n".join(lines)
     found = _LAST_LINE.search(text)
@@ -165,8 +163,7 @@ def separate_lines(text: str) -> str:
 
 
 def _reason(reason: str, logged: Logged) -> Heard:
-    if reason.startswith(_SUSPENDED):
-        reason = reason.removeprefix(_SUSPENDED)
+    reason = reason.removeprefix(_SUSPENDED)
     for pattern, stage in ((_SAID, ""), (_REFUSED, ""), (_NO_TLS, "starttls")):
         found = pattern.match(reason)
         if found:
@@ -207,7 +204,7 @@ def _replied(found: re.Match[str], stage: str) -> Heard:
 def _stage_of(found: re.Match[str], logged: Logged) -> str:
     command = found.groupdict().get("command")
     if command is not None:
-        return _COMMANDS.get(command, _COMMANDS.get(f"{command} command", ""))
+        return _COMMANDS.get(command, "")
     # "refused to talk to me": the greeting, EHLO and HELO share these words. Only a
     # greeting has its 5xx softened (smtp_skip_5xx_greeting).
     softened = found["reply"][:1] == logged.dsn[:1]

@@ -48,7 +48,7 @@ def status_of(code: int, line: str) -> EnhancedStatus:
     agrees; codes that mean neither success nor failure here get 5.5.0.
     """
     klass = str(code // 100)
-    if klass not in "245":
+    if klass not in ("2", "4", "5"):
         return EnhancedStatus("5.5.0")
     said = EnhancedStatus.leading(line[4:].lstrip(" "))
     if said is not None and said[0] == klass:
@@ -78,12 +78,9 @@ class ReplyReader:
         self._filter = line_filter
         self._heard = heard or (lambda direction, line: None)
         self._note = note or (lambda text: None)
-        self._buffer = b""
-        self._at = 0
-        self._skipping = False
         # Something came that was no reply, ever.
         self.garbage = False
-        self._start_reply()
+        self.forget()
 
     def _start_reply(self) -> None:
         self._lines: list[str] = []
@@ -161,11 +158,12 @@ class ReplyReader:
                 self._heard("Replaced-by:", other)
                 line = other
         self._store(line)
-        if len(line) >= 3 and _DIGITS.issuperset(line[:3]):
-            if line[3:4] == "-":
+        digits, mark = line[:3], line[3:4]
+        if len(digits) == 3 and _DIGITS.issuperset(digits):
+            if mark == "-":
                 return None
-            if line[3:4] in ("", " "):
-                code = int(line[:3])
+            if mark in ("", " "):
+                code = int(digits)
                 text = "\n".join(self._lines)
                 return Reply(code, status_of(code, line), text, True, self._garbled)
         self._garbled = self.garbage = True

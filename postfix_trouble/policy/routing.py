@@ -141,7 +141,7 @@ class _Search:
         if answer.result is Result.NOT_FOUND:
             return self._host()
         if answer.result is Result.FOUND:
-            found = self._exchangers(domain, "MX", answer)
+            found = self._exchangers(domain, answer)
             return found or self._no_exchanger(domain)
         ignorable = answer.result in (Result.RETRY, Result.FAIL, Result.INVALID)
         if ignorable and self._rules.ignore_mx_lookup_error:
@@ -156,12 +156,12 @@ class _Search:
         )
         return Servers(failure=self._why)
 
-    def _exchangers(self, name: str, kind: str, answer: Answer) -> Servers | None:
+    def _exchangers(self, name: str, answer: Answer) -> Servers | None:
         """Servers of the best hosts that have addresses; None if none has any."""
         records = answer.records
-        owners = dict.fromkeys((name, *(x.owner for x in records[:1])))
+        owners = dict.fromkeys((name, records[0].owner))
         self._exchange = Exchange(tuple(owners), answer.authentic)
-        if kind == "SRV":
+        if records[0].kind == "SRV":
             records = tuple(by_weight(records, self._lookups.below))
         groups = in_groups(records)
         for place, group in enumerate(groups):
@@ -174,12 +174,9 @@ class _Search:
             later = groups[place + 1 :]
 
             def rest(known: Sequence[Relay]) -> tuple[list[Relay], bool]:
-                return self._whole(known, later, kind)  # noqa: B023 (the loop ends)
+                return self._whole(known, later)  # noqa: B023 (the loop ends)
 
-            head = self._arranged(found, kind)
-            if not later:
-                return Servers(self._balanced(head))
-            return Servers(head, rest=rest)
+            return Servers(self._arranged(found, group), rest=rest)
         return None
 
     def _loop_failure(self, name: str, *, best: bool) -> Servers:
@@ -191,7 +188,7 @@ class _Search:
         return Servers(failure=failure.failure, own=True)
 
     def _whole(
-        self, known: Sequence[Relay], groups: list[list[Record]], kind: str
+        self, known: Sequence[Relay], groups: list[list[Record]]
     ) -> tuple[list[Relay], bool]:
         """All servers, and whether we are among the mail exchangers."""
         servers = list(known)
@@ -199,7 +196,7 @@ class _Search:
             found = [x._replace(best=False) for x in self._group(group)]
             if self._loops(found):
                 return self._balanced(servers), True
-            servers += self._arranged(found, kind)
+            servers += self._arranged(found, group)
             if len(servers) >= MAX_ADDRESSES:
                 break
         return self._balanced(servers), False
@@ -214,8 +211,8 @@ class _Search:
                 break
         return found
 
-    def _arranged(self, relays: list[Relay], kind: str) -> list[Relay]:
-        if kind == "SRV":
+    def _arranged(self, relays: list[Relay], group: list[Record]) -> list[Relay]:
+        if group[0].kind == "SRV":
             # The weights have spoken.
             return relays
         if self._rules.randomize:
@@ -240,7 +237,7 @@ class _Search:
         fallback = rules.allow_srv_fallback
         answer = self._lookups.query(name, "SRV")
         if answer.result is Result.FOUND:
-            found = self._exchangers(name, "SRV", answer)
+            found = self._exchangers(name, answer)
             if found is None:
                 text = f"warning: no SRV host for {name} has a valid address record"
                 self._lookups.note(text)
@@ -267,8 +264,7 @@ class _Search:
             return self._fail("5.4.6", f"mail for {host} loops back to myself")
         if self._rules.randomize:
             relays = shuffled(relays, self._lookups.below)
-        if len(self._rules.families) > 1:
-            relays = by_family(relays, self._rules.preferred_family)
+        relays = by_family(relays, self._rules.preferred_family)
         return Servers(self._balanced(relays))
 
     def _addresses(self, host: str, port: int, preference: int = 0) -> list[Relay]:

@@ -77,7 +77,7 @@ def credentials(
         found = find(tables, destination.text, True)
     if found is None:
         return None
-    delimiter = settings.text("smtp_sasl_password_result_delimiter") or ":"
+    delimiter = settings.text("smtp_sasl_password_result_delimiter")
     username, _, password = found.partition(delimiter)
     return Credentials(username, password)
 
@@ -144,7 +144,7 @@ def options(settings: Settings, tls: TlsFacts | None) -> Options:
 def usable(
     offered: Iterable[str],
     allowed: tuple[str, ...],
-    in_table: Callable[[str, str], bool] = lambda table, word: False,
+    in_table: Callable[[str, str], bool],
 ) -> tuple[str, ...]:
     """What is left of an offer after smtp_sasl_mechanism_filter.
 
@@ -164,7 +164,7 @@ def _listed(
         else:
             fits = bare.lower() == word.lower()
         if fits:
-            return (len(item) - len(bare)) % 2 == 0
+            return item.removesuffix(bare).count("!") % 2 == 0
     return False
 
 

@@ -14,7 +14,7 @@ from postfix_trouble.model.value import Value
 from postfix_trouble.policy.hostnames import hostname_problem
 
 _LEVELS = {level.word: level for level in TlsLevel}
-_TOKEN = re.compile(r"\{[^{}]*\}|[^\s,{}]+")
+_TOKEN = re.compile(r"\{[^{}]*\}|[^ \t\r\n,{}]+")
 _BY_NAME = (TlsLevel.VERIFY, TlsLevel.SECURE)
 _FAILURES = frozenset(
     (
@@ -89,7 +89,7 @@ def parse_entry(value: str) -> Entry | str:
     level = level_of(word)
     if level is None:
         return f'invalid security level "{word}"'
-    if re.sub(_TOKEN, "", value).strip(" \t\r\n,"):
+    if re.search(r"[{}]", _TOKEN.sub("", value)):
         return f'malformed attribute/value pair in "{value}"'
     if level is TlsLevel.NONE:
         return Entry(level, ignored=tuple(tokens))

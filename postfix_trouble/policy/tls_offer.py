@@ -33,8 +33,7 @@ def protocols(listed: str) -> tuple[int, ...] | None:
     never: set[int] = set()
     floor, ceiling = 0, len(PROTOCOLS) - 1
     for word in re.sub(r"[,:\s]+", " ", listed).split():
-        found = re.fullmatch(r"(!|>=|<=)?(.*)", word)
-        sign, name = found.groups() if found else ("", "")
+        _, sign, name = re.split(r"^(!|>=|<=|)", word)
         number = _number(name)
         if number is None:
             return None

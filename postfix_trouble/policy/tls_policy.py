@@ -124,7 +124,7 @@ class _Search:
         if isinstance(policy, DSN) or not found.names:
             return policy
         # A name with a dot at its end is never one of the words for other names.
-        name = found.names[0].rstrip(".") + "."
+        name = found.names[0].removesuffix(".") + "."
         return policy._replace(servername=name, match=found.names, tlsa=found.records)
 
     def _wrapped(self, entry: Entry) -> TlsPolicy | DSN:
@@ -155,8 +155,7 @@ class _Search:
         key = self.destination.text
         where = f'{self.prefix}_tls_policy_maps, next-hop destination "{key}"'
         ascii_only = not self.settings.flag("smtputf8_enable")
-        plain = key if ascii_only else idn_to_ascii(key) or key
-        parents = not self.destination.socket and not hostname_problem(plain)
+        parents = not hostname_problem(key if ascii_only else idn_to_ascii(key))
         while key:
             try:
                 value = self.find("smtp_tls_policy_maps", key, True)
@@ -165,7 +164,7 @@ class _Search:
                 return _CONFIGURATION
             if value is not None:
                 return self._parsed(value, where)
-            dot = key.find(".", 1) if parents else -1
+            dot = key.find(".", 1) if parents else 0
             key = key[dot:] if dot > 0 else ""
         return None
 
@@ -185,7 +184,7 @@ class _Search:
         to a stronger common level.
         """
         order = ("may", "none", "must_nopeermatch", "must")
-        best = -1
+        found: list[int] = []
         keys = [("next-hop destination", self.destination.text)]
         if self.relay.host.lower() != self.destination.text.lower():
             keys.append(("server hostname", self.relay.host))
@@ -200,10 +199,11 @@ class _Search:
                 self.note(f"{title}: unknown TLS policy '{value}' for {klass} {key}")
                 return _CONFIGURATION
             if value is not None:
-                best = max(best, order.index(value.lower()))
-        if best < 1:
-            return Entry(max(TlsLevel.MAY, common) if best == 0 else common)
-        return Entry((TlsLevel.NONE, TlsLevel.ENCRYPT, TlsLevel.VERIFY)[best - 1])
+                found.append(order.index(value.lower()))
+        if any(found):
+            levels = (TlsLevel.NONE, TlsLevel.ENCRYPT, TlsLevel.VERIFY)
+            return Entry(levels[max(found) - 1])
+        return Entry(max(TlsLevel.MAY, common) if found else common)
 
     # --- what goes with the level -----------------------------------------------
 
@@ -243,8 +243,9 @@ class _Search:
         """set_cipher_grade: mandatory TLS encrypts, authenticated TLS authenticates."""
         level, settings = entry.level, self.settings
         excluded = entry.one("exclude")
-        parts = [excluded or ""]
-        if excluded is None:
+        if excluded is not None:
+            parts = [excluded]
+        else:
             parts = [settings.text("smtp_tls_exclude_ciphers")]
             if level > TlsLevel.MAY:
                 parts.append(settings.text("smtp_tls_mandatory_exclude_ciphers"))
@@ -288,7 +289,7 @@ class _Search:
         The policy was fetched by somebody else; that it was, is all we know of it.
         """
         patterns = entry.all("mx_host_pattern")
-        if (entry.one("policy_type") or "").lower() == "sts":
+        if "sts" in map(str.lower, entry.all("policy_type")):
             host = self.relay.host
             if not any(_sts_matches(host, pattern) for pattern in patterns):
                 domain = entry.one("policy_domain") or self.destination.host
@@ -308,7 +309,7 @@ def _digest(word: str) -> str:
 
 
 def _sts_matches(host: str, pattern: str) -> bool:
-    host, pattern = host.lower().rstrip("."), pattern.lower()
+    host, pattern = host.lower().removesuffix("."), pattern.lower()
     if pattern.startswith("*."):
         return host.partition(".")[1:] == (".", pattern[2:])
     return host == pattern

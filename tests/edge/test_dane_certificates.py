@@ -309,6 +309,7 @@ def test_what_the_name_service_says(zone: Zone, expected: str) -> None:
             resolver.query,
             lambda text: None,
             destination="example.test",
+            lmtp=False,
         )
     if isinstance(found, dane.Pinned):
         text = " ".join((found.level.word, *found.names[:1]))

@@ -21,6 +21,8 @@ QUOTED = [
     # internal form, as it goes out
     ("u@d", "u@d"),
     ("u.v+w=x@d", "u.v+w=x@d"),
+    ("X!@d", "X!@d"),
+    ("X Y@d", '"X Y"@d'),
     ("u", "u"),
     ("", ""),
     ("@d", '""@d'),
@@ -69,6 +71,8 @@ def test_quoting(inner: str, outer: str) -> None:
         ('"abc\\', "abc\\"),
         ("a b@d", "a b@d"),
         ('""@d', "@d"),
+        # Only the local part is quoted.
+        (r'"a b"@d"\x', r'a b@d"\x'),
     ],
 )
 def test_unquoting(outer: str, inner: str) -> None:
@@ -121,7 +125,7 @@ def test_bytes_go_out_as_they_came(raw: bytes) -> None:
         ("\x7f\r\n\0", "+7F+0D+0A+00"),
         ("\u00fc", "+C3+BC"),
         ("\udcff", "+FF"),
-        ("~!", "~!"),
+        ("~!X", "~!X"),
     ],
 )
 def test_xtext(text: str, encoded: str) -> None:
@@ -146,8 +150,13 @@ def test_xtext_is_printable_and_can_be_undone(raw: bytes) -> None:
         ("\u00fc b", "\u00fc\\x{20}b"),
         ("a+=\\", "a\\x{2B}\\x{3D}\\x{5C}"),
         ("\x7f\r\n", "\\x{7F}\\x{0D}\\x{0A}"),
-        ("\udcff", None),
+        ("X!~\x80\ud7ff\ue000", "X!~\x80\ud7ff\ue000"),
     ],
 )
-def test_uxtext(text: str, encoded: str | None) -> None:
+def test_uxtext(text: str, encoded: str) -> None:
     assert uxtext(text) == encoded
+
+
+@pytest.mark.parametrize("point", [0xD800, 0xDCFF, 0xDFFF])
+def test_what_is_no_utf8_has_no_uxtext(point: int) -> None:
+    assert uxtext(f"a{chr(point)}") is None

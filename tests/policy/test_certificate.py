@@ -69,6 +69,122 @@ def test_parts() -> None:
     )
 
 
+def tlv(tag: int, *parts: bytes) -> bytes:
+    """An element of ASN.1."""
+    content = b"".join(parts)
+    size = len(content).to_bytes(2, "big")
+    return (
+        bytes((tag,)) + (b"\x82" + size if len(content) > 127 else size[1:]) + content
+    )
+
+
+COMMON_NAME, UTC_TIME = b"\x55\x04\x03", 0x17
+
+
+def bare(
+    common: bytes = tlv(0x0C, b"a"),
+    expires: bytes = tlv(UTC_TIME, b"491231000000Z"),
+    *rest: bytes,
+) -> bytes:
+    """As far as a certificate is read, with what no decent authority would sign."""
+    name = tlv(0x30, tlv(0x31, tlv(0x30, tlv(0x06, COMMON_NAME), common)))
+    validity = tlv(0x30, tlv(UTC_TIME, b"200101000000Z"), expires)
+    number, algorithm = tlv(0x02, b"\x05"), tlv(0x30)
+    return tlv(0x30, tlv(0x30, number, algorithm, name, validity, name, PUBLIC, *rest))
+
+
+def extension(last: int, *names: bytes) -> bytes:
+    """Alternative names of the subject (17) or of the issuer (18)."""
+    listed = tlv(0x30, *(tlv(0x82, name) for name in names))
+    identifier = tlv(0x06, bytes((0x55, 0x1D, last)))
+    return tlv(0x30, identifier, tlv(0x04, listed))
+
+
+def extensions(*listed: bytes) -> bytes:
+    return tlv(0xA3, tlv(0x30, *listed))
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (tlv(0x0C, "\u00fc".encode()), "\u00fc"),
+        (tlv(0x1E, b"\0\xfc"), "\u00fc"),
+        (tlv(0x0C, b"\xfc"), "\ufffd"),
+    ],
+    ids=["UTF8String", "BMPString", "damaged"],
+)
+def test_common_names_are_readable(value: bytes, text: str) -> None:
+    found = certificate.parse(bare(value))
+    assert found is not None
+    assert found.subject == found.issuer == (text,)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (tlv(UTC_TIME, b"491231235959Z"), "20491231235959Z"),
+        (tlv(UTC_TIME, b"500101000000Z"), "19500101000000Z"),
+        (tlv(0x18, b"20500101000000Z"), "20500101000000Z"),
+        (tlv(0x18, b"\xfc"), "\ufffd"),
+    ],
+)
+def test_the_last_day(value: bytes, text: str) -> None:
+    found = certificate.parse(bare(tlv(0x0C, b"a"), value))
+    assert found is not None
+    assert found.expires == text
+
+
+def test_only_alternative_names_of_the_subject_are_its_own() -> None:
+    unique = tlv(0x81, b"\0\x05")
+    mine = extension(17, b"mx.test", b"m\xfcnchen.test")
+    der = bare(
+        tlv(0x0C, b"a"),
+        tlv(UTC_TIME, b"491231000000Z"),
+        unique,
+        extensions(extension(18, b"ca.test"), mine),
+    )
+    found = certificate.parse(der)
+    assert found is not None
+    assert found.dns_names == ("mx.test", "m\ufffdnchen.test")
+
+
+NOBODY = certificate.Certificate(b"", b"", b"", b"", (), (), (), (), "")
+
+
+def test_details_are_short_and_never_empty() -> None:
+    assert NOBODY.details == ()
+    several = NOBODY._replace(
+        subject=("a", "b"), issuer=("c", "d"), dns_names=("e", "f" * 300)
+    )
+    assert several.details == (
+        ("subject", "a, b"),
+        ("issuer", "c, d"),
+        ("names", "e " + "f" * 254),
+    )
+
+
+def test_the_top_of_a_chain() -> None:
+    def issued(by: bytes, to: bytes) -> certificate.Certificate:
+        return NOBODY._replace(issued_by=by, issued_to=to)
+
+    leaf, between, root = issued(b"I", b"L"), issued(b"R", b"I"), issued(b"R", b"R")
+    stranger = issued(b"S", b"S")
+    assert certificate.top([leaf, stranger]) == leaf
+    assert certificate.top([leaf, root, stranger, between]) == root
+    # Two who issued each other.
+    assert certificate.top([leaf, issued(b"J", b"I"), issued(b"I", b"J")]) == issued(
+        b"I", b"J"
+    )
+
+
+def test_an_authority_of_any_size_can_be_read() -> None:
+    for size in range(300):
+        key = tlv(0x30, bytes(size))
+        found = certificate.parse(certificate.authority(tlv(0x30), key))
+        assert found is not None, size
+        assert found.public_key == key
+
+
 SAMPLE = made(("a",), ("mx.test",))
 
 
@@ -109,6 +225,8 @@ NAMES = [
     ("x", "wild.test", ".wild.test", False),
     ("x", "notwild.test", ".wild.test", False),
     ("x", "a.test", ".", False),
+    ("x", "a.test.", ".", False),
+    ("x", "mx.b", ".b", True),
     ("x", "mx.a.test.", "mx.a.test", False),
     ("x", "mx.a.test", "mx.a.test.", False),
     ("x", "xn--mnchen-3ya.test", "münchen.test", True),
@@ -134,12 +252,28 @@ def test_names(common: str, alternative: str, wanted: str, expected: bool) -> No
     assert certificate.names_match(found, names) is expected
 
 
+@pytest.mark.parametrize(
+    ("shown", "wanted"),
+    [
+        ("", ""),
+        # Where the authority looked at another end of the name than we.
+        ("evil.test\0.wild.test", ".wild.test"),
+        ("b\ufffdcher.wild.test", ".wild.test"),
+    ],
+)
+def test_what_is_no_host_name_names_no_host(shown: str, wanted: str) -> None:
+    named = NOBODY._replace(dns_names=(shown,))
+    assert not certificate.names_match(named, (wanted,))
+
+
 REFERENCES = [
     ("nexthop", "münchen.test"),
     ("hostname", "mx.test"),
     ("Dot-Nexthop", ".xn--mnchen-3ya.test"),
     (".Other.test", ".Other.test"),
     ("nexthop.test", "nexthop.test"),
+    # No A-label is that long: it stays what it is, and matches nothing.
+    ("\u00fc" * 70 + ".test", "\u00fc" * 70 + ".test"),
 ]
 
 
@@ -178,6 +312,8 @@ def test_a_long_chain_takes_several_records() -> None:
         sizes.append(size)
         flight = flight[5 + size :]
     assert max(sizes) == 0x4000
+    # Hello, 4 + 45 bytes, then 4 + 3 + 3 bytes before the certificate.
+    assert sum(sizes) == 4 + 45 + 4 + 3 + 3 + 20000
 
 
 def test_pem_blocks(tmp_path: Path) -> None:

@@ -106,6 +106,9 @@ AT = f"_25._tcp.{HOST}"
 LATE = f"TLSA lookup error for {HOST}:25"
 NONE = "no TLSA records found"
 UNUSABLE = "TLSA records unusable"
+# What has the form of a key.
+WHOLE = "300430000300"
+MX = "smtp_tls_dane_insecure_mx_policy"
 FORCED = {"smtp_tls_force_insecure_host_tlsa_lookup": "yes"}
 LEVELS: list[tuple[str, Zone, Relay, Mapping[str, str], str, str]] = [
     ("match required", {AT: [USABLE]}, RELAY, {}, "dane", "dane-only"),
@@ -122,6 +125,8 @@ LEVELS: list[tuple[str, Zone, Relay, Mapping[str, str], str, str]] = [
     ("short digest", {AT: ["3 1 1 abcd"]}, RELAY, {}, "encrypt", "dane-only"),
     ("no certificate", {AT: ["3 0 0 abcd"]}, RELAY, {}, "encrypt", "dane-only"),
     ("no key", {AT: ["2 1 0 3000"]}, RELAY, {}, "encrypt", "dane-only"),
+    ("key of no type", {AT: [f"3 1 3 {WHOLE}"]}, RELAY, {}, "encrypt", "dane-only"),
+    ("exchangers signed", {AT: [USABLE]}, RELAY, {MX: "encrypt"}, "dane", "dane-only"),
     ("host unsigned", {AT: ["!"]}, UNSIGNED, {}, "may", NONE),
     ("forced", {AT: [USABLE]}, UNSIGNED, FORCED, "dane", "dane-only"),
     ("forced, late", {AT: ["!"]}, UNSIGNED, FORCED, LATE, LATE),
@@ -154,8 +159,7 @@ def test_level_for_a_host(
     ],
 )
 def test_exchangers_without_dnssec(policy: str, zone: Zone, expected: str) -> None:
-    name = "smtp_tls_dane_insecure_mx_policy"
-    values = {name: policy} if policy else {}
+    values = {MX: policy} if policy else {}
     assert level_for(zone, HALF, **values) == expected
     assert reason_for_only(zone, HALF, **values) == "non DNSSEC destination"
 
@@ -170,12 +174,19 @@ def test_no_exchanger_no_doubt() -> None:
     assert found == dane.Pinned(TlsLevel.DANE, (USABLE_TLSA,), (HOST,))
 
 
+NO_DNSSEC = "configured with dnssec lookups disabled"
 IMPOSSIBLE = [
-    ({"smtp_dns_support_level": ""}, "with dnssec lookups disabled"),
-    ({"smtp_dns_support_level": "enabled"}, "with dnssec lookups disabled"),
-    ({"smtp_host_lookup": "native"}, "with dnssec lookups disabled"),
-    ({"ignore_mx_lookup_error": "yes"}, "with MX lookup errors ignored"),
-    ({"smtp_dns_resolver_options": "res_defnames"}, "resolver options incompatible"),
+    ({"smtp_dns_support_level": ""}, f"dane {NO_DNSSEC}"),
+    ({"smtp_dns_support_level": "enabled"}, f"dane {NO_DNSSEC}"),
+    ({"smtp_host_lookup": "native"}, f"dane {NO_DNSSEC}"),
+    (
+        {"ignore_mx_lookup_error": "yes"},
+        "dane configured with MX lookup errors ignored",
+    ),
+    (
+        {"smtp_dns_resolver_options": "res_defnames"},
+        "dns resolver options incompatible with dane TLS",
+    ),
 ]
 
 
@@ -184,9 +195,7 @@ def test_where_there_is_no_dane(values: Mapping[str, str], why: str) -> None:
     found, asked, notes = pinned({AT: [USABLE]}, values=values)
     assert found == dane.Pinned(TlsLevel.MAY)
     assert asked == []
-    (note,) = notes
-    assert note.startswith("warning: example.test: ")
-    assert why in note
+    assert notes == [f"warning: example.test: {why}"]
     expected = "client TLS configuration problem"
     assert reason_for_only({AT: [USABLE]}, RELAY, **values) == expected
 
@@ -202,7 +211,10 @@ def test_lmtp_has_no_exchangers_to_get_wrong() -> None:
 def test_a_socket_has_no_name(level: TlsLevel) -> None:
     found, _, notes = pinned({}, Relay("client.test", "/run/lmtp", 0), level)
     assert found == dane._CONFIGURATION
-    assert "is invalid for delivery via unix-domain sockets" in notes[0]
+    assert notes == [
+        f'warning: example.test: the "{level.word}" security level is invalid '
+        "for delivery via unix-domain sockets"
+    ]
 
 
 # --- whose records ------------------------------------------------------------------
@@ -235,17 +247,26 @@ def test_whose_records_are_asked_for(
     assert found.names[:1] == ((base,) if base else ())
 
 
+PROBLEM = "DANE TLSA lookup problem"
+
+
 @pytest.mark.parametrize(
-    ("zone", "relay"),
+    ("zone", "relay", "what"),
     [
-        ({AT_REAL: ["!"], AT: [USABLE]}, ALIAS),
-        ({AT: ["!"]}, ALIAS),
-        ({HOST: ["!"], AT: [USABLE]}, UNSIGNED_TARGET),
+        ({AT_REAL: ["!"], AT: [USABLE]}, ALIAS, PROBLEM),
+        ({AT: ["!"]}, ALIAS, PROBLEM),
+        (
+            {HOST: ["!"], AT: [USABLE]},
+            UNSIGNED_TARGET,
+            f"DNSSEC status lookup error for {HOST}",
+        ),
     ],
     ids=["target", "own", "alias"],
 )
-def test_no_look_up_of_an_alias_may_fail(zone: Zone, relay: Relay) -> None:
+def test_no_look_up_of_an_alias_may_fail(zone: Zone, relay: Relay, what: str) -> None:
     assert level_for(zone, relay) == LATE
+    _, _, notes = pinned(zone, relay)
+    assert notes == [f"warning: {what}: Host not found, try again"]
 
 
 def test_names_of_a_certificate() -> None:
@@ -273,6 +294,8 @@ AGILITY = [
     ("of a right length", [USABLE, "3 1 2 abcd"], "", [0]),
     ("in the order of the list", [USABLE, f"3 1 2 {LONG}"], "sha256 sha512", [0]),
     ("in the list", [USABLE, f"3 1 2 {LONG}"], "sha256", [0]),
+    ("with commas", [f"3 1 2 {LONG}"], "sha256,sha512", [0]),
+    ("beside a whole key", [f"3 1 0 {WHOLE}", USABLE], "", [0, 1]),
     ("with a number", ["3 1 7 " + "dd" * 48, USABLE], "sha384=7 sha256", [0]),
 ]
 
@@ -291,7 +314,11 @@ def test_which_records_count(records: list[str], digests: str, left: list[int]) 
 
 
 @pytest.mark.parametrize(
-    "word", ["nosuch", "nosuch=7", "sha512=1", "sha384=1", "sha1", "sha1=x", "sha1=255"]
+    "word",
+    [
+        *("nosuch", "nosuch=7", "sha512=1", "sha384=1", "sha1", "sha1=x", "sha1=255"),
+        *("sha256=x", "sha1=\u0667", "sha1=70000", "shake_128=7"),
+    ],
 )
 def test_bad_digests_are_passed_over(word: str) -> None:
     values = {"tls_dane_digests": f"{word} sha256"}
@@ -306,6 +333,12 @@ def test_bad_digests_are_passed_over(word: str) -> None:
 
 
 def test_what_is_unusable_is_told() -> None:
+    most, more = "ab" * 40, "ab" * 40 + "cd"
+    _, _, notes = pinned({AT: [f"1 1 1 {most}", f"1 1 1 {more}"]})
+    assert notes == [
+        f"warning: {AT} unsupported TLSA certificate usage: 1 1 1 {most}",
+        f"warning: {AT} unsupported TLSA certificate usage: 1 1 1 {most}...",
+    ]
     _, _, notes = pinned({AT: [f"1 1 1 {KEY}", "3 1 255 ab", "3 1 1", "3 1 3 AB"]})
     assert notes == [
         f"warning: {AT} unsupported TLSA certificate usage: 1 1 1 {KEY}",
@@ -320,15 +353,22 @@ def test_what_is_unusable_is_told() -> None:
 # --- the policy of which this is a part ---------------------------------------------
 
 
-def policy(zone: Zone, entry: str = "dane", **values: str) -> TlsPolicy | DSN:
+def policy(
+    zone: Zone,
+    entry: str = "dane",
+    relay: Relay = RELAY,
+    prefix: str = "smtp",
+    **values: str,
+) -> TlsPolicy | DSN:
     table = {"smtp_tls_policy_maps": "inline:{here}", **DNSSEC, **values}
     return tls_policy.policy(
         Settings(table),
         Destination("example.test", "example.test", 25),
-        RELAY,
+        relay,
         lambda parameter, key, fold: entry,
         table_error=ZeroDivisionError,
         query=Asked(zone),
+        prefix=prefix,
     )
 
 
@@ -340,6 +380,33 @@ def test_policy_with_records() -> None:
     assert found.match == (HOST, "example.test")
     assert found.tlsa == (USABLE_TLSA,)
     assert found.exclude == "aNULL"
+
+
+def test_the_name_for_sni_has_one_dot_at_its_end() -> None:
+    found = policy({f"{AT}.": [USABLE]}, relay=RELAY._replace(host=f"{HOST}."))
+    assert isinstance(found, TlsPolicy)
+    assert found.servername == f"{HOST}."
+
+
+def test_a_name_for_sni_that_is_none_puts_off_under_dane_too() -> None:
+    found = policy({AT: [USABLE]}, smtp_tls_servername="127.0.0.1")
+    assert found == dane._CONFIGURATION
+
+
+def test_records_of_the_host_and_not_sts_say_which_host_is_right() -> None:
+    entry = "dane policy_type=sts mx_host_pattern=mx.other.test"
+    found = policy({AT: [USABLE]}, entry)
+    assert isinstance(found, TlsPolicy)
+    assert found.match == (HOST, "example.test")
+
+
+@pytest.mark.parametrize(
+    ("prefix", "level"), [("lmtp", TlsLevel.DANE), ("smtp", TlsLevel.MAY)]
+)
+def test_no_exchangers_to_get_wrong_with_lmtp(prefix: str, level: TlsLevel) -> None:
+    found = policy({AT: [USABLE]}, prefix=prefix, ignore_mx_lookup_error="yes")
+    assert isinstance(found, TlsPolicy)
+    assert found.level is level
 
 
 @pytest.mark.parametrize(
@@ -410,6 +477,12 @@ def test_authorities(certificates: Path) -> None:
     assert dane.anchors([leaf], [tlsa(path / "good.pem", 2, 0, 0)]) == set()
     # About the authority, but as the server's own.
     assert dane.anchors([leaf, ca], [tlsa(path / "ca.pem", 3, 0, 1)]) == set()
+    for selector in (0, 1):
+        whole = tlsa(path / "ca.pem", 3, selector, 0)
+        assert dane.anchors([leaf, ca], [whole]) == set()
+    # Nobody is his own authority who has not signed himself.
+    own = dane.anchors([leaf], [tlsa(path / "good.pem", 2, 1, 0)])
+    assert leaf.der not in own
 
 
 def test_a_key_that_signed_itself(certificates: Path) -> None:
@@ -417,12 +490,18 @@ def test_a_key_that_signed_itself(certificates: Path) -> None:
     mine = certificate(path)
     assert mine.der in dane.anchors([mine], [tlsa(path, 2, 1, 0)])
     assert dane.anchors([mine], [tlsa(path, 2, 0, 1)]) == set()
+    other = tlsa(certificates / "ca.pem", 2, 1, 0)
+    assert mine.der not in dane.anchors([mine], [other])
 
 
 def test_what_is_a_public_key(certificates: Path) -> None:
     key = certificate(certificates / "good.pem").public_key
     assert is_public_key(key)
+    assert is_public_key(bytes.fromhex(WHOLE))
     for wrong in (
+        # No length in advance: BER, not DER.
+        bytes.fromhex("300430800300"),
+        key[:1],
         b"",
         key[:-1],
         key + b"\0",

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from postfix_trouble.model.envelope import DeliveryRequest, Recipient
-from postfix_trouble.policy import lmtp_syntax
+from postfix_trouble.policy import lmtp, lmtp_syntax
 from postfix_trouble.policy.address import quote_local, to_bytes, uxtext, xtext
 from postfix_trouble.policy.lmtp import Dialogue, Limits, Then
 
@@ -42,6 +42,44 @@ def test_lhlo_offers_what_lmtp8_makes_use_of() -> None:
         b"250 XFORWARD NAME ADDR PORT PROTO HELO IDENT SOURCE",
     )
     assert then is Then.COMMAND
+
+
+def test_greeting() -> None:
+    greeting = Dialogue("m\u00fcller.example").greeting()
+    assert greeting == (b"220 m?ller.example LMTP postfix-trouble",)
+
+
+def test_nobody_has_said_anything_yet() -> None:
+    dialogue = Dialogue("mx.example")
+    assert not dialogue.busy
+    assert dialogue.request == DeliveryRequest("", (), "")
+
+
+@pytest.mark.parametrize(
+    ("reply", "text"),
+    [
+        (lmtp.BUG, b"451 4.3.0 Internal error, the message is deferred"),
+        (lmtp.STORAGE_FULL, b"452 4.3.1 Insufficient system storage"),
+        (lmtp.STOPPING, b"421 4.3.2 Service is shutting down"),
+        (lmtp.IDLE, b"421 4.4.2 Timeout exceeded"),
+    ],
+)
+def test_trouble_of_our_own_defers(reply: lmtp.Lines, text: bytes) -> None:
+    assert reply == (text,)
+
+
+def test_what_one_client_may_ask_of_us() -> None:
+    assert Limits()._asdict() == {
+        # An address of 4 kB, three times as long in xtext.
+        "line": 12288,
+        "recipients": 1000,
+        # Postfix has a limit of its own.
+        "message": 0,
+        "bad_commands": 20,
+        "idle": 300.0,
+        "data": 1800.0,
+        "grace": 30.0,
+    }
 
 
 def test_size_limit_is_announced() -> None:
@@ -113,8 +151,9 @@ def test_empty_recipient_is_no_recipient() -> None:
 
 def test_mail_parameters_reach_the_request() -> None:
     line = b"mail from: <s@d> SIZE=1234 BODY=8BITMIME ENVID=QQ+2B1 RET=HDRS SMTPUTF8"
+    notes: list[str] = []
     assert (
-        envelope(line + b" AUTH=<>")[:-2]
+        envelope(line + b" AUTH=<>", notes=notes)[:-2]
         == DeliveryRequest(
             "s@d",
             (),
@@ -126,7 +165,12 @@ def test_mail_parameters_reach_the_request() -> None:
             smtputf8=True,
         )[:-2]
     )
-    assert envelope(b"MAIL FROM:<s@d> body=7bit ret=full").encoding == "7bit"
+    assert not notes
+    other = envelope(b"MAIL FROM:<s@d> body=7bit ret=full SIZE=999999999999999999")
+    assert (other.encoding, other.ret, other.size) == ("7bit", "full", 10**18 - 1)
+    # Characters that would be dangerous in a log.
+    odd = envelope(b"MAIL FROM:<s@d> ENVID=a+20b+0A+1F+7F+C3+BCX")
+    assert odd.envid == "a b???\u00fcX"
 
 
 def test_rcpt_parameters_reach_the_recipient() -> None:
@@ -136,6 +180,7 @@ def test_rcpt_parameters_reach_the_recipient() -> None:
         b"RCPT TO:<b@d> notify=never",
         b"RCPT TO:<a@d>",
         rb"RCPT TO:<c@d> ORCPT=utf-8;j\x{5C}x{F6}rg@d",
+        rb"RCPT TO:<e@d> ORCPT=utf-8;\x{D7FF}\x{E000}\x{10FFFF}@d",
     )
     assert request.recipients == (
         Recipient(
@@ -144,29 +189,28 @@ def test_rcpt_parameters_reach_the_recipient() -> None:
         Recipient("b@d", notify="NEVER", position=1),
         Recipient("a@d", position=2),
         Recipient("c@d", orcpt=r"utf-8;j\x{F6}rg@d", position=3),
+        Recipient("e@d", orcpt="utf-8;\ud7ff\ue000\U0010ffff@d", position=4),
     )
 
 
 @pytest.mark.parametrize(
-    "line",
+    ("parameter", "shown"),
     [
-        b"MAIL FROM:<s@d> REQUIRETLS",
-        b"MAIL FROM:<s@d> SIZE=big",
-        b"MAIL FROM:<s@d> SIZE=" + b"9" * 30,
-        b"MAIL FROM:<s@d> BODY=BINARYMIME",
-        b"MAIL FROM:<s@d> RET=none",
-        b"MAIL FROM:<s@d> ENVID=+ZZ",
-        b"MAIL FROM:<s@d> X-\x1b[2J=1",
+        (b"requiretls", "REQUIRETLS"),
+        (b"SIZE=big", "SIZE=big"),
+        (b"SIZE=" + b"9" * 19, "SIZE=" + "9" * 19),
+        (b"BODY=BINARYMIME", "BODY=BINARYMIME"),
+        (b"RET=none", "RET=none"),
+        (b"ENVID=+ZZ", "ENVID=+ZZ"),
+        (b"X-\x1b[2J=\x7f", "X-?[2J=?"),
+        (b"X-LONG=" + b"z" * 300, "X-LONG=" + "z" * 193),
     ],
-    ids=repr,
 )
-def test_unknown_parameters_do_not_bounce_mail(line: bytes) -> None:
+def test_unknown_parameters_do_not_bounce_mail(parameter: bytes, shown: str) -> None:
     notes: list[str] = []
-    request = envelope(line, notes=notes)
+    request = envelope(b"MAIL FROM:<s@d> " + parameter, notes=notes)
     assert request == DeliveryRequest("s@d", (), "")
-    assert len(notes) == 1
-    assert "MAIL parameter passed over" in notes[0]
-    assert notes[0].isprintable()
+    assert notes == [f"MAIL parameter passed over: {shown}"]
 
 
 @pytest.mark.parametrize(
@@ -174,13 +218,16 @@ def test_unknown_parameters_do_not_bounce_mail(line: bytes) -> None:
     [
         b"ORCPT=rfc822",
         b"ORCPT=rfc822;",
+        b"ORCPT=;a@d",
         b"ORCPT=rfc822;a+0D+0ARCPT",
         b"ORCPT=rfc822;+G0",
         rb"ORCPT=utf-8;\x{110000}",
         rb"ORCPT=utf-8;\x{D800}",
+        rb"ORCPT=utf-8;\x{DFFF}",
         rb"ORCPT=utf-8;\y",
         b"NOTIFY=",
         b"NOTIFY=SOMETIMES",
+        b"NOTIFY=SUCCESS,SOMETIMES",
         b"NOTIFY=NEVER,SUCCESS",
         b"RRVS=2014",
     ],
@@ -190,13 +237,14 @@ def test_odd_rcpt_parameters_do_not_bounce_mail(parameter: bytes) -> None:
     notes: list[str] = []
     request = envelope(b"MAIL FROM:<>", b"RCPT TO:<a@d> " + parameter, notes=notes)
     assert request.recipients == (Recipient("a@d"),)
-    assert len(notes) == 1
+    shown = parameter.decode().removesuffix("=")
+    assert notes == [f"RCPT parameter passed over: {shown}"]
 
 
 def test_xforward() -> None:
     request = envelope(
         b"XFORWARD NAME=[UNAVAILABLE] ADDR=192.0.2.17 PORT=40001",
-        b"XFORWARD PROTO=ESMTP HELO=a+20b IDENT=4XyZ1 SOURCE=REMOTE",
+        b"XFORWARD PROTO=[TEMPUNAVAIL] HELO=a+20b IDENT=4XyZ1 SOURCE=REMOTE",
         b"MAIL FROM:<>",
         b"RCPT TO:<a@d>",
     )
@@ -205,7 +253,7 @@ def test_xforward() -> None:
         "log_client_name": "",
         "log_client_address": "192.0.2.17",
         "log_client_port": "40001",
-        "log_protocol_name": "ESMTP",
+        "log_protocol_name": "",
         "log_helo_name": "a b",
         "log_ident": "4XyZ1",
         "rewrite_context": "remote",
@@ -218,33 +266,45 @@ def test_attributes_are_for_one_message() -> None:
     assert dialogue.request.queue_id == ""
 
 
+L, M, R = b"LHLO x", b"MAIL FROM:<>", b"RCPT TO:<a@d>"
+
+
 @pytest.mark.parametrize(
     ("lines", "last"),
     [
-        ([b"MAIL FROM:<>"], b"503 5.5.1"),
-        ([b"EHLO x"], b"500 5.5.1"),
-        ([b"LHLO x", b"MAIL FORM:<a@b>"], b"501 5.1.7"),
-        ([b"LHLO"], b"501 5.5.4"),
-        ([b"LHLO x", b"RCPT TO:<a@d>"], b"503 5.5.1"),
-        ([b"LHLO x", b"DATA"], b"503 5.5.1"),
-        ([b"LHLO x", b"MAIL FROM:<>", b"DATA"], b"503 5.5.1"),
-        ([b"LHLO x", b"MAIL FROM:<>", b"MAIL FROM:<>"], b"503 5.5.1"),
-        ([b"LHLO x", b"MAIL FROM:<>", b"XFORWARD NAME=x"], b"503 5.5.1"),
-        ([b"LHLO x", b"XFORWARD FOO=x"], b"501 5.5.4"),
-        ([b"LHLO x", b"MAIL FROM:<>", b"RCPT TO:<a@d>", b"DATA"], b"354 "),
-        ([b"LHLO x", b"MAIL FROM:<>", b"LHLO x", b"MAIL FROM:<>"], b"250 2.1.0"),
-        ([b"LHLO x", b"MAIL FROM:<>", b"RSET", b"MAIL FROM:<>"], b"250 2.1.0"),
-        ([b"NOOP"], b"250 2.0.0"),
-        ([b"VRFY a"], b"252 2.0.0"),
-        ([b"HELP"], b"214 2.0.0"),
-        ([b"QUIT"], b"221 2.0.0"),
-        ([b"STARTTLS"], b"502 5.5.2"),
-        ([b""], b"502 5.5.2"),
+        ([M], b"503 5.5.1 Send LHLO first"),
+        ([R], b"503 5.5.1 Send LHLO first"),
+        ([b"DATA"], b"503 5.5.1 Send LHLO first"),
+        ([b"XFORWARD NAME=x"], b"503 5.5.1 Send LHLO first"),
+        ([b"EHLO x"], b"500 5.5.1 This is LMTP: send LHLO"),
+        ([b"HELO x"], b"500 5.5.1 This is LMTP: send LHLO"),
+        ([b"LHLO"], b"501 5.5.4 Syntax: LHLO hostname"),
+        ([L, b"MAIL FORM:<a@b>"], b"501 5.1.7 Bad sender address syntax"),
+        ([L, b"MAIL XFROM:<a@b>"], b"501 5.1.7 Bad sender address syntax"),
+        ([L, R], b"503 5.5.1 Need MAIL command"),
+        ([L, b"DATA"], b"503 5.5.1 Need MAIL command"),
+        ([L, M, b"DATA"], b"503 5.5.1 No valid recipients"),
+        ([L, M, M], b"503 5.5.1 Nested MAIL command"),
+        ([L, M, b"XFORWARD NAME=x"], b"503 5.5.1 XFORWARD after MAIL"),
+        ([L, b"XFORWARD FOO=x"], b"501 5.5.4 Bad XFORWARD attribute"),
+        ([L, b"XFORWARD NAME=+"], b"501 5.5.4 Bad XFORWARD attribute"),
+        ([L, b"XFORWARD NAME=x"], b"250 2.0.0 Ok"),
+        ([L, M, R], b"250 2.1.5 Ok"),
+        ([L, M, R, b"DATA"], b"354 End data with <CR><LF>.<CR><LF>"),
+        ([L, M, L, M], b"250 2.1.0 Ok"),
+        ([L, M, b"RSET", M], b"250 2.1.0 Ok"),
+        ([b"RSET"], b"250 2.0.0 Ok"),
+        ([b"NOOP"], b"250 2.0.0 Ok"),
+        ([b"VRFY a"], b"252 2.0.0 Send the message and you will know"),
+        ([b"HELP"], b"214 2.0.0 See RFC 2033 and postfix-trouble(1)"),
+        ([b"QUIT"], b"221 2.0.0 Bye"),
+        ([b"STARTTLS"], b"502 5.5.2 Command not recognized"),
+        ([b""], b"502 5.5.2 Command not recognized"),
     ],
     ids=repr,
 )
 def test_sequence(lines: list[bytes], last: bytes) -> None:
-    assert talk(*lines)[0][-1].startswith(last)
+    assert talk(*lines)[0][-1] == last
 
 
 def test_too_many_recipients_come_back_later() -> None:
@@ -254,22 +314,43 @@ def test_too_many_recipients_come_back_later() -> None:
         *[b"RCPT TO:<a@d>"] * 3,
         limits=Limits(recipients=2),
     )
-    assert [reply[:9] for reply in replies[2:]] == [*[b"250 2.1.5"] * 2, b"452 4.5.3"]
+    assert replies[2:] == [*[b"250 2.1.5 Ok"] * 2, b"452 4.5.3 Too many recipients"]
     assert len(dialogue.request.recipients) == 2
 
 
-def test_declared_size_above_the_limit() -> None:
-    replies, dialogue = talk(
-        b"LHLO x", b"MAIL FROM:<> SIZE=1001", limits=Limits(message=1000)
-    )
-    assert replies[-1].startswith(b"552 5.3.4 ")
-    assert not dialogue.busy
+@pytest.mark.parametrize(
+    ("limit", "size", "reply"),
+    [
+        (0, 10**9, b"250 2.1.0 Ok"),
+        (1000, 1000, b"250 2.1.0 Ok"),
+        (1000, 1001, b"552 5.3.4 Message size exceeds limit of 1000 bytes"),
+        (1, 2, b"552 5.3.4 Message size exceeds limit of 1 bytes"),
+    ],
+)
+def test_declared_size_and_the_limit(limit: int, size: int, reply: bytes) -> None:
+    line = b"MAIL FROM:<> SIZE=%d" % size
+    replies, dialogue = talk(b"LHLO x", line, limits=Limits(message=limit))
+    assert replies[-1] == reply
+    assert dialogue.busy == reply.startswith(b"250")
 
 
 def test_a_client_that_makes_no_sense_is_sent_away() -> None:
     dialogue = Dialogue("mx.example", Limits(bad_commands=3))
-    thens = [dialogue.answer(b"GET / HTTP/1.1")[1] for _ in range(4)]
-    assert thens == [Then.COMMAND] * 3 + [Then.CLOSE]
+    said = [dialogue.answer(b"GET / HTTP/1.1") for _ in range(2)]
+    said += [dialogue.too_long() for _ in range(2)]
+    assert said == [
+        *[((b"502 5.5.2 Command not recognized",), Then.COMMAND)] * 2,
+        ((b"500 5.5.2 Line too long",), Then.COMMAND),
+        ((b"421 4.7.0 Too many errors",), Then.CLOSE),
+    ]
+
+
+def test_a_message_makes_good_for_what_was_before() -> None:
+    dialogue = Dialogue("mx.example", Limits(bad_commands=2))
+    for _ in range(3):
+        thens = [dialogue.answer(line)[1] for line in (b"X", b"X", L, M, R, b"DATA")]
+        assert thens == [*[Then.COMMAND] * 5, Then.DATA]
+        dialogue.reset()
 
 
 def test_what_follows_a_refused_mail_is_not_held_against_the_client() -> None:

@@ -262,6 +262,7 @@ def test_host_names(name: str, problem: str) -> None:
         ("\u2603.B.test", "xn--n3h.b.test"),
         ("\ufffd.test", ""),
         ("a\u200d.test", ""),
+        ("A\u200d.test", ""),
     ],
 )
 def test_idn(domain: str, ascii_form: str) -> None:

@@ -143,6 +143,7 @@ class Zone:
         self.answers = answers
         self.own_address = own
         self.asked: list[tuple[str, str]] = []
+        self.notes: list[str] = []
         self.system = NativeAnswer((), "nobody knows", unknown_name=True)
         self.below = random.Random(4).randrange
 
@@ -161,7 +162,7 @@ class Zone:
         return address
 
     def note(self, text: str) -> None:
-        pass
+        self.notes.append(text)
 
 
 D = Destination("d", "d", 25, service="smtp")
@@ -260,6 +261,7 @@ def test_a_hostile_zone_is_not_asked_for_all_it_names() -> None:
     for hosts in (
         [(10, "a", "4" * 120), (10, "b", "4")],
         [(5, "z", "4"), (10, "a", "4" * 120), (20, "b", "4")],
+        [(5, "z", "4"), (10, "a", "4" * 99), (20, "b", "4")],
     ):
         zone = exchangers(*hosts)
         assert len(everything(find_servers(D, rules, zone))) >= 100
@@ -276,6 +278,74 @@ def test_of_many_addresses_each_can_be_tried() -> None:
     ordered = Rules(families=(IPV4,), address_limit=5, randomize=False)
     first = [x.address for x in everything(find_servers(D, ordered, zone))]
     assert first == [f"198.51.100.{n}" for n in range(1, 6)]
+
+
+def test_balance_can_be_turned_off() -> None:
+    zone = exchangers((1, "a", "4466"))
+    for balance, count in ((True, 2), (False, 4)):
+        rules = Rules(address_limit=2, balance=balance)
+        assert len(everything(find_servers(D, rules, zone))) == count
+
+
+HOST = Destination("[a]", "a", 25, no_mx=True, service="smtp")
+
+
+def test_addresses_of_one_host_are_shuffled_unless_told_not_to() -> None:
+    zone = exchangers((1, "a", "444"))
+    for randomize, count in ((True, 6), (False, 1)):
+        rules = Rules(randomize=randomize)
+        orders = Counter(
+            tuple(x.address for x in everything(find_servers(HOST, rules, zone)))
+            for _ in range(60)
+        )
+        assert len(orders) == count
+
+
+def services(*hosts: tuple[int, str, str]) -> Zone:
+    """(weight, host, families of its addresses), of one priority."""
+    zone = exchangers(*hosts)
+    records = [srv(1, weight, host)._replace(port=26) for weight, host, _ in hosts]
+    zone.answers["_smtp._tcp.d", "SRV"] = found("SRV", *records)
+    return zone
+
+
+BY_SRV = Rules(srv_services=("smtp",), families=(IPV4,))
+
+
+def test_weights_of_services_are_not_shuffled_away() -> None:
+    zone = services((0, "light", "4"), (65535, "heavy", "4"))
+    firsts = [find_servers(D, BY_SRV, zone).next() for _ in range(30)]
+    assert {x and (x.host, x.port) for x in firsts} == {("heavy", 26)}
+
+
+def test_addresses_of_a_service_stay_in_order() -> None:
+    zone = services((0, "a", "44444"))
+    for _ in range(30):
+        addresses = [x.address for x in everything(find_servers(D, BY_SRV, zone))]
+        assert addresses == [f"198.51.100.{n}" for n in range(1, 6)]
+
+
+def test_services_without_addresses_are_told_of() -> None:
+    zone = services((0, "a", ""))
+    route = find_servers(D, BY_SRV, zone)
+    assert route.failure == DSN("5.4.4", "no A of a")  # type: ignore[arg-type]
+    assert zone.notes == [
+        "warning: no SRV host for _smtp._tcp.d has a valid address record"
+    ]
+
+
+def test_without_dns_no_service_is_asked_for() -> None:
+    zone = services((0, "a", "4"))
+    find_servers(D, BY_SRV._replace(dns=False), zone)
+    assert zone.asked == []
+
+
+def test_trouble_with_services_is_forgotten_where_they_are_not_needed() -> None:
+    """A soft error of theirs does not make the exchangers' hard one soft."""
+    zone = exchangers((1, "a", ""))
+    zone.answers["_smtp._tcp.d", "SRV"] = Answer(Result.RETRY, "later")
+    rules = BY_SRV._replace(allow_srv_fallback=True)
+    assert find_servers(D, rules, zone).failure.status == "5.4.4"
 
 
 def test_shuffling_leaves_preferences_alone() -> None:
@@ -362,9 +432,7 @@ def test_a_numeric_host_is_not_asked_for() -> None:
     zone = Zone({})
     host = "198.51.100.1"
     literal = Destination(f"[{host}]", host, 25, no_mx=True, service="smtp")
-    assert [x.address for x in everything(find_servers(literal, Rules(), zone))] == [
-        host
-    ]
+    assert everything(find_servers(literal, Rules(), zone)) == [Relay(host, host, 25)]
     assert zone.asked == []
 
 

@@ -97,6 +97,15 @@ def test_an_entry_is_split_at_the_first_colon(
     assert (found.username, found.password) == (username, password)
 
 
+def test_another_delimiter() -> None:
+    settings = Settings({"smtp_sasl_password_result_delimiter": "|"})
+    found = sasl.credentials(
+        settings, DESTINATION, RELAY, "", lambda parameter, key, fold: "user:x|secret"
+    )
+    assert found is not None
+    assert (found.username, found.password) == ("user:x", "secret")
+
+
 def test_a_lookup_that_fails_is_not_a_missing_password() -> None:
     def find(parameter: str, key: str, fold: bool) -> str | None:
         raise LookupError(key)
@@ -109,6 +118,7 @@ def test_credentials_show_no_password() -> None:
     mine = Credentials("user", SECRET)
     shown = (repr(mine), str(mine), f"{mine}", repr([mine.with_token(SECRET)]))
     assert not any(SECRET in text for text in shown)
+    assert repr(mine) == "Credentials('user', ...)"
     with pytest.raises(TypeError):
         iter(mine)  # type: ignore[call-overload]
     assert pickle.loads(pickle.dumps(mine)).password == SECRET
@@ -124,6 +134,8 @@ FILTERS = [
     ("PLAIN LOGIN", "plain !plain login", "PLAIN LOGIN"),
     ("PLAIN LOGIN", "/file", "LOGIN"),
     ("PLAIN LOGIN", "!/file, static:all", "PLAIN"),
+    ("PLAIN LOGIN", "!!plain", "PLAIN"),
+    ("XOAUTH2 PLAIN", "XOAUTH2", "XOAUTH2"),
     ("GSSAPI", "plain", ""),
     ("", "plain", ""),
     ("", "", ""),
@@ -145,6 +157,9 @@ NOANONYMOUS = frozenset(("noanonymous",))
 CHOICES = [
     # offered, security options, mechanism
     ("LOGIN PLAIN", "noanonymous", "PLAIN"),
+    ("LOGIN", "noanonymous", "LOGIN"),
+    ("CRAM-MD5 SCRAM-SHA-1", "noplaintext", "SCRAM-SHA-1"),
+    ("CRAM-MD5 SCRAM-SHA-1", "mutual_auth", "SCRAM-SHA-1"),
     ("PLAIN LOGIN", "noanonymous", "PLAIN"),
     ("PLAIN CRAM-MD5", "noanonymous", "CRAM-MD5"),
     ("PLAIN SCRAM-SHA-1 SCRAM-SHA-256", "noanonymous", "SCRAM-SHA-256"),
@@ -189,6 +204,8 @@ def test_external_must_be_asked_for() -> None:
     options = Options(NOANONYMOUS, ("plain", "external"))
     mine = Credentials("user", "")
     assert sasl.choose(["EXTERNAL", "PLAIN"], options, mine) == "EXTERNAL"
+    strict = options._replace(security=frozenset(("noplaintext", "nodictionary")))
+    assert sasl.choose(["EXTERNAL", "PLAIN"], strict, mine) == "EXTERNAL"
 
 
 def test_security_options_depend_on_the_connection() -> None:
@@ -217,6 +234,7 @@ def test_security_options_by_default() -> None:
     expected = frozenset(("noplaintext", "noanonymous"))
     assert sasl.options(Settings(), None).security == expected
     assert sasl.options(Settings(), tls).security == expected
+    assert Options() == sasl.options(Settings(), None)
 
 
 def test_offers_worth_a_warning() -> None:
@@ -270,6 +288,12 @@ def test_what_our_own_side_has_to_say() -> None:
     )
 
 
+def test_nobody_to_name_where_nobody_spoke() -> None:
+    failed = AuthFailed(None, "4.7.0", "x")
+    found = sasl.failure(failed, RELAY, soft=True, program="smtp")
+    assert found == DSN(EnhancedStatus("4.7.0"), "x")
+
+
 def test_a_remembered_refusal() -> None:
     for soft, status in ((True, "4.7.8"), (False, "5.7.8")):
         found = sasl.cached(RELAY, "5.7.8", "535 5.7.8 no", soft)
@@ -297,7 +321,16 @@ def test_modes_of_secret_files(mode: int, fine: bool) -> None:
 
 def test_secrets_are_hidden_wherever_they_turn_up() -> None:
     conceal = Concealer()
-    for secret in ("hunter22", "hunter22-longer", "abc", ""):
+    for secret in (
+        "hunter22",
+        "hunter22-longer",
+        "zebra",
+        "a-zebra",
+        "abcd",
+        "abc",
+        "",
+    ):
         conceal.add(secret)
     said = "no hunter22-longer, hunter22hunter22 abc"
     assert conceal(said) == "no <hidden>, <hidden><hidden> abc"
+    assert conceal("a-zebra") == conceal("abcd") == "<hidden>"

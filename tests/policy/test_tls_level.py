@@ -101,7 +101,16 @@ def test_sockets_know_no_opportunistic_tls() -> None:
         {"smtp_tls_security_level": "may"}, nexthop="/run/lmtp", socket="/run/lmtp"
     )
     assert found == TlsPolicy()
-    assert "not appropriate for unix-domain destinations" in notes[0]
+    assert notes == [
+        "opportunistic TLS encryption is not appropriate for unix-domain destinations."
+    ]
+
+
+def test_sockets_know_mandatory_tls() -> None:
+    values = {"smtp_tls_security_level": "encrypt"}
+    assert level(values, nexthop="/run/lmtp", socket="/run/lmtp") is ENCRYPT
+    values = {"smtp_tls_security_level": "none"}
+    assert level(values, nexthop="/run/lmtp", socket="/run/lmtp") is NONE
 
 
 # --- policy tables: which key -------------------------------------------------------
@@ -111,6 +120,7 @@ KEYS = [
     ("sub.example.test", "sub.example.test", True),
     ("sub.example.test", ".example.test", True),
     ("sub.example.test", ".test", True),
+    ("a.b.test", ".b.test", True),
     ("sub.example.test", "example.test", False),
     ("sub.example.test", "test", False),
     ("example.test", ".example.test", False),
@@ -184,6 +194,22 @@ GOOD = [
         "secure servername=hostname tafile=/x tafile=/y connection_reuse=yes",
         NAMED._replace(servername="hostname", trust_anchors=("/x", "/y")),
     ),
+    ("secure match=MX", NAMED._replace(match=("MX",))),
+    ("secure match=hostname\r\n", NAMED._replace(match=("hostname",))),
+    (
+        "secure policy_type=STS policy_domain=example.test policy_ttl=86400 "
+        "policy_string=a policy_string=b",
+        NAMED,
+    ),
+    *(
+        (f"secure policy_type=no-policy-found policy_failure={why}", NAMED)
+        for why in (
+            "sts-policy-fetch-error",
+            "sts-policy-invalid",
+            "sts-webpki-invalid",
+            "Validation-Failure",
+        )
+    ),
     (
         "may { protocols = TLSv1.2, TLSv1.3 } enable_rpk=no",
         OPEN._replace(protocols="TLSv1.2, TLSv1.3"),
@@ -219,6 +245,29 @@ BAD = {
         "built-in policy has unexpected attribute policy_ttl, policy_domain, "
         "policy_string, mx_host_pattern or policy_failure"
     ),
+    **{
+        f"secure {word}": (
+            "built-in policy has unexpected attribute policy_ttl, policy_domain, "
+            "policy_string, mx_host_pattern or policy_failure"
+        )
+        for word in (
+            "policy_domain=a.test",
+            "policy_string=x",
+            "mx_host_pattern=mx.example.test",
+            "policy_failure=validation-failure",
+        )
+    },
+    "secure tafile=": 'attribute "tafile" has empty value',
+    "secure policy_type=sts policy_failure=x": (
+        'attribute "policy_failure" has an unexpected value: "x"'
+    ),
+    "secure policy_type=sts policy_ttl=\u0665": (
+        'attribute "policy_ttl" has a malformed value: "\u0665"'
+    ),
+    "secure policy_type=sts policy_domain=f..oo": (
+        'attribute "policy_domain" has a malformed value: "f..oo"'
+    ),
+    "may\vciphers=high": 'invalid security level "may\vciphers=high"',
     "secure policy_type=x": 'attribute "policy_type" has an unexpected value: "x"',
     "secure policy_type=sts policy_ttl=x": (
         'attribute "policy_ttl" has a malformed value: "x"'
@@ -279,6 +328,9 @@ def test_main_cf_fills_what_the_entry_leaves_open() -> None:
     found, _ = policy(values, table, nexthop="encrypt.test")
     assert isinstance(found, TlsPolicy)
     assert (found.exclude, found.trust_anchors) == ("RC4 MD5, DES eNULL", ())
+    found, _ = policy(values, {"verify.test": "verify"}, nexthop="verify.test")
+    assert isinstance(found, TlsPolicy)
+    assert (found.exclude, found.trust_anchors) == ("RC4 MD5, DES aNULL", ("/a", "/b"))
     found, _ = policy({**values, "smtp_tls_wrappermode": "no"}, {}, nexthop="may.test")
     assert found == TlsPolicy(MAY, (), "!SSLv3", "low", "RC4", "nexthop")
 
@@ -304,7 +356,10 @@ def test_fingerprint_level_needs_fingerprints(listed: str) -> None:
         }
     )
     assert found == CONFIGURATION
-    assert "with no fingerprints to match." in notes[-2]
+    assert notes[-2] == (
+        "nexthop domain example.test: configured at fingerprint security level, "
+        "but with no fingerprints to match."
+    )
     assert (f"malformed fingerprint value: {listed}" in notes) == bool(listed)
 
 
@@ -359,6 +414,30 @@ def test_sts_hosts_without_names_of_their_own() -> None:
 def test_a_misspelt_level_is_never_a_weaker_one() -> None:
     with pytest.raises(ConfigError, match="smtp_tls_security_level = encrpyt"):
         policy({"smtp_tls_security_level": "encrpyt"})
+
+
+def test_hosts_are_free_where_there_was_no_sts_policy() -> None:
+    entry = "secure policy_type=no-policy-found mx_host_pattern=other.test"
+    assert level({}, {"example.test": entry}) is SECURE
+
+
+def test_sts_host_with_a_dot_at_its_end() -> None:
+    entry = f"{STS} mx_host_pattern=mx.example.test"
+    assert level({}, {"example.test": entry}, relay="mx.example.test.") is SECURE
+
+
+@pytest.mark.parametrize(
+    ("attribute", "domain"),
+    [("", "example.test"), (" policy_domain=other.test", "other.test")],
+)
+def test_sts_complaint_names_the_domain_of_the_policy(
+    attribute: str, domain: str
+) -> None:
+    entry = f"secure policy_type=sts{attribute} mx_host_pattern=mx.other.test"
+    _, notes = policy({}, {"example.test": entry})
+    assert notes == [
+        f"MX name 'mx.example.test' does not match STS MX pattern for '{domain}'"
+    ]
 
 
 def test_sts_patterns_can_be_turned_off() -> None:
@@ -417,8 +496,17 @@ def test_per_site_errors() -> None:
         "smtp_tls_per_site: unknown TLS policy 'foo' for next-hop destination "
         "example.test"
     )
-    found, _ = policy(values, {"broken": ""})
+    _, notes = policy(values, {"mx.example.test": "foo"})
+    assert notes[0] == (
+        "smtp_tls_per_site: unknown TLS policy 'foo' for server hostname "
+        "mx.example.test"
+    )
+    found, notes = policy(values, {"broken": ""})
     assert found == DSN("4.3.0", "Temporary lookup error")  # type: ignore[arg-type]
+    assert notes[0] == (
+        'smtp_tls_per_site: next-hop destination "example.test": '
+        "per-site table lookup error"
+    )
 
 
 # --- forks --------------------------------------------------------------------------
@@ -504,6 +592,11 @@ PROTOCOLS = {
     "TLSv1.2 TLSv1": ["TLSv1", "TLSv1.2"],
     "TLSv1.2, !TLSv1.2": None,
     ">=0x0303": ["TLSv1.2", "TLSv1.3"],
+    "0x0300": ["SSLv3"],
+    # No bound at all is not what was meant.
+    "<=0x0305": None,
+    ">=0x0002": None,
+    "SSLv2 >=SSLv2": None,
     "": ["SSLv3", "TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"],
     "TLSv9": None,
     "!": None,
@@ -523,11 +616,15 @@ CIPHERS = [
     ("medium", "", "aNULL:-aNULL:HIGH:MEDIUM:+RC4:@STRENGTH"),
     ("HIGH", "RC4, aNULL", "aNULL:-aNULL:HIGH:@STRENGTH:!RC4:!aNULL"),
     ("null", "", "eNULL:!aNULL"),
+    ("low", "", "aNULL:-aNULL:HIGH:MEDIUM:LOW:+RC4:@STRENGTH"),
+    ("export", "", "aNULL:-aNULL:HIGH:MEDIUM:LOW:EXPORT:+RC4:@STRENGTH"),
     ("high", "EDH+RC4", "aNULL:-aNULL:HIGH:@STRENGTH:!EDH+RC4"),
     ("great", "", None),
     ("", "", None),
     ("high", "!foo", None),
     ("high", "a:b", None),
+    ("high", "-RC4", None),
+    ("high", "+RC4", None),
 ]
 
 
