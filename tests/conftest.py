@@ -75,7 +75,9 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests with a real Postfix are skipped where it can't be run."""
     # What takes minutes comes first: the others are dealt out around it.
-    items.sort(key=lambda item: item.path.name != "test_soak.py")
+    order = ("test_soak.py", "test_kills.py", "test_8bit_utf8.py")
+    places = {name: place for place, name in enumerate(order)}
+    items.sort(key=lambda item: places.get(item.path.name, len(order)))
     for item in items:
         for kind in ("fault", "attack"):
             for mark in item.iter_markers(kind):
@@ -88,6 +90,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.parent.name == "e2e":
             item.add_marker(pytest.mark.e2e)
+            # What a module delivers for all its tests is delivered once, and may take
+            # its time: a Postfix that is never done is seen all the same.
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+            if item.get_closest_marker("timeout") is None:
+                item.add_marker(pytest.mark.timeout(300))
         if missing and item.get_closest_marker("e2e"):
             item.add_marker(pytest.mark.skip(reason=missing))
 

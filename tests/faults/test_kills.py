@@ -36,13 +36,20 @@ def test_some_kills() -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(("kind", "number"), [("KILL", 300), ("BUG", 100)])
+def test_hundreds(kind: str, number: int) -> None:
+    kills(number, 290, lambda name, text: None, kind)
+
+
+@pytest.mark.marathon
 @pytest.mark.timeout(600)
 @pytest.mark.fault("1, 2, 3, kills kill -9 at every stage (2,000 kills)")
 def test_kills(record_property: Figures) -> None:
     kills(2000, 590, record_property)
 
 
-@pytest.mark.long
+@pytest.mark.marathon
 @pytest.mark.timeout(300)
 @pytest.mark.fault("29, kills an exception at any step of any stage (500 bugs)")
 def test_bugs(record_property: Figures) -> None:
