@@ -6,8 +6,8 @@ VENV = .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python3 -m pip -qq --disable-pip-version-check
 PYTEST = $(BIN)/python3 -m pytest
-# Two at a time; what shares deliveries through a Postfix stays together.
-TWO = -n 2 --dist loadgroup --no-loadscope-reorder
+# Tests wait more than they work; what shares deliveries through a Postfix stays together.
+MANY = -n 4 --dist loadgroup --no-loadscope-reorder
 # Options for pytest, say PYTEST_ARGS="-k launcher".
 PYTEST_ARGS =
 
@@ -72,10 +72,10 @@ demo: venv ## deliver a message to servers that take it and that refuse it
 	@$(BIN)/python3 -m postfix_trouble.frontends.demo $(BIN)/postfix-trouble
 
 test: venv ## tests, with a real Postfix if there is one; under two minutes
-	@$(PYTEST) $(TWO) -m 'not (long or marathon)' $(PYTEST_ARGS)
+	@$(PYTEST) $(MANY) -m 'not (long or marathon)' $(PYTEST_ARGS)
 
 test-all: venv ## all tests, the long ones too; under 15 minutes
-	@$(PYTEST) $(TWO) -m 'not marathon' $(PYTEST_ARGS)
+	@$(PYTEST) $(MANY) -m 'not marathon' $(PYTEST_ARGS)
 
 lint: dev ## ruff
 	@$(BIN)/ruff check .
@@ -88,7 +88,7 @@ check: lint type test ## what has to be clean before a change goes in
 
 cover: venv ## test coverage: all branches of policy and engine, 95 % of the rest
 	@$(BIN)/python3 -m coverage erase
-	@$(BIN)/python3 -m coverage run -m pytest $(TWO) -m 'not (long or marathon)' $(PYTEST_ARGS)
+	@$(BIN)/python3 -m coverage run -m pytest $(MANY) -m 'not (long or marathon)' $(PYTEST_ARGS)
 	@$(BIN)/python3 -m coverage combine --quiet
 	@$(BIN)/python3 -m coverage report --fail-under=95
 	@$(BIN)/python3 -m coverage report --fail-under=100 \
@@ -102,7 +102,7 @@ soak: venv ## MESSAGES (100000) through a real Postfix, killing (root, two hours
 	@$(BIN)/python3 tools/reliability.py .soak.txt
 
 reliability: venv ## make all faults and attacks, and docs/reliability.md of that
-	@$(PYTEST) $(TWO) -m 'fault or attack' --junitxml=.reliability.xml $(PYTEST_ARGS)
+	@$(PYTEST) $(MANY) -m 'fault or attack' --junitxml=.reliability.xml $(PYTEST_ARGS)
 	@$(BIN)/python3 tools/reliability.py .reliability.xml
 
 bench: bench-delivery bench-throughput bench-dead ## measure it beside other programs (8 minutes)

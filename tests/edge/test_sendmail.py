@@ -108,6 +108,7 @@ def test_not_run(path: str, recipients: list[str], problem: str) -> None:
     assert found.startswith(problem)
 
 
+@pytest.mark.attack("children: a sendmail(1) that hangs, with its children")
 def test_a_sendmail_that_hangs_is_killed_with_its_children(tmp_path: Path) -> None:
     path = program(tmp_path, f"sleep 60 & echo $! >{tmp_path}/child; echo hm; wait")
     began = time.monotonic()

@@ -101,6 +101,7 @@ def test_complaints_go_to_the_log_without_the_token(
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.attack("children: a token command that hangs, with its children")
 def test_a_command_that_hangs_is_ended_with_all_it_started(tmp_path: Path) -> None:
     # The child of the child holds the pipe open, and would do so for a minute.
     script = tmp_path / "hang"

@@ -9,9 +9,13 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+from lmtp_client import MakeService, services
 
 PROGRAM = [sys.executable, "-I", "-m", "postfix_trouble", "deliver"]
 
@@ -119,6 +123,34 @@ def test_message_stays_one_message(end: bytes) -> None:
     assert data.endswith(b"\r\n.\r\nQUIT\r\n")
     # Other stray CRs pass, as they do from Postfix.
     assert not re.search(rb"(?<!\r)\n|\r[.\0]", data)
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[MakeService]:
+    yield from services(str(tmp_path / "log"))
+
+
+@pytest.mark.attack("smuggling, LMTP: the same 47, as they come from lmtp(8)")
+@pytest.mark.parametrize("end", LINE_ENDS, ids=["CRLF", "LF", "CR"])
+def test_message_through_the_lmtp_door(serve: MakeService, end: bytes) -> None:
+    """The other direction: a client of ours ends the data with one sequence only."""
+    text = b"Subject: smuggled\r\n\r\n" + b"".join(
+        b"text %d" % number + sequence + EVIL
+        for number, sequence in enumerate(SEQUENCES)
+    )
+    # As a client must: a dot that begins a line is doubled.
+    wire = text.replace(b"\r\n.", b"\r\n..") + b"\r\n.\r\n"
+    with Sink(end) as sink, serve(f"[127.0.0.1]:{sink.port}").connect() as client:
+        client.envelope("r@d.test")
+        client.connection.sendall(wire + b"NOOP\r\n")
+        assert client.reply() == "250"
+        assert client.text() == "250 2.0.0 Ok"
+        # Nothing that was in the message has been answered.
+        assert client.ask("QUIT").startswith("221 ")
+    assert sink.commands == [b"EHLO", b"MAIL", b"RCPT", b"DATA", b"QUIT"]
+    assert len(sink.messages) == 1
+    data = sink.octets.partition(b"DATA\r\n")[2]
+    assert data.count(b"\r\n.\r\n") == 1
 
 
 ENDINGS: list[Any] = [b"", b"\n", b"a", b"a\r", b"a\n.", b"a\n.\r", b".", b"a\r\n.\r\n"]
