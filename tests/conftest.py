@@ -72,6 +72,13 @@ def pytest_configure(config: pytest.Config) -> None:
         )
 
 
+def _fixtures(item: pytest.Item) -> list[pytest.FixtureDef[object]]:
+    """What a test is given, whatever that needs included."""
+    known = item._fixtureinfo.name2fixturedefs.values()  # type: ignore[attr-defined]
+    return [made[-1] for made in known]
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests with a real Postfix are skipped where it can't be run."""
     # What takes minutes comes first: the others are dealt out around it.
@@ -79,6 +86,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     places = {name: place for place, name in enumerate(order)}
     items.sort(key=lambda item: places.get(item.path.name, len(order)))
     for item in items:
+        if "module" in {made.scope for made in _fixtures(item)}:
+            # Made once, not once for each process (xdist).
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
         for kind in ("fault", "attack"):
             for mark in item.iter_markers(kind):
                 item.user_properties.append((kind, mark.args[0]))
@@ -90,9 +100,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.parent.name == "e2e":
             item.add_marker(pytest.mark.e2e)
-            # What a module delivers for all its tests is delivered once, and may take
-            # its time: a Postfix that is never done is seen all the same.
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+            # What a module delivers for all its tests may take its time: a Postfix
+            # that is never done is seen all the same.
             if item.get_closest_marker("timeout") is None:
                 item.add_marker(pytest.mark.timeout(300))
         if missing and item.get_closest_marker("e2e"):

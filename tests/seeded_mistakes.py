@@ -7,6 +7,7 @@ each mistake, whether they did.
 
 from __future__ import annotations
 
+import compileall
 import os
 import shutil
 import sys
@@ -260,10 +261,9 @@ MISTAKES = [
 ]
 
 
-def seed(mistake: Mistake, directory: Path) -> None:
+def seed(mistake: Mistake, original: Path, directory: Path) -> None:
     """Copy the package to a directory, with one mistake in it."""
-    passed_over = shutil.ignore_patterns(".*_cache")
-    shutil.copytree(PACKAGE, directory / PACKAGE.name, ignore=passed_over)
+    shutil.copytree(original, directory / PACKAGE.name)
     file = directory / PACKAGE.name / mistake.file
     source = file.read_text()
     if source.count(mistake.text) != 1:
@@ -271,13 +271,13 @@ def seed(mistake: Mistake, directory: Path) -> None:
     file.write_text(source.replace(mistake.text, mistake.becomes))
 
 
-def noticed(mistake: Mistake) -> bool:
+def noticed(mistake: Mistake, original: Path) -> bool:
     """Whether the tests fail with this mistake. For a process of its own."""
     import pytest
 
     tests = [f"tests/{name}" for name in TESTS[mistake.file]]
     with tempfile.TemporaryDirectory() as directory:
-        seed(mistake, Path(directory))
+        seed(mistake, original, Path(directory))
         sys.path.insert(0, directory)
         sys.dont_write_bytecode = True
         plain = ["-x", "-q", "-p", "no:cacheprovider", "-W", "ignore"]
@@ -289,7 +289,15 @@ def noticed(mistake: Mistake) -> bool:
     return code == pytest.ExitCode.TESTS_FAILED
 
 
-def main() -> None:
+def compiled(directory: Path) -> Path:
+    """A copy of the package that need not be compiled for each mistake."""
+    copy = directory / PACKAGE.name
+    shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns(".*_cache"))
+    compileall.compile_dir(copy, quiet=1)
+    return copy
+
+
+def main(original: Path) -> None:
     """Print a line for each mistake: its number, and whether it was noticed."""
     # What all children need is loaded once; the package itself is not.
     import hypothesis.strategies
@@ -309,7 +317,7 @@ def main() -> None:
             os.dup2(silence, 1)
             os.dup2(silence, 2)
             try:
-                os._exit(0 if noticed(mistake) else 1)
+                os._exit(0 if noticed(mistake, original) else 1)
             except BaseException:  # noqa: BLE001  a child must not go on in the loop
                 os._exit(2)
         running[child] = number
@@ -325,4 +333,5 @@ def _report(running: dict[int, int]) -> None:
 
 if __name__ == "__main__":
     os.chdir(PACKAGE.parent)
-    main()
+    with tempfile.TemporaryDirectory() as place:
+        main(compiled(Path(place)))

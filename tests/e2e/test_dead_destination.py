@@ -88,11 +88,14 @@ def test_left_alone_then_one_probe_then_as_before(resting: PrivatePostfix) -> No
         for name in names:
             resting.submit(name)
         records = resting.delivered(names)
+        reasons = {r.reason for r in records.values()}
         if time.monotonic() - marked < REST:
             assert server.connections == 1
+            assert reasons == {SUSPENDED + first.reason}
+        # A busy machine took so long that there was a probe.
+        assert reasons <= {SUSPENDED + first.reason, first.reason}
         assert {r.status for r in records.values()} == {"deferred"}
         assert {r.dsn for r in records.values()} == {"4.3.2"}
-        assert {r.reason for r in records.values()} == {SUSPENDED + first.reason}
         # One of all those finds out that nothing has changed.
         time.sleep(max(0.0, marked + REST + 0.2 - time.monotonic()))
         before = server.connections
