@@ -45,8 +45,14 @@ from fickle_server import TAKE_AND_CLOSE, Copy, FickleServer
 
 ROOT = Path(__file__).parents[2]
 ACCOUNT = "nobody"
-SERVER, COLLECTOR = "127.50.0.1:2525", "127.50.0.2:2525"
-ROUTES = "many.test troubles:[127.50.0.1]:2525\ncollected.test smtp:[127.50.0.2]:2525\n"
+SERVER, COLLECTOR = "0.0.0.0:2525", "127.50.0.1:2526"
+# One server by many names: a destination that is left alone for a while would have all
+# others wait, and the queue be run for nothing.
+DESTINATIONS = 10
+ROUTES = "".join(
+    f"many{n}.test troubles:[127.51.0.{n}]:2525\n" for n in range(DESTINATIONS)
+)
+ROUTES += f"collected.test smtp:[127.50.0.1]:2526\n"
 LIMIT = 10
 MAIN = {
     "troubles_destination_recipient_limit": str(LIMIT),
@@ -184,12 +190,13 @@ def made(number: int, rng: random.Random) -> tuple[Mail, bytes]:
     """A message, and its text."""
     plans = rng.choices(
         ("ok", "refused", "later", "much-later"),
-        (24, 4, 2, 1),
+        (40, 5, 2, 1),
         k=rng.choice((1, 1, 1, 1, 2, 2, 3, LIMIT, LIMIT + 3)),
     )
     text = "".join(f"{n}: text of {number}\n" for n in range(rng.choice((2, 50, 3000))))
     message = f"Subject: message {number}\n\n{text}END {number}\n".encode()
-    recipients = tuple(f"{p}.{number}.{n}@many.test" for n, p in enumerate(plans))
+    domain = f"many{number % DESTINATIONS}.test"
+    recipients = tuple(f"{p}.{number}.{n}@{domain}" for n, p in enumerate(plans))
     sender = f"s.{number}@collected.test" if rng.random() < 0.9 else ""
     return Mail(sender, recipients), message
 
