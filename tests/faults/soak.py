@@ -52,7 +52,7 @@ DESTINATIONS = 10
 ROUTES = "".join(
     f"many{n}.test troubles:[127.51.0.{n}]:2525\n" for n in range(DESTINATIONS)
 )
-ROUTES += f"collected.test smtp:[127.50.0.1]:2526\n"
+ROUTES += "collected.test smtp:[127.50.0.1]:2526\n"
 LIMIT = 10
 MAIN = {
     "troubles_destination_recipient_limit": str(LIMIT),
