@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import TracebackType
 
 from postfix_trouble.config.settings import Settings
@@ -14,6 +18,7 @@ from postfix_trouble.edge.maillog import MailLog
 from postfix_trouble.frontends.lmtp_door import Door
 
 PATIENCE = 20.0
+PROGRAM = [sys.executable, "-I", "-m", "postfix_trouble", "lmtp"]
 MESSAGE = (
     b"Received: by client.test (Postfix, from userid 0)\n"
     b"\tid 4SAMPLE; Mon,  1 Jan 2024 00:00:00 +0000 (UTC)\n"
@@ -133,6 +138,32 @@ class Service:
         with contextlib.suppress(FileNotFoundError), open(self._log) as file:
             return [line.rstrip("\n").partition("]: ")[2] for line in file]
         return []
+
+
+class Process:
+    """`lmtp` as its administrator starts it."""
+
+    def __init__(self, directory: Path, *argv: str) -> None:
+        self.log = directory / "log"
+        self.path = directory / "door"
+        self.process = subprocess.Popen(
+            [*PROGRAM, "-o", "myhostname=me.test", f"--log-file={self.log}", *argv],
+            stderr=subprocess.PIPE,
+        )
+
+    def connect(self) -> Client:
+        until = time.monotonic() + PATIENCE
+        connection = socket.socket(socket.AF_UNIX)
+        while connection.connect_ex(str(self.path)):
+            assert self.process.poll() is None
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        return Client(connection)
+
+    def end(self) -> tuple[int, str]:
+        """Exit code, and what it said."""
+        _, said = self.process.communicate(timeout=PATIENCE)
+        return self.process.returncode, said.decode()
 
 
 MakeService = Callable[..., Service]

@@ -66,6 +66,14 @@ class Stop:
         """Descriptor that becomes readable."""
         return self._read
 
+    def follow(self) -> None:
+        """In a process that was forked: see it set, or its owner gone; no signals."""
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            # They are sent to whole groups of processes; the owner knows what to do.
+            signal.signal(number, signal.SIG_IGN)
+        os.close(self._write)
+
     def on_signals(self, *numbers: int) -> None:
         """Let signals set it (from the main thread); SIGTERM and SIGINT by default.
 

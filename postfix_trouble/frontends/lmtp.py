@@ -14,7 +14,7 @@ import os
 import sys
 
 from postfix_trouble.config.settings import ConfigError
-from postfix_trouble.edge import listener, lmtp_server
+from postfix_trouble.edge import listener, lmtp_server, workers
 from postfix_trouble.edge.maillog import MailLog
 from postfix_trouble.frontends import command, options
 from postfix_trouble.frontends.lmtp_door import Door
@@ -23,6 +23,7 @@ from postfix_trouble.model.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Callable
 
     from postfix_trouble.config.settings import Settings
     from postfix_trouble.frontends.options import CommandLine
@@ -47,7 +48,8 @@ def run(argv: list[str]) -> int:
             settings.text("syslog_name"),
             line.value("--log-file") or settings.text("trouble_log_file"),
         )
-        most = _most(line.value("--connections"))
+        most = _number(line, "--connections", _MOST)
+        processes = _number(line, "--processes", 1)
         if line.switch("--listen"):
             listeners.append(_listener(line.value("--listen")))
     except (options.UsageError, ConfigError, OSError) as problem:
@@ -56,23 +58,45 @@ def run(argv: list[str]) -> int:
         _print_to(log)
     stop = listener.Stop()
     stop.on_signals()
-    door = Door(settings, log, nexthop=line.value("--nexthop"))
+
+    def door() -> Door:
+        return Door(settings, log, nexthop=line.value("--nexthop"))
+
+    if connection is not None:
+        with door() as open_door:
+            _client_of(open_door, stop)(connection)
+        return EX_OK
+    # The file of a socket is removed by the one process that made it.
+    shared = [each._replace(path="") for each in listeners]
+    share = -(-most // processes)
+
+    def work() -> None:
+        # A door for each process: what it has open is not to be shared.
+        with door() as open_door:
+            serve = _client_of(open_door, stop)
+            listener.accept_all(shared, serve, stop, most=share, note=log.write)
+
+    def retire() -> None:
+        for each in listeners:
+            each.close()
+
+    workers.run(processes, work, stop, retire, log.write)
+    return EX_OK
+
+
+def _client_of(door: Door, stop: listener.Stop) -> Callable[[socket.socket], None]:
+    """What is done with a connection."""
 
     def serve(client: socket.socket) -> None:
         lmtp_server.serve(
             client,
             door.client().deliver,
-            hostname=settings.text("myhostname"),
+            hostname=door.settings.text("myhostname"),
             stop=stop,
-            note=log.write,
+            note=door.log.write,
         )
 
-    with door:
-        if connection is not None:
-            serve(connection)
-        else:
-            listener.accept_all(listeners, serve, stop, most=most, note=log.write)
-    return EX_OK
+    return serve
 
 
 class _Printed(io.TextIOBase):
@@ -113,11 +137,12 @@ def _listener(where: str) -> listener.Listener:
         raise OSError(problem.errno, text, where) from problem
 
 
-def _most(text: str) -> int:
+def _number(line: CommandLine, name: str, default: int) -> int:
+    text = line.value(name)
     if not text:
-        return _MOST
+        return default
     if not (text.isascii() and text.isdigit() and int(text[:9]) > 0):
-        raise options.UsageError(f"--connections {text}: a number above 0 expected")
+        raise options.UsageError(f"{name} {text}: a number above 0 expected")
     return int(text[:9])
 
 

@@ -85,6 +85,7 @@ LMTP_OPTIONS = (
         "Listen there; default: serve the connection on descriptor 0.",
     ),
     Option("--connections", "COUNT", "Serve at most so many clients at once (100)."),
+    Option("--processes", "COUNT", "Share them among so many processes (1)."),
     *(option for option in OPTIONS if option.name in _SHARED),
 )
 

@@ -100,6 +100,7 @@ complete -c postfix-trouble -n '__fish_seen_subcommand_from deliver' -s v -d 'Lo
 complete -c postfix-trouble -n '__fish_seen_subcommand_from deliver' -l help -d 'Show this message and exit'
 complete -c postfix-trouble -n '__fish_seen_subcommand_from lmtp' -l listen -x -d 'Listen there; default: serve the connection on descriptor 0'
 complete -c postfix-trouble -n '__fish_seen_subcommand_from lmtp' -l connections -x -d 'Serve at most so many clients at once (100)'
+complete -c postfix-trouble -n '__fish_seen_subcommand_from lmtp' -l processes -x -d 'Share them among so many processes (1)'
 complete -c postfix-trouble -n '__fish_seen_subcommand_from lmtp' -l nexthop -x -d 'Where to deliver: domain, domain:port, [host]:port, several with commas'
 complete -c postfix-trouble -n '__fish_seen_subcommand_from lmtp' -l lmtp -d 'Speak LMTP'
 complete -c postfix-trouble -n '__fish_seen_subcommand_from lmtp' -s o -x -a '(__postfix_trouble_parameters)' -d 'Set a main.cf parameter'

@@ -17,11 +17,10 @@ from typing import Any
 
 import pytest
 
-from lmtp_client import PATIENCE, Client, MakeService, services
+from lmtp_client import PATIENCE, PROGRAM, Client, MakeService, Process, services
 from postfix_trouble.frontends import lmtp_door, postmaster
 from scripted_server import Script, ScriptedServer
 
-PROGRAM = [sys.executable, "-I", "-m", "postfix_trouble", "lmtp"]
 OK = "250 2.0.0 Ok: queued as SAMPLE"
 
 
@@ -353,32 +352,6 @@ def test_without_threads_destinations_wait_for_one_another(
 
 
 # --- as a process ---------------------------------------------------------------------
-
-
-class Process:
-    """`lmtp` as its administrator starts it."""
-
-    def __init__(self, directory: Path, *argv: str) -> None:
-        self.log = directory / "log"
-        self.path = directory / "door"
-        self.process = subprocess.Popen(
-            [*PROGRAM, "-o", "myhostname=me.test", f"--log-file={self.log}", *argv],
-            stderr=subprocess.PIPE,
-        )
-
-    def connect(self) -> Client:
-        until = time.monotonic() + PATIENCE
-        connection = socket.socket(socket.AF_UNIX)
-        while connection.connect_ex(str(self.path)):
-            assert self.process.poll() is None
-            assert time.monotonic() < until
-            time.sleep(0.01)
-        return Client(connection)
-
-    def end(self) -> tuple[int, str]:
-        """Exit code, and what it said."""
-        _, said = self.process.communicate(timeout=PATIENCE)
-        return self.process.returncode, said.decode()
 
 
 @pytest.mark.fault("5, LMTP SIGTERM while a message is under way")
