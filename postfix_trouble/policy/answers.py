@@ -82,12 +82,20 @@ def interpret(
     if packet.damaged or records:
         return _malformed(Result.RETRY, name, kind)
     if owner.lower() == name.lower():
+        if _is_alias(packet, name):
+            return endless(name)
         # An answer, but to something else.
         return _malformed(Result.NOT_FOUND, name, kind)
     if hostname_problem(owner):
         note(f"warning: {_gripe('malformed', 'CNAME', name, owner)}")
         return _malformed(Result.INVALID, name, kind)
     return Alias(owner)
+
+
+def _is_alias(packet: Packet, name: str) -> bool:
+    return any(
+        x.kind == "CNAME" and x.owner.lower() == name.lower() for x in packet.records
+    )
 
 
 def _of(packet: Packet, name: str, kind: str) -> tuple[str, list[Record]]:

@@ -96,6 +96,14 @@ _case(
 _case("refused", {"rcode": "REFUSED"}, {}, "deferred", "4.4.3")
 _case("no-answer", {"drop": True}, {}, "deferred", "4.4.3", "Host not found, try again")
 _case(
+    "alias-of-itself",
+    {"CNAME": ["alias-of-itself.test."], "alone": True},
+    {},
+    "bounced",
+    "5.4.4",
+    "Name server loop for alias-of-itself.test",
+)
+_case(
     "no-data",
     {"TXT": ['"hello"']},
     {},

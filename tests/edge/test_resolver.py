@@ -473,6 +473,10 @@ FAILED: dict[str, tuple[Zone, dict[str, str], str, str, str]] = {
         {"d.test": {"CNAME": ["e.test."]}, "e.test": {"CNAME": ["d.test."]}}, {},
         "[d.test]", "5.4.4", "Name server loop for d.test",
     ),
+    "alias of itself": (
+        {"d.test": {"CNAME": ["d.test."], "alone": True}}, {},
+        "[d.test]", "5.4.4", "Name server loop for d.test",
+    ),
     "long chain of aliases": (
         {
             f"c{x}.test": {"CNAME": [f"c{x + 1}.test."], "alone": True}

@@ -191,6 +191,14 @@ def test_aliases_in_a_ring_are_followed_until_it_is_too_much() -> None:
     assert endless("d.test") == Answer(Result.NOT_FOUND, "Name server loop for d.test")
 
 
+def test_an_alias_of_itself() -> None:
+    loop = Answer(Result.NOT_FOUND, "Name server loop for d.test")
+    assert read("MX", cname("D.test", "d.TEST"))[0] == loop
+    # Not if it is somebody else's.
+    found, _ = read("MX", cname("a.test", "a.test"))
+    assert found == Answer(Result.NOT_FOUND, SERVICE.format("d.test", "MX", UNEXPECTED))
+
+
 def test_an_alias_that_is_no_name() -> None:
     found, notes = read("A", cname("d.test", "b!.test"))
     assert found == Answer(Result.INVALID, SERVICE.format("d.test", "A", UNEXPECTED))
