@@ -7,7 +7,7 @@ BIN = $(VENV)/bin
 PIP = $(BIN)/python3 -m pip -qq --disable-pip-version-check
 PYTEST = $(BIN)/python3 -m pytest
 # Tests wait more than they work; what shares deliveries through a Postfix stays together.
-MANY = -n 4 --dist loadgroup --no-loadscope-reorder
+MANY = -n 3 --dist loadgroup --no-loadscope-reorder
 # Options for pytest, say PYTEST_ARGS="-k launcher".
 PYTEST_ARGS =
 
