@@ -6,8 +6,8 @@ VENV = .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python3 -m pip -qq --disable-pip-version-check
 PYTEST = $(BIN)/python3 -m pytest
-# Tests wait more than they work; what shares deliveries through a Postfix stays together.
-MANY = -n 3 --dist loadgroup --no-loadscope-reorder
+# By files: what the tests of one share, deliveries by a Postfix, is made once.
+MANY = -n 3 --dist loadfile --no-loadscope-reorder
 # Options for pytest, say PYTEST_ARGS="-k launcher".
 PYTEST_ARGS =
 

@@ -64,6 +64,20 @@ def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
 
 
+# Files by what they take, the worst first.
+SLOW = (
+    "soak",
+    "8bit_utf8",
+    "lmtp_door_with_postfix",
+    "recorded",
+    "install",
+    "recipients",
+    "seeded_mistakes",
+    "readme",
+    "kills",
+)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """The marks of which docs/reliability.md is made; see reliability_rows.py."""
     for kind in ("fault", "attack"):
@@ -72,23 +86,12 @@ def pytest_configure(config: pytest.Config) -> None:
         )
 
 
-def _fixtures(item: pytest.Item) -> list[pytest.FixtureDef[object]]:
-    """What a test is given, whatever that needs included."""
-    known = item._fixtureinfo.name2fixturedefs.values()  # type: ignore[attr-defined]
-    return [made[-1] for made in known]
-
-
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests with a real Postfix are skipped where it can't be run."""
-    # What takes minutes comes first: the others are dealt out around it.
-    order = ("test_soak.py", "test_kills.py", "test_8bit_utf8.py")
-    places = {name: place for place, name in enumerate(order)}
-    items.sort(key=lambda item: places.get(item.path.name, len(order)))
+    # What takes a minute or more comes first: the others are dealt out around it.
+    places = {f"test_{name}.py": place for place, name in enumerate(SLOW)}
+    items.sort(key=lambda item: places.get(item.path.name, len(SLOW)))
     for item in items:
-        if "module" in {made.scope for made in _fixtures(item)}:
-            # Made once, not once for each process (xdist).
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
         for kind in ("fault", "attack"):
             for mark in item.iter_markers(kind):
                 item.user_properties.append((kind, mark.args[0]))

@@ -14,6 +14,8 @@ from text_cases import CASES, HOST, MAILS, OFF, UNTOLD
 
 from scripted_server import ScriptedServer
 
+pytestmark = pytest.mark.long
+
 SMTPD = ("127.42.0.2", 2525)
 
 

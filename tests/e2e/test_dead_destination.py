@@ -12,6 +12,8 @@ from rearranged import rearranged, run_queue
 
 from fickle_server import FickleServer
 
+pytestmark = pytest.mark.long
+
 SERVER = "127.41.0.1:2525"
 # Nobody listens there.
 DOWN = "127.41.0.2:2525"

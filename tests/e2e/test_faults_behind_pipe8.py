@@ -21,6 +21,8 @@ from rearranged import empty_queue, rearranged, run_queue
 
 from fickle_server import FickleServer
 
+pytestmark = pytest.mark.long
+
 SERVER = "127.60.0.1:2525"
 ACCOUNT = "nobody"
 # More than a pipe holds; more than is kept in memory.

@@ -18,6 +18,8 @@ from real_cases import CASES
 from dns_server import serving
 from private_network import NAME_SERVER
 
+pytestmark = pytest.mark.long
+
 SENT = [name for name, case in CASES.items() if case.status == "sent"]
 
 

@@ -23,6 +23,8 @@ from rearranged import rearranged, run_queue
 
 from fickle_server import FickleServer
 
+pytestmark = pytest.mark.long
+
 SERVER, COLLECTOR = "127.40.0.1:2525", "127.40.0.2:2525"
 ROUTES = """\
 many.test troubles:[127.40.0.1]:2525

@@ -15,6 +15,8 @@ from tls_cases import CASES, FILES, OLD, WAITING, ZONE, policy_table
 from dns_server import serving
 from private_network import NAME_SERVER
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def delivered(
