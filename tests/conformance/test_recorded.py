@@ -26,8 +26,8 @@ from dns_server import serving
 # the reason. They run all the same, and one that passes is an error here.
 NOT_YET: dict[str, str] = {}
 
-# Seconds that a scenario takes by itself, beyond which `make test` leaves it out; of the
-# others it has one in three.
+# Seconds that a scenario takes by itself, beyond which `make test` leaves it out.
+# Of the others it has one in three.
 QUICK = 1.0
 SAMPLE = 3
 
