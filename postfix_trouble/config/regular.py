@@ -199,9 +199,16 @@ class _Translation:
         self._at += len(text)
         if self._atom < 0 or (self._perl and self._repeated):
             raise UntranslatableError(f"nothing that {text} could repeat")
-        if self._perl and self._source[self._at : self._at + 1] in ("?", "+"):
-            text += self._source[self._at]
+        following = self._source[self._at : self._at + 1] if self._perl else ""
+        if following in ("?", "+") and following:
             self._at += 1
+            if following == "+":
+                # Not as it is: re forgot to go back within what is repeated until
+                # Python 3.11.5 (`(?:.*?z)?+`).
+                self._pieces.insert(self._atom, "(?>")
+                text += ")"
+            else:
+                text += "?"
         if self._repeated and text in "*+?" and self._pieces[-1] in "*+?":
             # One of them says the same. Nested they make re try for ever.
             self._pieces[-1] = text if self._pieces[-1] == text else "*"

@@ -79,6 +79,11 @@ def test_posix(expression: str, text: str, matches: bool) -> None:
     ("expression", "flags", "text", "matches"),
     [
         ("^a++a$", "", "aaa", False),
+        ("^a?+a$", "", "aa", True),
+        ("^(b|a){0,2}+a$", "", "aba", True),
+        ("^(b|a){0,2}+a$", "", "aa", False),
+        (r"\d(?:.*?z)?+\d", "", "550", True),
+        (r"\d((?:x|.*?z)*+)\d\1$", "", "1xx2xx", True),
         ("a$", "", "a\n", True),
         ("a$", "E", "a\n", False),
         ("b", "A", "ab", False),
