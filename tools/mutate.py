@@ -106,6 +106,7 @@ TESTS = {
         "tests/policy/test_pipe_entry.py",
     ),
     "policy/pipe_entry.py": ("tests/policy/test_pipe_entry.py",),
+    "policy/door_entry.py": ("tests/policy/test_door_entry.py",),
     "policy/recognition.py": ("tests/policy/test_recognition.py",),
     "engine/session.py": ENGINE,
     "engine/handshake.py": ENGINE,
