@@ -1,4 +1,4 @@
-"""What master.cf may get wrong about the LMTP door: mistakes, their cost, their cure."""
+"""What master.cf may get wrong about the LMTP door: each mistake, and its remedy."""
 
 from __future__ import annotations
 
