@@ -72,7 +72,7 @@ demo: venv ## deliver a message to servers that take it and that refuse it
 	@$(BIN)/python3 -m postfix_trouble.frontends.demo $(BIN)/postfix-trouble
 
 test: venv ## tests, with a real Postfix if there is one; under two minutes
-	@$(PYTEST) $(MANY) -m 'not (long or marathon)' $(PYTEST_ARGS)
+	@$(PYTEST) $(MANY) -m 'not (more or long or marathon)' $(PYTEST_ARGS)
 
 test-all: venv ## all tests, the long ones too; under 15 minutes
 	@$(PYTEST) $(MANY) -m 'not marathon' $(PYTEST_ARGS)

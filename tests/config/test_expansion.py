@@ -32,6 +32,7 @@ def test_expands_as_postconf_did(case: Case) -> None:
 
 
 @pytest.mark.e2e
+@pytest.mark.more
 def test_expands_as_postconf_does(tmp_path: Path) -> None:
     # The same ones each time: others are for those who look for them.
     dice = random.Random(int(os.environ.get("POSTFIX_TROUBLE_SEED", "1")))

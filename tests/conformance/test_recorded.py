@@ -27,9 +27,9 @@ from dns_server import serving
 NOT_YET: dict[str, str] = {}
 
 # Seconds that a scenario takes by itself, beyond which `make test` leaves it out.
-# Of the others it has one in three.
+# Of the others it has one in four.
 QUICK = 1.0
-SAMPLE = 3
+SAMPLE = 4
 
 
 def _cases() -> list[object]:
@@ -37,8 +37,10 @@ def _cases() -> list[object]:
     for family in families():
         for number, scenario in enumerate(scenarios(family)):
             marks = []
-            if scenario.get("slow", 0) > QUICK or number % SAMPLE:
+            if scenario.get("slow", 0) > QUICK:
                 marks.append(pytest.mark.long)
+            elif number % SAMPLE:
+                marks.append(pytest.mark.more)
             for beginning, reason in NOT_YET.items():
                 if scenario["name"].startswith(beginning):
                     marks.append(pytest.mark.xfail(reason=reason, strict=True))

@@ -12,7 +12,7 @@ from rearranged import rearranged, run_queue
 
 from fickle_server import FickleServer
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.more
 
 SERVER = "127.41.0.1:2525"
 # Nobody listens there.

@@ -21,7 +21,7 @@ from rearranged import empty_queue, rearranged, run_queue
 
 from fickle_server import FickleServer
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.more
 
 SERVER = "127.60.0.1:2525"
 ACCOUNT = "nobody"

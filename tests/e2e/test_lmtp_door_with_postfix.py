@@ -18,6 +18,8 @@ from private_postfix import PATIENCE
 
 from scripted_server import ScriptedServer
 
+pytestmark = pytest.mark.more
+
 # Doors and their Postfix, with options of the door, then main.cf.
 Start = Callable[..., tuple[LmtpPostfix, Door]]
 

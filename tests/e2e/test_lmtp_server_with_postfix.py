@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.more]
 
 PATIENCE = 20.0
 MAIN_CF = """

@@ -18,7 +18,7 @@ from real_cases import CASES
 from dns_server import serving
 from private_network import NAME_SERVER
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.more
 
 SENT = [name for name, case in CASES.items() if case.status == "sent"]
 

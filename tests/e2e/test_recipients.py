@@ -23,7 +23,7 @@ from rearranged import rearranged, run_queue
 
 from fickle_server import FickleServer
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.more
 
 SERVER, COLLECTOR = "127.40.0.1:2525", "127.40.0.2:2525"
 ROUTES = """\

@@ -15,7 +15,7 @@ from tls_cases import CASES, FILES, OLD, WAITING, ZONE, policy_table
 from dns_server import serving
 from private_network import NAME_SERVER
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.more
 
 
 @pytest.fixture(scope="module")
