@@ -71,7 +71,7 @@ dev: $(VENV)/.installed
 demo: venv ## deliver a message to servers that take it and that refuse it
 	@$(BIN)/python3 -m postfix_trouble.frontends.demo $(BIN)/postfix-trouble
 
-test: venv ## tests, with a real Postfix if there is one; under two minutes
+test: venv ## tests, with a real Postfix if there is one; about two minutes
 	@$(PYTEST) $(MANY) -m 'not (more or long or marathon)' $(PYTEST_ARGS)
 
 test-all: venv ## all tests, the long ones too; under 15 minutes
@@ -95,7 +95,7 @@ cover: venv ## test coverage: all branches of policy and engine, 95 % of the res
 		--include='*/postfix_trouble/policy/*,*/postfix_trouble/engine/*'
 
 MESSAGES = 100000
-soak: venv ## MESSAGES (100000) through a real Postfix, killing (root, two hours)
+soak: venv ## MESSAGES (100000) through a real Postfix, killing (root, four hours)
 	@$(BIN)/python3 tests/faults/soak.py --messages $(MESSAGES) --seconds 3600 \
 		>.soak.txt || { cat .soak.txt; exit 1; }
 	@cat .soak.txt

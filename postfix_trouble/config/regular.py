@@ -199,16 +199,15 @@ class _Translation:
         self._at += len(text)
         if self._atom < 0 or (self._perl and self._repeated):
             raise UntranslatableError(f"nothing that {text} could repeat")
-        following = self._source[self._at : self._at + 1] if self._perl else ""
-        if following in ("?", "+") and following:
+        if self._perl and self._source.startswith("?", self._at):
+            text += "?"
             self._at += 1
-            if following == "+":
-                # Not as it is: re forgot to go back within what is repeated until
-                # Python 3.11.5 (`(?:.*?z)?+`).
-                self._pieces.insert(self._atom, "(?>")
-                text += ")"
-            else:
-                text += "?"
+        elif self._perl and self._source.startswith("+", self._at):
+            # Not as it is: re forgot to go back within what is repeated until Python
+            # 3.11.5 (`(?:.*?z)?+`).
+            self._pieces.insert(self._atom, "(?>")
+            text += ")"
+            self._at += 1
         if self._repeated and text in "*+?" and self._pieces[-1] in "*+?":
             # One of them says the same. Nested they make re try for ever.
             self._pieces[-1] = text if self._pieces[-1] == text else "*"

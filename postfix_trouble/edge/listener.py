@@ -68,10 +68,9 @@ class Stop:
 
     def follow(self) -> None:
         """In a process that was forked: see it set, or its owner gone; no signals."""
+        # They go to whole groups of processes, and the owner knows what to do. They are
+        # caught and not ignored: what is started from here would inherit that.
         signal.set_wakeup_fd(-1)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            # They are sent to whole groups of processes; the owner knows what to do.
-            signal.signal(number, signal.SIG_IGN)
         os.close(self._write)
 
     def on_signals(self, *numbers: int) -> None:

@@ -45,27 +45,23 @@ def run(
 ) -> None:
     """Have so many processes do `work`, and others in place of those that end.
 
-    With one it is this process. Else each has a copy of all that is there by now, and
-    sees `stop`, which it also sees when this process is no more. Returns when `stop`
-    is set and all have ended; `work` has to see to it that they do. `retire` is called
-    in between, when nothing new is to begin. There must be no threads before.
+    Each has a copy of all that is there by now, and sees `stop`, which it also sees
+    when this process is no more. Returns when `stop` is set and all have ended; `work`
+    has to see to it that they do. `retire` is called in between, when nothing new is to
+    begin. There must be no threads before.
     """
-    if count == 1:
-        work()
-        retire()
-        return
     # Pipes that are closed at the other end when a process is no more, and its number.
     running: dict[int, int] = {}
     while not stop.is_set():
         missing = count - len(running)
         made = [_start(work, stop, running, note) for _ in range(missing)]
-        ended = _ended(running, stop, all(made))
+        ended = _wait(running, stop, None if all(made) else _BREATH)
         for alive in ended:
             status = _bury(alive, running)
             if not stop.is_set():
                 note(f"warning: a process of the service ended ({status})")
         if ended:
-            _rest(stop)
+            _wait({}, stop, _BREATH)
     retire()
     # What is under way has its own limits of time.
     for alive in list(running):
@@ -104,12 +100,12 @@ def _start(
         os._exit(code)
 
 
-def _ended(running: dict[int, int], stop: Stopping, complete: bool) -> list[int]:
-    """Wait until one ends or `stop` is set, or a while if some are missing."""
+def _wait(running: dict[int, int], stop: Stopping, seconds: float | None) -> list[int]:
+    """Wait until some end, `stop` is set, or the time is over. Those that ended."""
     poll = select.poll()
     for number in (stop.fileno(), *running):
         poll.register(number, select.POLLIN)
-    ready = poll.poll(None if complete else _BREATH * 1000)
+    ready = poll.poll(None if seconds is None else seconds * 1000)
     return [number for number, _ in ready if number in running]
 
 
@@ -118,9 +114,3 @@ def _bury(alive: int, running: dict[int, int]) -> int:
     os.close(alive)
     _, status = os.waitpid(running.pop(alive), 0)
     return os.waitstatus_to_exitcode(status)
-
-
-def _rest(stop: Stopping) -> None:
-    poll = select.poll()
-    poll.register(stop.fileno(), select.POLLIN)
-    poll.poll(_BREATH * 1000)

@@ -65,23 +65,52 @@ def run(argv: list[str]) -> int:
     if connection is not None:
         with door() as open_door:
             _client_of(open_door, stop)(connection)
-        return EX_OK
+    elif processes == 1:
+        _accept(listeners, door, stop, most)
+    else:
+        _share(listeners, door, stop, most, processes, log)
+    return EX_OK
+
+
+def _accept(
+    listeners: list[listener.Listener],
+    door: Callable[[], Door],
+    stop: listener.Stop,
+    most: int,
+) -> None:
+    """Serve whoever comes, in this process."""
+    with door() as open_door:
+        serve = _client_of(open_door, stop)
+        listener.accept_all(listeners, serve, stop, most=most, note=open_door.log.write)
+
+
+def _share(
+    listeners: list[listener.Listener],
+    door: Callable[[], Door],
+    stop: listener.Stop,
+    most: int,
+    processes: int,
+    log: MailLog,
+) -> None:
+    """Serve whoever comes, in several processes, each with a door of its own."""
     # The file of a socket is removed by the one process that made it.
     shared = [each._replace(path="") for each in listeners]
     share = -(-most // processes)
-
-    def work() -> None:
-        # A door for each process: what it has open is not to be shared.
-        with door() as open_door:
-            serve = _client_of(open_door, stop)
-            listener.accept_all(shared, serve, stop, most=share, note=log.write)
 
     def retire() -> None:
         for each in listeners:
             each.close()
 
-    workers.run(processes, work, stop, retire, log.write)
-    return EX_OK
+    try:
+        workers.run(
+            processes,
+            lambda: _accept(shared, door, stop, share),
+            stop,
+            retire,
+            log.write,
+        )
+    finally:
+        retire()
 
 
 def _client_of(door: Door, stop: listener.Stop) -> Callable[[socket.socket], None]:

@@ -23,7 +23,7 @@ one.busy.test troubles-one:[127.41.0.1]:2525
 down.test troubles:[127.41.0.2]:2525
 """
 # Seconds for which a destination is left alone.
-REST = 2
+REST = 10
 SUSPENDED = "delivery temporarily suspended: "
 
 
@@ -82,7 +82,6 @@ def test_left_alone_then_one_probe_then_as_before(resting: PrivatePostfix) -> No
     with FickleServer(judge, listen=SERVER) as server:
         resting.submit("first@busy.test")
         first = deferred(resting, "first@busy.test")
-        marked = time.monotonic()
         assert (first.status, first.dsn) == ("deferred", "4.3.2")
         assert "refused to talk to me: 421 4.3.2 too busy" in first.reason
         # Others are not sent there, and are told why, in Postfix's words.
@@ -90,23 +89,16 @@ def test_left_alone_then_one_probe_then_as_before(resting: PrivatePostfix) -> No
         for name in names:
             resting.submit(name)
         records = resting.delivered(names)
-        reasons = {r.reason for r in records.values()}
-        if time.monotonic() - marked < REST:
-            assert server.connections == 1
-            assert reasons == {SUSPENDED + first.reason}
-        # A busy machine took so long that there was a probe.
-        assert reasons <= {SUSPENDED + first.reason, first.reason}
+        assert server.connections == 1
+        assert {r.reason for r in records.values()} == {SUSPENDED + first.reason}
         assert {r.status for r in records.values()} == {"deferred"}
         assert {r.dsn for r in records.values()} == {"4.3.2"}
         # One of all those finds out that nothing has changed.
         time.sleep(REST + 0.2)
-        before, begun = server.connections, time.monotonic()
         resting.flush()
         for name in names:
             deferred(resting, name, 2)
-        assert server.connections > before
-        if time.monotonic() - begun < REST:
-            assert server.connections == before + 1
+        assert server.connections == 1 + 1
         # The next finds out that it has; nobody waits any longer.
         judge.open = True
         time.sleep(REST + 0.2)

@@ -10,7 +10,7 @@ It needs root and Linux: the Postfix is a private one, in namespaces of its own.
 
 usage: soak.py [--messages N] [--seconds N] [--seed N] [--kills PER-SECOND]
 
-100,000 messages take about two hours on two processors (`make soak`); 2,000 are in the
+100,000 messages take about four hours on two processors (`make soak`); 2,000 are in the
 tests. What is kept of each message does not grow with its size.
 """
 

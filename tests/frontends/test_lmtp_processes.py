@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ import pytest
 from lmtp_client import PATIENCE, Process
 from scripted_server import ScriptedServer
 
+MOST = 6
 OK = "250 2.0.0 Ok: queued as SAMPLE"
 
 
@@ -32,6 +34,7 @@ def start(tmp_path: Path, server: ScriptedServer) -> Iterator[Callable[[int], Pr
                 tmp_path,
                 f"--nexthop=[127.0.0.1]:{server.port}",
                 f"--listen=unix:{tmp_path}/door",
+                f"--connections={MOST}",
                 f"--processes={count}",
             )
             stack.callback(end, process)
@@ -70,16 +73,16 @@ def gone(process: int) -> bool:
 def test_all_of_them_serve(
     start: Callable[[int], Process], server: ScriptedServer
 ) -> None:
-    """Clients that hold on to their connections, more than one process takes."""
+    """Each has its share of the connections; the six clients hold on to theirs."""
     process = start(3)
     with ExitStack() as stack:
-        clients = [stack.enter_context(process.connect()) for _ in range(12)]
-        assert len(children(process)) == 3
+        clients = [stack.enter_context(process.connect()) for _ in range(MOST)]
+        them = children(process)
         for client in clients:
             assert client.send("a@d.test", "b@d.test") == [OK] * 2
-    assert sum(len(each.messages) for each in server.connections) == 12
-    records = process.log.read_text().splitlines()
-    assert sum("status=sent" in record for record in records) == 24
+    assert sum(len(each.messages) for each in server.connections) == MOST
+    found = re.findall(r"\[(\d+)\]: .* status=sent ", process.log.read_text())
+    assert {int(pid): found.count(pid) for pid in found} == dict.fromkeys(them, 4)
 
 
 @pytest.mark.fault("2, LMTP one of several processes is killed")
@@ -106,6 +109,22 @@ def test_sigterm_ends_them_all(start: Callable[[int], Process]) -> None:
     assert process.end() == (0, "")
     assert all(map(gone, them))
     assert not process.path.exists()
+
+
+def test_signals_are_not_for_them(start: Callable[[int], Process]) -> None:
+    """But what they start, sendmail(1) say, can be ended."""
+    process = start(2)
+    with process.connect() as client:
+        them = children(process)
+        for number in them:
+            os.kill(number, signal.SIGTERM)
+        assert client.send("a@d.test") == [OK]
+    assert children(process) == them
+    for number in them:
+        status = Path(f"/proc/{number}/status").read_text()
+        ignored = re.search(r"^SigIgn:\s*(\w+)$", status, re.M)
+        assert ignored
+        assert not int(ignored[1], 16) & 1 << signal.SIGTERM - 1
 
 
 @pytest.mark.fault("2, LMTP the process that has started the others is killed")
