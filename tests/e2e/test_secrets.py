@@ -237,6 +237,7 @@ def finds(text: bytes) -> list[str]:
 @pytest.mark.attack(
     "secrets: a server that repeats them, everything searched for a canary"
 )
+@pytest.mark.more
 @pytest.mark.parametrize("options", [("--json", "-v"), ("-v",)], ids=["json", "pipe"])
 @pytest.mark.parametrize("name", CASES)
 def test_nobody_sees_a_secret(

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from postfix_trouble.edge.sendmail import submit
+from processes import alive
 
 MESSAGE = b"Subject: x\n\n.\nFrom me\n\xff\n"
 
@@ -150,12 +151,3 @@ def test_what_is_sent_by_a_process_that_is_killed_is_whole(tmp_path: Path) -> No
     while not copy.exists():
         assert time.monotonic() < until
     assert copy.read_bytes() == message * 300
-
-
-def alive(process: int) -> bool:
-    """Running, that is neither gone nor only waiting to be counted."""
-    try:
-        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False
-    return state != "Z"

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from lmtp_client import PATIENCE, Process
+from processes import alive
 from scripted_server import ScriptedServer
 
 MOST = 6
@@ -61,15 +62,6 @@ def soon(what: Callable[[], object]) -> None:
         time.sleep(0.01)
 
 
-def gone(process: int) -> bool:
-    """Nothing is left of it, but for somebody who has not asked after it."""
-    try:
-        state = Path(f"/proc/{process}/stat").read_text().rpartition(") ")[2]
-    except OSError:
-        return True
-    return state.startswith("Z")
-
-
 def test_all_of_them_serve(
     start: Callable[[int], Process], server: ScriptedServer
 ) -> None:
@@ -107,7 +99,7 @@ def test_sigterm_ends_them_all(start: Callable[[int], Process]) -> None:
         for client in (first, second):
             assert client.text() == "421 4.3.2 Service is shutting down"
     assert process.end() == (0, "")
-    assert all(map(gone, them))
+    assert not any(map(alive, them))
     assert not process.path.exists()
 
 
@@ -136,7 +128,7 @@ def test_nobody_serves_for_a_service_that_is_dead(
         them = children(process)
         process.process.kill()
         assert client.text() == "421 4.3.2 Service is shutting down"
-    soon(lambda: all(map(gone, them)))
+    soon(lambda: not any(map(alive, them)))
 
 
 @pytest.mark.parametrize("count", ["0", "-1", "two"])
