@@ -117,7 +117,7 @@ class Server:
 
     def farewell(self) -> None:
         """Nobody needs the connection any more."""
-        self._connection.queue(b"QUIT")
+        self._connection.putcmd("QUIT")
         self._connection.hang_up()
 
     def _send(self, step: Send) -> None:
@@ -126,7 +126,7 @@ class Server:
             self._connection.drop()
             return
         for line in step.lines:
-            self._connection.queue(line)
+            self._connection.putcmd(line.decode("utf-8", "surrogateescape"))
 
     def _read(self, step: Read) -> Answer:
         phase = step.phase
@@ -212,7 +212,7 @@ class Server:
             command = line.startswith(b"AUTH ")
             for word in line.split()[2:] if command else (line,):
                 conceal.add(word.decode("ascii", "replace"))
-            connection.queue(line)
+            connection.putcmd(line.decode("ascii"))
             return connection.read("handshake", limit)
 
         connection.secret = True

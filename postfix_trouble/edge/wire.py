@@ -1,20 +1,21 @@
-"""One connection to one server, over smtplib's low-level calls.
+"""One connection to one server: smtplib.SMTP, with Postfix's rules for its replies.
 
-smtplib has opinions that this module works around, in one place:
+Every command and reply of a session goes by smtplib's low-level calls: `putcmd`,
+`send`, `getreply`, `close`. What is built on them (`docmd`, `ehlo`, `noop`, `rset`,
+`quit`, `sendmail`) works as documented. Three of them are replaced here:
 
-- `SMTP(host)` reads the greeting and hides it in an exception: we connect ourselves.
-- `getreply` strips the codes off the lines, never ends on an endless reply, takes
-  "+25" for a code, and says "connection closed" when it timed out: replaced by
-  policy/replies.py with bounds.
-- `send` closes the socket when a write fails; the server may have said why before
-  that: replaced by one that leaves it open.
-- `sendmail`, `data`, `mail`, `rcpt` hide the phase, re-parse addresses and let a bare
-  CR through: not used.
-- The constructor asks the resolver for our name unless it is given one.
+- `send` queues. What is queued leaves with the next reply that is asked for, as in
+  Postfix, so commands are pipelined; a write that fails is reported by that read, and
+  the socket stays open, since the server may have said why before that.
+- `getreply` reads with the bounds and time limits of policy/replies.py. smtplib's never
+  ends on an endless reply, takes "+25" for a code, and says "connection closed" when
+  it timed out. The whole reply, or why there is none, is in `reply` afterwards.
+- `starttls` waits by the timeout of the socket.
 
-Commands are queued and leave together with the next read, as in Postfix; a write that
-fails is reported by that read. Nothing here raises for what the peer or the network
-does: the answer is Lost.
+smtplib's `sendmail`, `data`, `mail`, `rcpt` are not used for a delivery: they hide the
+phase, parse addresses again and let a bare CR through. Nor is `connect`, which hides
+the greeting in an exception: the socket is connected when it comes here. `read` and
+`flush` raise nothing for what the peer or the network does: the answer is Lost.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from postfix_trouble.policy.replies import ReplyReader
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
+    from typing import Any
 
     from _typeshed import ReadableBuffer as Buffer
 
@@ -37,6 +39,9 @@ if TYPE_CHECKING:
 
 # Bytes per write: a limit of time for each is a limit for a slow but steady receiver.
 _WRITE = 65536
+
+# Seconds of one wait at most: more milliseconds don't fit into what poll(2) takes.
+_LONGEST = 1e6
 
 # Bytes of transcript that are kept (a line counts for 64 more): a server that sends
 # nothing but line ends must not fill the memory with them.
@@ -57,14 +62,17 @@ class TimeLimits:
         self._left = left
         self._budgets = budgets
         self._min_rate = min_rate
-        self._limit = 0.0
-        self._end = 0.0
+        self.disarm()
+
+    def disarm(self) -> None:
+        """No phase has begun: there is no limit but `left`."""
+        self._limit = self._end = float("inf")
         self._phase = ""
 
     def start_over(self, left: Callable[[], float]) -> None:
         """The time is that of another request."""
         self._left = left
-        self._phase = ""
+        self.disarm()
 
     def arm(self, phase: str, limit: float) -> None:
         """Enter a phase. The same phase again goes on with what is left of it."""
@@ -87,7 +95,7 @@ class TimeLimits:
 
 
 class Connection(smtplib.SMTP):
-    """A connected server: queue lines, read replies."""
+    """A connected server: commands are queued, replies read."""
 
     def __init__(
         self,
@@ -108,6 +116,8 @@ class Connection(smtplib.SMTP):
         self._poll: select.poll | None = select.poll()
         self._poll.register(sock, select.POLLIN)
         sock.setblocking(False)
+        # The name that smtplib's starttls() asks for.
+        self._host = relay.host
         self.relay = relay
         self.limits = limits
         self.transcript: list[tuple[str, str]] = []
@@ -118,7 +128,6 @@ class Connection(smtplib.SMTP):
         # Blanks out what was said then, should the server repeat it later.
         self.conceal: Callable[[str], str] | None = None
         self._queue: list[bytes] = []
-        self._queued = 0
         self._reader = ReplyReader(
             limit=line_limit,
             utf8=utf8,
@@ -131,10 +140,16 @@ class Connection(smtplib.SMTP):
 
     # --- writing
 
-    def queue(self, line: bytes) -> None:
-        """Queue one command line."""
-        self._record("Out:", line.decode("utf-8", "replace"))
-        self._append(line + b"\r\n")
+    def putcmd(self, cmd: str, args: str = "") -> None:
+        """Queue a command line. Raises ValueError for one that holds a line end."""
+        super().putcmd(cmd, args)
+        self._record("Out:", f"{cmd} {args}" if args else cmd)
+
+    def send(self, s: Buffer | str) -> None:
+        """Queue bytes, or text as UTF-8; both may hold what is no UTF-8."""
+        if isinstance(s, str):
+            s = s.encode("utf-8", "surrogateescape")
+        self._queue.append(bytes(s))
 
     def write(self, chunk: bytes, limit: float) -> Lost | None:
         """Write message text. The last piece stays queued, to leave with the dot.
@@ -147,21 +162,17 @@ class Connection(smtplib.SMTP):
             if lost is not None:
                 # Nothing is left queued: what the server said before is still read.
                 return lost
-        self._append(chunk)
+        self.send(chunk)
         return None
-
-    def _append(self, data: bytes) -> None:
-        self._queue.append(data)
-        self._queued += len(data)
 
     def flush(self) -> Lost | None:
         """Write what is queued. It is dropped if that fails."""
-        data, self._queue, self._queued = b"".join(self._queue), [], 0
+        data, self._queue = b"".join(self._queue), []
         if self.sock is None:
             return Lost.EOF
         for start in range(0, len(data), _WRITE):
             try:
-                self.send(data[start : start + _WRITE])
+                self._transmit(self.sock, data[start : start + _WRITE])
             except TimeoutError:
                 return Lost.TIME
             except (OSError, ValueError):
@@ -169,21 +180,16 @@ class Connection(smtplib.SMTP):
                 return Lost.EOF
         return None
 
-    def send(self, s: Buffer | str) -> None:
-        """As smtplib's, but a socket that fails stays open for reading.
-
-        Raises OSError, TimeoutError among them.
-        """
-        assert self.sock is not None
-        data = s.encode("ascii") if isinstance(s, str) else bytes(s)
+    def _transmit(self, sock: socket.socket, data: bytes) -> None:
+        """Write within the limit of time. Raises OSError, TimeoutError among them."""
         seconds = self.limits.seconds()
         if seconds <= 0:
             raise TimeoutError
         if self._poll is None:
-            self.sock.settimeout(seconds)
-            self.sock.sendall(data)
+            sock.settimeout(min(seconds, _LONGEST))
+            sock.sendall(data)
         else:
-            self._send_plain(self.sock, data, time.monotonic() + seconds)
+            self._send_plain(sock, data, time.monotonic() + seconds)
         self.limits.wrote(len(data))
 
     def _send_plain(self, sock: socket.socket, data: bytes, end: float) -> None:
@@ -205,8 +211,7 @@ class Connection(smtplib.SMTP):
         assert self._poll is not None
         assert self.sock is not None
         self._poll.modify(self.sock, event)
-        # More milliseconds don't fit into what poll(2) takes.
-        if seconds <= 0 or not self._poll.poll(min(seconds, 1e6) * 1000):
+        if seconds <= 0 or not self._poll.poll(min(seconds, _LONGEST) * 1000):
             raise TimeoutError
 
     # --- reading
@@ -217,18 +222,27 @@ class Connection(smtplib.SMTP):
         phase: replies of one phase share a budget. limit: seconds.
         """
         self.limits.arm(phase, limit)
-        lost = self.flush()
-        if lost is not None:
-            return lost
-        self.reply = self._read_reply()
+        try:
+            self.getreply()
+        except smtplib.SMTPServerDisconnected:
+            # `reply` says why.
+            pass
         return self.reply
 
     def getreply(self) -> tuple[int, bytes]:
-        """One reply as smtplib wants it; all of it is in `reply`. -1: there is none."""
-        self.reply = self._read_reply()
-        if isinstance(self.reply, Lost):
-            return -1, b""
-        return self.reply.code, self.reply.text.encode("utf-8", "replace")
+        """Write what is queued; read one reply: its code, its lines without the code.
+
+        The reply as Postfix sees it is in `reply`. Raises SMTPServerDisconnected when
+        there is none, and `reply` is then Lost.
+        """
+        reply: Reply | Lost | None = self.flush()
+        if reply is None:
+            reply = self._read_reply()
+        self.reply = reply
+        if isinstance(reply, Lost):
+            raise smtplib.SMTPServerDisconnected("Connection unexpectedly closed")
+        lines = [line[4:].strip() for line in reply.text.split("\n")]
+        return reply.code, "\n".join(lines).encode("utf-8", "replace")
 
     def _read_reply(self) -> Reply | Lost:
         while True:
@@ -253,7 +267,7 @@ class Connection(smtplib.SMTP):
             return Lost.TIME
         try:
             if self._poll is None:
-                self.sock.settimeout(seconds)
+                self.sock.settimeout(min(seconds, _LONGEST))
             else:
                 self._wait(select.POLLIN, seconds)
             return self.sock.recv(_WRITE) or Lost.EOF
@@ -290,13 +304,22 @@ class Connection(smtplib.SMTP):
         """The server said something that is no reply, whether or not one followed."""
         return self._reader.garbage
 
+    def starttls(self, *options: Any, **named: Any) -> tuple[int, bytes]:
+        """As smtplib's: STARTTLS, and the handshake. Raises what ssl and that raise."""
+        assert self.sock is not None
+        self._poll = None
+        self.sock.settimeout(max(0.001, min(self.limits.seconds(), _LONGEST)))
+        answer = super().starttls(*options, **named)
+        self.secured(self.sock)
+        return answer
+
     def secured(self, sock: socket.socket) -> None:
         """Go on over TLS. What was said in the clear and not read yet never counts."""
         self.sock = sock
         # From now on the ssl module waits, by the timeout of the socket.
         self._poll = None
         self._reader.forget()
-        self.limits.arm("", 0.0)
+        self.limits.disarm()
 
     def drop(self) -> None:
         """Close without another word."""

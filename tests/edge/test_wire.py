@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from postfix_trouble.edge.smtplib_lean import smtplib
 from postfix_trouble.edge.wire import Connection, TimeLimits
 from postfix_trouble.model.relay import Relay
 from postfix_trouble.model.reply import Lost, Reply
@@ -158,7 +159,7 @@ def test_progress_earns_time() -> None:
 def test_nothing_is_waited_for_after_the_deadline(left: float) -> None:
     peer = Peer(limits=TimeLimits(lambda: left))
     assert peer.read(60.0) is Lost.TIME
-    peer.connection.queue(b"NOOP")
+    peer.connection.putcmd("NOOP")
     assert peer.read(60.0) is Lost.TIME
     peer.close()
 
@@ -218,21 +219,22 @@ def test_reply_filter() -> None:
     peer.close()
 
 
-def test_what_smtplib_asks_for(peer: Peer) -> None:
-    # AUTH mechanisms of smtplib go through getreply().
+def test_reply_in_the_form_of_smtplib(peer: Peer) -> None:
     peer.connection.limits.arm("auth", SHORT)
     peer.says(b"334-a\r\n334 b\r\n")
-    assert peer.connection.getreply() == (334, b"334-a\n334 b")
+    assert peer.connection.getreply() == (334, b"a\nb")
     peer.server.close()
-    assert peer.connection.getreply() == (-1, b"")
+    with pytest.raises(smtplib.SMTPServerDisconnected):
+        peer.connection.getreply()
+    assert peer.connection.reply is Lost.EOF
 
 
 # --- writing --------------------------------------------------------------------------
 
 
 def test_commands_leave_together_with_the_next_read(peer: Peer) -> None:
-    peer.connection.queue(b"MAIL FROM:<>")
-    peer.connection.queue(b"DATA")
+    peer.connection.putcmd("MAIL FROM:<>")
+    peer.connection.putcmd("DATA")
     peer.server.settimeout(0.05)
     with pytest.raises(TimeoutError):
         peer.server.recv(100)
@@ -245,7 +247,7 @@ def test_last_piece_of_the_message_leaves_with_the_dot(peer: Peer) -> None:
     for chunk in (b"a\r\n", b"b\r\n"):
         assert peer.connection.write(chunk, SHORT) is None
     assert peer.server.recv(100) == b"a\r\n"
-    peer.connection.queue(b".")
+    peer.connection.putcmd(".")
     peer.says(b"250 ok\r\n")
     peer.read()
     assert peer.server.recv(100) == b"b\r\n.\r\n"
@@ -289,7 +291,7 @@ def test_slow_but_steady_receiver(peer: Peer) -> None:
 
 
 def test_hanging_up_says_goodbye(peer: Peer) -> None:
-    peer.connection.queue(b"QUIT")
+    peer.connection.putcmd("QUIT")
     peer.connection.hang_up()
     assert peer.server.recv(100) == b"QUIT\r\n"
     assert peer.connection.read("phase", SHORT) in (Lost.EOF, Lost.TIME)
@@ -297,7 +299,7 @@ def test_hanging_up_says_goodbye(peer: Peer) -> None:
 
 
 def test_dropping_says_nothing(peer: Peer) -> None:
-    peer.connection.queue(b"QUIT")
+    peer.connection.putcmd("QUIT")
     peer.connection.drop()
     assert peer.server.recv(100) == b""
 
@@ -315,8 +317,8 @@ def test_something_unasked(peer: Peer) -> None:
 
 def test_secrets_are_not_in_the_transcript(peer: Peer) -> None:
     peer.connection.secret = True
-    peer.connection.queue(b"AUTH PLAIN c2VjcmV0")
-    peer.connection.queue(b"c2VjcmV0")
+    peer.connection.putcmd("AUTH PLAIN c2VjcmV0")
+    peer.connection.putcmd("c2VjcmV0")
     peer.says(b"334 c2VjcmV0\r\n235 ok\r\n")
     peer.read()
     peer.read()
