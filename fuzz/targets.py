@@ -18,7 +18,6 @@ from postfix_trouble.config.expansion import ExpansionError, expand
 from postfix_trouble.config.kinds import ConfigError
 from postfix_trouble.config.lines import logical_lines
 from postfix_trouble.config.pattern_table import parse as pattern_table
-from postfix_trouble.config.regular import UntranslatableError
 from postfix_trouble.content import dns_packet, headers
 from postfix_trouble.content.failure import ContentError
 from postfix_trouble.content.generic import rewrite_header
@@ -26,6 +25,7 @@ from postfix_trouble.content.lines import outgoing, unix_lines
 from postfix_trouble.content.lmtp_input import DataReader
 from postfix_trouble.content.mime import Parser, Place
 from postfix_trouble.edge import sasl
+from postfix_trouble.edge.tables.expressions import perl, posix
 from postfix_trouble.model.relay import Destination, Relay
 from postfix_trouble.model.reply import Lost, Reply
 from postfix_trouble.model.status import EnhancedStatus
@@ -220,10 +220,8 @@ def tables(data: bytes) -> None:
     # An expression may take for ever, as it may in Postfix; not so short a one.
     if len(text) > 200:
         return
-    try:
-        table = pattern_table(logical_lines(text), "/etc/table", name)
-    except UntranslatableError:
-        return
+    compiles = {"regexp": posix, "pcre": perl}.get(name)
+    table = pattern_table(logical_lines(text), "/etc/table", name, compiles)
     for key in ("user@example.test", "192.0.2.1", "2001:db8::1", "", "\udcff"):
         answer = table.find(key)
         assert answer is None or isinstance(answer, str)

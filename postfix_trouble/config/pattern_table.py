@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from postfix_trouble.config.lines import BLANKS
-from postfix_trouble.config.regular import UntranslatableError, perl, posix
+from postfix_trouble.model.value import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    # Pattern, letters behind it, whether its groups are of interest. Raises RuleError.
+    Compile = Callable[[bytes, str, bool], "Expression"]
 
 # What a pattern caught of a key ([0] is unused), None if it does not match.
 Test = Callable[[str], Sequence[str] | None]
@@ -30,6 +34,17 @@ class Rule:
 
 class RuleError(ValueError):
     """A rule is of no use, and is passed over."""
+
+
+class Expression:
+    """A regular expression."""
+
+    # How many it has.
+    groups = 0
+
+    def search(self, text: bytes) -> Sequence[bytes] | None:
+        """What each group caught in a text, None if it does not match."""
+        raise NotImplementedError
 
 
 class PatternTable:
@@ -65,19 +80,27 @@ class PatternTable:
         return None
 
 
-def parse(lines: Iterable[tuple[int, str]], place: str, kind: str) -> PatternTable:
+def parse(
+    lines: Iterable[tuple[int, str]],
+    place: str,
+    kind: str,
+    compile_expression: Compile | None = None,
+) -> PatternTable:
     """The rules in logical lines, with their line numbers.
 
     `kind` is regexp, pcre or cidr; `place` names the file in warnings. Wrong rules are
-    passed over with a warning, as in Postfix. Raises UntranslatableError for a pattern
-    that Postfix may understand, but we don't.
+    passed over with a warning, as in Postfix. `compile_expression` is that of the kind,
+    none for cidr; what it raises but for RuleError goes through.
     """
     rules: list[Rule] = []
     warnings: list[str] = []
     blocks: list[Rule] = []
     for number, line in lines:
         try:
-            rule = _cidr_rule(line) if kind == "cidr" else _regular_rule(line, kind)
+            if compile_expression is None:
+                rule = _cidr_rule(line)
+            else:
+                rule = _regular_rule(line, kind, compile_expression)
             if rule.test is None:
                 if not blocks:
                     raise RuleError("ignoring ENDIF without matching IF")
@@ -109,46 +132,60 @@ def _negation(line: str) -> tuple[bool, str]:
     return line[: len(line) - len(rest)].count("!") % 2 == 1, rest
 
 
-def _regular_rule(line: str, kind: str) -> Rule:
+def _regular_rule(line: str, kind: str, compile_expression: Compile) -> Rule:
     word = _keyword(line)
     if word == "endif":
         return Rule(None, False, [])
     if not word and line[:1].isalnum():
         raise RuleError("ignoring unrecognized request")
-    negated, rest = _negation(line[len(word) :])
-    expression, flags, result = _split_pattern(rest)
-    known = "imx" if kind == "regexp" else "imsxAEUX"
-    if wrong := flags.strip(known):
-        raise RuleError(f'unknown {kind} option "{wrong[0]}": skipping this rule')
-    pattern = (posix if kind == "regexp" else perl)(_as_bytes(expression), flags)
-    parts = [] if word else _template(result)
+    negated, expression, flags, rest = _split_pattern(line[len(word) :], kind)
+    other = None
+    if not word and kind == "regexp" and rest.startswith("!"):
+        # `/one/!/other/`: the first pattern matches, and the second does not.
+        other = _split_pattern(rest, kind)
+        rest = other[3]
+    parts = [] if word else _template(rest.strip(BLANKS))
     numbers = [part for part in parts if isinstance(part, int)]
     if numbers and negated:
         problem = "$number found in negative match replacement text"
         raise RuleError(f"{problem}: skipping this rule")
-    if numbers and not 1 <= min(numbers) <= max(numbers) <= pattern.groups:
-        raise RuleError("out of range replacement index: skipping this rule")
+    pattern = compile_expression(_as_bytes(expression), flags, bool(numbers))
+    for number in numbers:
+        if not 1 <= number <= pattern.groups:
+            problem = f'out of range replacement index "{number}"'
+            raise RuleError(f"{problem}: skipping this rule")
+    fits = None
+    if other:
+        second = compile_expression(_as_bytes(other[1]), other[2], False)
+        fits = _matching(second, other[0])
+    return Rule(_matching(pattern, negated, fits), word == "if", parts)
+
+
+def _matching(pattern: Expression, negated: bool, fits: Test | None = None) -> Test:
+    """The test for one pattern, and for a second one."""
 
     def test(key: str) -> Sequence[str] | None:
-        match = pattern.search(_as_bytes(key))
-        if negated:
-            return None if match else ()
-        return match and ["", *map(_from_bytes, match.groups(""))]
+        caught = pattern.search(_as_bytes(key))
+        if (caught is None) is not negated or (fits and fits(key) is None):
+            return None
+        return ["", *map(_from_bytes, caught or ())]
 
-    return Rule(test, word == "if", parts)
-
-
-def _as_bytes(text: str) -> str:
-    """One letter for each byte: what Postfix has the two libraries work on."""
-    return text.encode("utf-8", "surrogateescape").decode("latin-1")
+    return test
 
 
-def _from_bytes(text: str) -> str:
-    return text.encode("latin-1").decode("utf-8", "surrogateescape")
+def _as_bytes(text: str) -> bytes:
+    """What Postfix has the two libraries work on: a C string, which a NUL ends."""
+    return text.encode("utf-8", "surrogateescape").partition(b"\0")[0]
 
 
-def _split_pattern(text: str) -> tuple[str, str, str]:
-    """Pattern, flags and result of a rule, without the delimiters."""
+def _from_bytes(text: bytes) -> str:
+    return text.decode("utf-8", "surrogateescape")
+
+
+def _split_pattern(text: str, kind: str) -> tuple[bool, str, str, str]:
+    """Whether a pattern is negated, what is between its delimiters, its options; and
+    the rest of the rule."""
+    negated, text = _negation(text)
     if not text:
         raise RuleError("no regexp: skipping this rule")
     delimiter, at = text[0], 1
@@ -159,9 +196,11 @@ def _split_pattern(text: str) -> tuple[str, str, str]:
         raise RuleError(f"{problem}: ignoring this rule")
     rest = text[at + 1 :]
     flags = rest
-    for blank in BLANKS:
-        flags = flags.partition(blank)[0]
-    return text[1:at], flags, rest[len(flags) :].strip(BLANKS)
+    for end in BLANKS + ("!" if kind == "regexp" else ""):
+        flags = flags.partition(end)[0]
+    if wrong := flags.strip("imx" if kind == "regexp" else "imsxAEUX"):
+        raise RuleError(f'unknown {kind} option "{wrong[0]}": skipping this rule')
+    return negated, text[1:at], flags, rest[len(flags) :]
 
 
 def _template(text: str) -> list[str | int]:
@@ -201,11 +240,13 @@ def _in_name(letter: str) -> bool:
 
 def _cidr_rule(line: str) -> Rule:
     word = _keyword(line)
-    if word == "endif":
-        return Rule(None, False, [])
     negated, rest = _negation(line[len(word) :])
-    pattern = rest
-    for blank in BLANKS:
+    if word == "endif":
+        if rest:
+            raise RuleError("garbage after ENDIF: skipping this rule")
+        return Rule(None, False, [])
+    pattern = rest.rstrip(BLANKS)
+    for blank in BLANKS if not word else "":
         pattern = pattern.partition(blank)[0]
     result = rest[len(pattern) :].strip(BLANKS)
     test = _network_test(pattern, negated)
@@ -246,6 +287,3 @@ def _is_address(key: str) -> bool:
     except ValueError:
         return False
     return "%" not in key
-
-
-__all__ = ["PatternTable", "UntranslatableError", "parse"]

@@ -113,11 +113,12 @@ def _network_rule(dice: random.Random) -> str:
 
 def _pattern_rule(dice: random.Random, perl: bool) -> str:
     expression, groups = pattern(dice, perl)
-    flags = dice.choice(["", "", "", "i"] + (["s", "A", "E"] if perl else []))
+    flags = dice.choice(["", "", "", "i", "m", *("sAEUX" if perl else "x")])
     negation = "!" if dice.random() < 0.1 else ""
     templates = [f"r{dice.randint(1, 9)}", "a$$b"]
-    # Captures are compared only where there is one way to match.
-    templates += ["<$1>", "x${1}y", "x$1y", "$(1)-"] if groups and perl else []
+    templates += ["<$1>", "x${1}y", "x$1y", "$(1)-", "$2"] if groups else []
+    if not perl and dice.random() < 0.1:
+        flags += f"!/{pattern(dice, perl)[0]}/"
     return f"{negation}/{expression}/{flags} {dice.choice(templates)}"
 
 
@@ -134,14 +135,11 @@ def pattern(dice: random.Random, perl: bool, depth: int = 2) -> tuple[str, int]:
         else:
             pieces.append(_atom(dice, perl))
         if dice.random() < 0.3:
-            repeats = ["*", "+", "?", "{2}", "{1,}", "{0,2}"]
-            pieces.append(dice.choice(repeats + (["*?", "+?", "?+"] if perl else [])))
-            if not perl and dice.random() < 0.2:
-                pieces.append(dice.choice("*+?"))
-    # Not in groups: the C library is at odds with itself over repeated anchors.
-    if depth == 2:
-        pieces.insert(0, dice.choice(["^", "", ""]))
-        pieces.append(dice.choice(["$", "", ""]))
+            pieces.append(dice.choice(["*", "+", "?", "{2}", "{1,}", "{0,2}"]))
+            if dice.random() < 0.2:
+                pieces.append(dice.choice("*+?{"))
+    pieces.insert(0, dice.choice(["^", "", ""]))
+    pieces.append(dice.choice(["$", "", "", "\\1"]))
     return "".join(pieces), groups
 
 
@@ -187,7 +185,7 @@ PERL = [
     r"(?<![b])a",
     r"\Qa\E",
 ]
-POSIX = [r"\<", r"\>", r"[\a]", r"[[:punct:]]", r"\d"]
+POSIX = [r"\<", r"\>", r"[\a]", r"[[:punct:]]", r"\d", "[a-d-d]", "[[=a=]]", "é", "[é]"]
 
 
 def _atom(dice: random.Random, perl: bool) -> str:

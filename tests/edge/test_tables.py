@@ -13,6 +13,7 @@ from postfix_trouble.config.settings import Settings
 from postfix_trouble.edge.tables import (
     Maps,
     TableError,
+    expressions,
     is_local,
     match_list,
     open_maps,
@@ -87,10 +88,6 @@ def test_types_of_postfix_are_looked_up_by_postmap(tmp_path: Path) -> None:
     values = ["first", "second words", "third", None, None, None, None]
     assert [maps.find(key, fold=True) for key in keys] == values
     assert maps.find("B") is None
-    # Python's re has no \Q; Postfix knows it.
-    assert maps_of(tmp_path, "pcre", "", r"/\Qa.b\E/ yes").find("a.b") == "yes"
-    # A basic expression, by the option x.
-    assert maps_of(tmp_path, "regexp", "", "/a+/x plus").find("aa") is None
 
 
 @pytest.mark.e2e
@@ -134,6 +131,17 @@ def test_answers_of_postmap(text: str, expected: str | None, tmp_path: Path) -> 
         tmp_path, "hash", "x", postmap=script(tmp_path, f"cat >/dev/null; {text}")
     )
     assert agree(outcome(lambda: maps.find("k")), expected)
+
+
+def test_postmap_has_the_library_that_we_have_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(expressions, "_PCRE", "libnowhere.so")
+    expressions._pcre_library.cache_clear()
+    postmap = script(tmp_path, r"cat >/dev/null; printf 'k\tv\n'")
+    assert maps_of(tmp_path, "pcre", "", "/k/ x", postmap=postmap).find("k") == "v"
+    with pytest.raises(TableError, match="it is needed for pcre:"):
+        maps_of(tmp_path, "pcre", "", "/k/ x", postmap=NOWHERE).find("k")
 
 
 def test_no_postmap_is_an_error_not_a_missing_key() -> None:
@@ -262,7 +270,7 @@ def test_a_password_file_that_anyone_can_read_is_refused(tmp_path: Path) -> None
     "spec",
     [
         "inline:{host=user:canary, broken}",
-        r"pcre:{{/\Qhost\E/ canary}}",
+        "nosuchtype:{{/host/ canary}}",
         "pipemap:{inline:{a=canary}, fail:x}",
     ],
 )

@@ -122,9 +122,15 @@ def open_inline(name: str) -> FixedTable:
 def open_rules(kind: str, name: str, secret: bool) -> tuple[RuleTable, list[str]]:
     """Read a table of patterns, from a file or from its own name.
 
-    Raises UntranslatableError when only Postfix can say what a pattern means.
+    Raises NoLibraryError where the library for its expressions is not installed.
     """
     from postfix_trouble.config.pattern_table import parse
+
+    compile_expression = None
+    if kind != "cidr":
+        from postfix_trouble.edge.tables.expressions import perl, posix
+
+        compile_expression = posix if kind == "regexp" else perl
 
     if not name.startswith("{"):
         lines = logical_lines(read_text(name, secret))
@@ -133,5 +139,6 @@ def open_rules(kind: str, name: str, secret: bool) -> tuple[RuleTable, list[str]
             lines = iter(numbered(inline_lines(name)))
         except SyntaxProblem as problem:
             raise TableProblem(str(problem)) from None
-    table = parse(lines, shown(f"{kind} map:{name}").replace(":", " ", 1), kind)
+    place = shown(f"{kind} map:{name}").replace(":", " ", 1)
+    table = parse(lines, place, kind, compile_expression)
     return RuleTable(table), table.warnings

@@ -7,6 +7,10 @@ class TableProblem(Exception):
     """Why one table can't be searched. Becomes a TableError in Maps."""
 
 
+class NoLibraryError(Exception):
+    """A library for regular expressions is not there, or not one that is known."""
+
+
 def shown(spec: str) -> str:
     """A table's type:name for messages: what is in braces may be a password."""
     kind, _, name = spec.partition(":")

@@ -14,7 +14,7 @@ from postfix_trouble.config.matching import (
 from postfix_trouble.config.matching import match_list as match_words
 from postfix_trouble.config.text_table import SyntaxProblem, between_braces, table_names
 from postfix_trouble.edge.tables import files
-from postfix_trouble.edge.tables.kinds import Table, TableProblem, shown
+from postfix_trouble.edge.tables.kinds import NoLibraryError, Table, TableProblem, shown
 from postfix_trouble.model.failure import TableError
 from postfix_trouble.model.value import TYPE_CHECKING
 
@@ -190,13 +190,10 @@ class _Opener:
         )
 
     def _open_rules(self, kind: str, name: str) -> Table:
-        # Regular expressions of our own are compiled there.
-        from postfix_trouble.config.regular import UntranslatableError
-
         try:
             table, warnings = files.open_rules(kind, name, self._secret)
-        except UntranslatableError:
-            # Postfix knows what the pattern means, or says what is wrong with it.
+        except NoLibraryError:
+            # Postfix has another.
             return self._through_postmap(kind, name)
         self.warnings += warnings
         return table
