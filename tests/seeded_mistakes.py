@@ -74,13 +74,13 @@ MISTAKES = [
     Mistake("policy/trouble.py", "(Fail.THROTTLE | Fail.DONT_CACHE)", "Fail.THROTTLE"),
     Mistake(
         "policy/trouble.py",
-        "return misc_fail(now, Fail.THROTTLE, reply, reason)",
-        "return misc_fail(now, Fail.NONE, reply, reason)",
+        "verdict = misc_fail(now, Fail.THROTTLE, reply, reason)",
+        "verdict = misc_fail(now, Fail.NONE, reply, reason)",
     ),
     Mistake(
         "policy/trouble.py",
-        "return misc_fail(now, Fail.NONE, reply, reason)",
-        "return misc_fail(now, Fail.THROTTLE, reply, reason)",
+        "verdict = misc_fail(now, Fail.NONE, reply, reason)",
+        "verdict = misc_fail(now, Fail.THROTTLE, reply, reason)",
     ),
     # --- the report
     Mistake(

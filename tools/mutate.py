@@ -118,7 +118,7 @@ TESTS = {
     "engine/explaining.py": ASKED,
     "engine/rehearsal.py": ASKED,
     "engine/probing.py": ("tests/engine/test_probing.py",),
-    "engine/witness.py": ("tests/engine/test_probing.py",),
+    "engine/rule.py": ("tests/engine/test_probing.py",),
 }
 KILLED, SURVIVED, UNREACHED = "killed", "survived", "not reached"
 PYTEST = ("-q", "-W", "ignore", "-p", "no:cacheprovider", "-o", "timeout=0")

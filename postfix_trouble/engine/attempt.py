@@ -48,6 +48,7 @@ class Attempt:
         self._kept: list[Recipient] = []
         self.outcomes: list[Outcome] = []
         self.skipped: list[str] = []
+        self.verdicts: list[Verdict] = []
         # The report that counts if nobody takes the mail. Last writer wins.
         self.why = DSN()
         # Some session ran its transaction to the end.
@@ -64,6 +65,7 @@ class Attempt:
 
     def fail_all(self, verdict: Verdict, relay: Relay | None) -> None:
         """Apply a verdict to everybody who is not marked yet."""
+        self.verdicts.append(verdict)
         self.why = verdict.dsn
         if verdict.action is Action.KEEP:
             self.skip(verdict.dsn.reason)
@@ -81,6 +83,7 @@ class Attempt:
     def fail_one(self, recipient: Recipient, verdict: Verdict, relay: Relay) -> None:
         """Apply a verdict to one recipient."""
         self._mark(recipient)
+        self.verdicts.append(verdict)
         self.why = verdict.dsn
         if verdict.action is Action.KEEP:
             self.skip(verdict.dsn.reason)
@@ -125,7 +128,8 @@ class Attempt:
             else trouble.bounce_append
         )
         outcome = append(self._appending, recipient, verdict.dsn)
-        return outcome._replace(relay=relay.namaddrport if relay else "none")
+        where = relay.namaddrport if relay else "none"
+        return outcome._replace(relay=where, verdict=verdict)
 
     def _end(self, finished: list[Outcome]) -> bool:
         """Record outcomes. True if any of these recipients stays in the queue."""

@@ -13,7 +13,7 @@ from postfix_trouble.engine.session import Kept, Session
 from postfix_trouble.engine.transaction import probe, transaction
 from postfix_trouble.model.tls import TlsLevel
 from postfix_trouble.model.value import TYPE_CHECKING
-from postfix_trouble.model.verdict import DSN, Report
+from postfix_trouble.model.verdict import DSN, Report, Situation
 from postfix_trouble.policy import trouble
 
 if TYPE_CHECKING:
@@ -35,15 +35,11 @@ def deliver(
     settings: Settings,
     outside: Surroundings,
     status_filter: Callable[[str], str | None] | None = None,
-    *,
-    session_type: Callable[..., Session] = Session,
 ) -> Report:
     """Try to deliver to every recipient; there is an outcome for each in the report.
 
     `destinations` is a DSN when the nexthop could not be understood. `status_filter`
-    is smtp_delivery_status_filter. `session_type` makes the sessions: one that tells
-    more of itself may take the place of Session. Raises Panic if the books don't
-    balance.
+    is smtp_delivery_status_filter. Raises Panic if a recipient has no outcome.
     """
     appending = trouble.Appending(
         settings.flag("soft_bounce"), status_filter, outside.note
@@ -56,9 +52,7 @@ def deliver(
         destinations = ()
     for count, destination in enumerate(destinations, 1):
         last = count == len(destinations)
-        visit = _Visit(
-            attempt, settings, outside, destination, last, servers, session_type
-        )
+        visit = _Visit(attempt, settings, outside, destination, last, servers)
         if visit.run():
             break
     if attempt.unmarked:
@@ -71,6 +65,7 @@ def deliver(
         tuple(attempt.skipped),
         attempt.throttled,
         tuple(servers),
+        verdicts=tuple(attempt.verdicts),
     )
 
 
@@ -94,7 +89,7 @@ def _give_up(
     if warning:
         outside.note(warning)
     # soft_bounce matters to the policy only where another server may follow.
-    now = trouble.Situation(final_server=True, complete=attempt.complete)
+    now = Situation(final_server=True, complete=attempt.complete)
     attempt.fail_all(trouble.sess_fail(now, why), None)
 
 
@@ -109,7 +104,6 @@ class _Visit:
         destination: Destination,
         last: bool,
         servers: list[ServerRecord],
-        session_type: Callable[..., Session],
     ) -> None:
         self.attempt = attempt
         self.settings = settings
@@ -117,7 +111,6 @@ class _Visit:
         self.destination = destination
         self.last = last
         self.servers = servers
-        self.session_type = session_type
         self.addresses = 0
         self.sessions = 0
 
@@ -224,7 +217,7 @@ class _Visit:
         return session.retry_plaintext
 
     def _session(self, relay: Relay, policy: TlsPolicy) -> Session:
-        return self.session_type(
+        return Session(
             self.attempt,
             self.settings,
             self.destination,

@@ -13,7 +13,6 @@ from __future__ import annotations
 from enum import IntEnum, auto
 
 from postfix_trouble.engine.delivery import deliver
-from postfix_trouble.engine.session import Session
 from postfix_trouble.model.reply import Lost, Reply
 from postfix_trouble.model.steps import (
     Authenticate,
@@ -96,7 +95,6 @@ class Probe:
         depth: Depth,
         found: Callable[[Finding], None],
         status_filter: Callable[[str], str | None] | None = None,
-        session_type: Callable[..., Session] = Session,
     ) -> None:
         """`found` is told of each server when we are done with it. For the others see
         delivery.deliver."""
@@ -107,7 +105,6 @@ class Probe:
         self._depth = depth
         self._found = found
         self._status_filter = status_filter
-        self._session_type = session_type
         self._routes: dict[Destination, Route] = {}
 
     def run(self) -> Report | None:
@@ -117,7 +114,7 @@ class Probe:
         server accepted counts as sent in the report.
         """
         outside = self._wrapped(self._route, self._outside.ended)
-        return self._deliver(self._destinations, outside, self._session_type)
+        return self._deliver(self._destinations, outside)
 
     def rest(self) -> None:
         """Ask those that a delivery would not, each as if it were the only one."""
@@ -127,7 +124,7 @@ class Probe:
             route = self._routes.get(destination) or self._outside.route(destination)
             while (relay := route.next()) is not None:
                 outside = self._wrapped(_Only(relay).here, lambda _outcomes: None)
-                self._deliver((destination,), outside, Session)
+                self._deliver((destination,), outside)
 
     def _route(self, destination: Destination) -> Route:
         found = self._routes[destination] = self._outside.route(destination)
@@ -141,10 +138,7 @@ class Probe:
         return _Outside(self._outside, self._depth, self._found, route, ended)
 
     def _deliver(
-        self,
-        destinations: tuple[Destination, ...] | DSN,
-        outside: _Outside,
-        session_type: Callable[..., Session],
+        self, destinations: tuple[Destination, ...] | DSN, outside: _Outside
     ) -> Report | None:
         try:
             return deliver(
@@ -153,7 +147,6 @@ class Probe:
                 self._settings,
                 outside,
                 self._status_filter,
-                session_type=session_type,
             )
         except _Enough:
             return None

@@ -11,8 +11,8 @@ from postfix_trouble.config.parameters import lmtp_name
 from postfix_trouble.config.settings import Settings
 from postfix_trouble.engine.attempt import Attempt
 from postfix_trouble.engine.handshake import handshake
+from postfix_trouble.engine.session import Session
 from postfix_trouble.engine.transaction import transaction
-from postfix_trouble.engine.witness import WitnessedSession
 from postfix_trouble.model.envelope import DeliveryRequest, Recipient
 from postfix_trouble.model.relay import Destination, Relay
 from postfix_trouble.model.reply import Lost, Reply
@@ -27,7 +27,7 @@ from postfix_trouble.model.steps import (
 )
 from postfix_trouble.model.tls import TlsFacts, TlsLevel, TlsPolicy
 from postfix_trouble.model.value import TYPE_CHECKING, Value
-from postfix_trouble.model.verdict import DSN
+from postfix_trouble.model.verdict import DSN, Situation
 from postfix_trouble.policy import trouble
 from postfix_trouble.policy.replies import ReplyReader
 from postfix_trouble.policy.routing import Servers
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from postfix_trouble.engine.session import Script
-    from postfix_trouble.engine.witness import Decision
     from postfix_trouble.model.steps import Answer, Step
     from postfix_trouble.model.verdict import Outcome, Verdict
 
@@ -152,15 +151,13 @@ def rehearse(stage: str, happening: Happening, setting: Setting) -> Ending:
     attempt = Attempt(request, appending, lambda: 0.0, _nobody, _nobody)
     if isinstance(happening, DSN):
         return _no_session(attempt, happening, setting)
-    decisions: list[Decision] = []
     relay = setting.relay
-    session = WitnessedSession(
+    session = Session(
         attempt,
         settings,
         Destination(request.nexthop, relay.host, relay.port),
         relay,
         tls_policy(stage, settings),
-        decided=decisions.append,
         final_server=lambda: setting.final_server,
         has_password=lambda: False,
         rewrite=lambda address: address,
@@ -173,10 +170,10 @@ def rehearse(stage: str, happening: Happening, setting: Setting) -> Ending:
     elif wire.play_all(handshake(session)):
         wire.play_all(transaction(session))
     attempt.end_session()
-    last = decisions[-1] if decisions else None
+    last = attempt.verdicts[-1] if attempt.verdicts else None
     return Ending(
         last.entry if last else "",
-        last.verdict if last else None,
+        last,
         attempt.outcomes[0] if attempt.outcomes else None,
         tuple(attempt.skipped),
         attempt.throttled is not None,
@@ -218,7 +215,7 @@ def _no_session(attempt: Attempt, why: DSN, setting: Setting) -> Ending:
         attempt.skip(why.reason)
         return Ending(skipped=tuple(attempt.skipped))
     left, _ = trouble.left_over(why, fallback=False, relayhost=False)
-    verdict = trouble.sess_fail(trouble.Situation(final_server=True), left)
+    verdict = trouble.sess_fail(Situation(final_server=True), left)
     attempt.fail_all(verdict, None)
     return Ending(
         "sess_fail",

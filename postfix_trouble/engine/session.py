@@ -14,6 +14,7 @@ from __future__ import annotations
 from postfix_trouble.model.reply import Lost, Reply
 from postfix_trouble.model.steps import Hangup, Note, Phase, Read, Send
 from postfix_trouble.model.value import TYPE_CHECKING, Value
+from postfix_trouble.model.verdict import Situation
 from postfix_trouble.policy import trouble
 
 if TYPE_CHECKING:
@@ -141,9 +142,9 @@ class Session:
 
     # --- failing
 
-    def situation(self) -> trouble.Situation:
+    def situation(self) -> Situation:
         """All that the policy needs to know about the moment of a failure."""
-        return trouble.Situation(
+        return Situation(
             self.relay,
             self._final_server(),
             self.settings.flag("soft_bounce"),

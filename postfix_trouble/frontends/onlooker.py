@@ -6,12 +6,10 @@ The agent is the one of every delivery; what is added here watches and decides n
 from __future__ import annotations
 
 import time
-from functools import partial
 from typing import TYPE_CHECKING
 
 from postfix_trouble.agent import Agent
 from postfix_trouble.engine import delivery
-from postfix_trouble.engine.witness import WitnessedSession, rule_of
 from postfix_trouble.model.reply import Lost
 from postfix_trouble.model.steps import (
     Authenticate,
@@ -38,12 +36,11 @@ if TYPE_CHECKING:
     from postfix_trouble.config.settings import Settings
     from postfix_trouble.edge.message import Message
     from postfix_trouble.engine.surroundings import Route, Wire
-    from postfix_trouble.engine.witness import Decision
     from postfix_trouble.model.envelope import DeliveryRequest
     from postfix_trouble.model.relay import Destination, Relay
     from postfix_trouble.model.steps import Answer, Step
     from postfix_trouble.model.tls import TlsPolicy
-    from postfix_trouble.model.verdict import Outcome, Report, ServerRecord
+    from postfix_trouble.model.verdict import Report, ServerRecord
     from postfix_trouble.policy.sasl import Credentials
 
 _DIRECTIONS = {"In: ": Way.IN, "Out:": Way.OUT, "Replaced-by:": Way.REPLACED}
@@ -209,18 +206,13 @@ class OnlookersAgent(Agent):
             message,
             left=lambda: end - time.monotonic(),
             note=recorder.note,
-            ended=self._ended,
             critical=self._critical,
             said=recorder.said,
         )
         self.recorder = recorder
         # The final dot is out, and no reply to it is in.
         self.in_doubt = False
-        # By position of the recipient: the rule that made its outcome.
-        self.rules: dict[int, str] = {}
-        self.session_type = partial(WitnessedSession, decided=self._decided)
         self._credentials = credentials
-        self._last: Decision | None = None
 
     def route(self, destination: Destination) -> Route:
         """As Agent's, and timed if there is something to look up."""
@@ -263,15 +255,7 @@ class OnlookersAgent(Agent):
             self.settings,
             self,
             self.status_filter(),
-            session_type=self.session_type,
         )
 
     def _critical(self, begun: bool) -> None:
         self.in_doubt = begun
-
-    def _decided(self, decision: Decision) -> None:
-        self._last = decision
-
-    def _ended(self, outcomes: tuple[Outcome, ...]) -> None:
-        for outcome in outcomes:
-            self.rules[outcome.recipient.position] = rule_of(outcome, self._last)

@@ -9,6 +9,7 @@ import click
 
 from postfix_trouble.edge.message import Message
 from postfix_trouble.engine.probing import Depth, Probe
+from postfix_trouble.engine.rule import rule_of
 from postfix_trouble.frontends import terminal, typed
 from postfix_trouble.frontends.help_text import Command
 from postfix_trouble.frontends.onlooker import OnlookersAgent, Recorder
@@ -162,7 +163,6 @@ class _Probing:
             depth=self.depth,
             found=self._found,
             status_filter=agent.status_filter(),
-            session_type=agent.session_type,
         )
         report = probe.run()
         if self.given["every"]:
@@ -177,7 +177,7 @@ class _Probing:
         return [
             Row(
                 end,
-                agent.rules[end.recipient.position],
+                rule_of(end),
                 retries,
                 report.throttled is not None
                 and end.disposition is Disposition.DEFERRED,

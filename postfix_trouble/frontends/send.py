@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from postfix_trouble.edge.message import Message
+from postfix_trouble.engine.rule import rule_of
 from postfix_trouble.frontends import terminal, typed
 from postfix_trouble.frontends.help_text import Command
 from postfix_trouble.frontends.onlooker import OnlookersAgent, Recorder
@@ -266,7 +267,7 @@ def _rows(report: Report, agent: OnlookersAgent, retries: Retries) -> tuple[Row,
     return tuple(
         Row(
             end,
-            agent.rules[end.recipient.position],
+            rule_of(end),
             retries,
             report.throttled is not None and end.disposition is Disposition.DEFERRED,
         )

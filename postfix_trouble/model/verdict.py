@@ -22,6 +22,20 @@ class DSN(Value):
     diagnostic: str = ""
 
 
+class Situation(Value):
+    """All that the policy looks at besides the failure itself."""
+
+    # None: no session exists (name service, connection refused).
+    relay: Relay | None = None
+    # No further host will be tried for this request.
+    final_server: bool = False
+    soft_bounce: bool = False
+    # An earlier session of this request ran its transaction to the end.
+    complete: bool = False
+    # A connection that breaks now may be tried again without TLS.
+    plaintext_fallback: bool = False
+
+
 class Action(Choice):
     """What is done about a recipient now."""
 
@@ -43,6 +57,9 @@ class Verdict(Value):
     protocol_error: bool = False
     # Same address again at once, without TLS.
     retry_plaintext: bool = False
+    # Which entry point decided, and what it looked at besides the failure.
+    entry: str = ""
+    now: Situation | None = None
 
 
 class Disposition(Choice):
@@ -82,6 +99,8 @@ class Outcome(Value):
     soft_bounce: bool = False
     # Deliveries over this connection, this one included.
     connection_use: int = 1
+    # The decision that led to this; None: sent, or nothing was tried.
+    verdict: Verdict | None = None
 
 
 class ServerRecord(Value):
@@ -108,3 +127,5 @@ class Report(Value):
     servers: tuple[ServerRecord, ...] = ()
     # Nothing was tried: the destination is being left alone.
     suspended: bool = False
+    # All decisions of the policy, in order, those that kept a recipient included.
+    verdicts: tuple[Verdict, ...] = ()

@@ -39,6 +39,7 @@ from postfix_trouble.model.verdict import (
     Delays,
     Disposition,
     Outcome,
+    Situation,
     Verdict,
 )
 
@@ -47,20 +48,6 @@ if TYPE_CHECKING:
 
     from postfix_trouble.model.envelope import Recipient
     from postfix_trouble.model.relay import Relay
-
-
-class Situation(Value):
-    """All that the policy looks at besides the failure itself."""
-
-    # None: no session exists (name service, connection refused).
-    relay: Relay | None = None
-    # No further host will be tried for this request.
-    final_server: bool = False
-    soft_bounce: bool = False
-    # An earlier session of this request ran its transaction to the end.
-    complete: bool = False
-    # A connection that breaks now may be tried again without TLS.
-    plaintext_fallback: bool = False
 
 
 class Fail(Flags):
@@ -80,28 +67,32 @@ class Fail(Flags):
 
 def sess_fail(now: Situation, why: DSN) -> Verdict:
     """Fail for a reason that is worded already: SASL, or no host left."""
-    return _bulk_fail(now, Fail.THROTTLE, why)
+    return _bulk_fail(now, Fail.THROTTLE, why)._replace(entry="sess_fail")
 
 
 def site_fail(now: Situation, reply: Reply, reason: str) -> Verdict:
     """Fail because host and client won't talk: greeting, EHLO, STARTTLS, loop."""
-    return misc_fail(now, Fail.THROTTLE, reply, reason)
+    verdict = misc_fail(now, Fail.THROTTLE, reply, reason)
+    return verdict._replace(entry="site_fail")
 
 
 def mesg_fail(now: Situation, reply: Reply, reason: str) -> Verdict:
     """Fail because of this message: MAIL, DATA, the final dot, its size."""
-    return misc_fail(now, Fail.NONE, reply, reason)
+    verdict = misc_fail(now, Fail.NONE, reply, reason)
+    return verdict._replace(entry="mesg_fail")
 
 
 def misc_fail(now: Situation, flags: Fail, reply: Reply, reason: str) -> Verdict:
     """Fail with side effects of the caller's choice: TLS handshake, SMTPUTF8."""
-    return _check_code(_bulk_fail(now, flags, fill_dsn(now, reply, reason)), reply)
+    verdict = _bulk_fail(now, flags, fill_dsn(now, reply, reason))
+    return _check_code(verdict._replace(entry="misc_fail"), reply)
 
 
 def rcpt_fail(now: Situation, reply: Reply, reason: str) -> Verdict:
     """Fail one recipient. Never throttles."""
     why = fill_dsn(now, reply, reason)
-    return _check_code(Verdict(_decide(now, Fail.NONE, why), why), reply)
+    verdict = Verdict(_decide(now, Fail.NONE, why), why, entry="rcpt_fail", now=now)
+    return _check_code(verdict, reply)
 
 
 def stream_except(now: Situation, lost: Lost, doing: str) -> Verdict:
@@ -119,7 +110,8 @@ def stream_except(now: Situation, lost: Lost, doing: str) -> Verdict:
     status = "4.3.0" if lost is Lost.DATA else "4.4.2"
     reason = lost.value.format(where, doing)
     why = DSN(EnhancedStatus(status), reason)
-    return _bulk_fail(now, Fail.THROTTLE, why)._replace(retry_plaintext=retry)
+    verdict = _bulk_fail(now, Fail.THROTTLE, why)
+    return verdict._replace(retry_plaintext=retry, entry="stream_except")
 
 
 # --- step 1: the report -------------------------------------------------------------
@@ -181,6 +173,7 @@ def _bulk_fail(now: Situation, flags: Fail, why: DSN) -> Verdict:
         why,
         throttle=Fail.THROTTLE in flags and finish and not now.complete,
         reusable=not flags & (Fail.THROTTLE | Fail.DONT_CACHE),
+        now=now,
     )
 
 

@@ -73,7 +73,7 @@ class Row(Value):
     """One recipient, and all there is to say."""
 
     outcome: Outcome
-    # engine/witness.py: entry point and row of the policy.
+    # engine/rule.py: entry point and row of the policy.
     rule: str
     retries: Retries
     # The destination as a whole would be left alone for a while.

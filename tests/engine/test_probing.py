@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any, NamedTuple
 
 import pytest
@@ -22,7 +21,7 @@ from script import (
 
 from postfix_trouble.config.settings import Settings
 from postfix_trouble.engine.probing import Depth, Finding, Probe
-from postfix_trouble.engine.witness import Decision, WitnessedSession, rule_of
+from postfix_trouble.engine.rule import rule, rule_of
 from postfix_trouble.model.envelope import DeliveryRequest, Recipient
 from postfix_trouble.model.reply import Lost
 from postfix_trouble.model.status import EnhancedStatus
@@ -41,11 +40,17 @@ class Probed(NamedTuple):
     report: Report | None
     findings: list[Finding]
     outside: Outside
-    decisions: list[Decision]
 
     @property
     def sequences(self) -> list[str]:
         return [wire.sequence for wire in self.outside.wires]
+
+    @property
+    def rules(self) -> list[str]:
+        """Of all decisions that were made in a session."""
+        assert self.report is not None
+        verdicts = self.report.verdicts
+        return [rule(verdict) for verdict in verdicts if verdict.now.relay]
 
     @property
     def ends(self) -> list[str]:
@@ -72,7 +77,6 @@ def probe(
     request = DeliveryRequest("s@d.test", recipients(rcpts), "d1.test", lmtp=lmtp)
     request = request._replace(**facts)
     findings: list[Finding] = []
-    decisions: list[Decision] = []
     values = {"myhostname": "me.test", **(settings or {})}
     asked = Probe(
         request,
@@ -82,12 +86,11 @@ def probe(
         depth=depth,
         found=findings.append,
         status_filter=status_filter,
-        session_type=partial(WitnessedSession, decided=decisions.append),
     )
     report = asked.run()
     if every:
         asked.rest()
-    return Probed(report, findings, outside, decisions)
+    return Probed(report, findings, outside)
 
 
 TLS_SERVER = offers("STARTTLS", "AUTH PLAIN", "PIPELINING")
@@ -134,7 +137,7 @@ def test_recipients_are_asked_for_and_forgotten(server: Server, sequence: str) -
 def test_each_recipient_has_a_verdict() -> None:
     done = probe({"rcpt": ["250 ok", "550 5.1.1 no", "450 4.2.0 later"]}, rcpts=3)
     assert done.ends == ["sent 2.1.5", "bounced 5.1.1", "deferred 4.2.0"]
-    rules = [decision.rule for decision in done.decisions]
+    rules = done.rules
     assert rules == [
         "rcpt_fail: hard, bounced",
         "rcpt_fail: soft, last host, deferred",
@@ -382,8 +385,7 @@ RULES: list[Any] = [
 def test_rule_of_an_outcome(server: Server, settings: Any, rule: str) -> None:
     done = probe(server, settings=settings)
     assert done.report is not None
-    last = done.decisions[-1] if done.decisions else None
-    assert rule_of(done.report.outcomes[0], last) == rule
+    assert rule_of(done.report.outcomes[0]) == rule
 
 
 @pytest.mark.parametrize(
@@ -400,12 +402,12 @@ def test_rule_where_no_server_was_found(
     why = DSN(EnhancedStatus(status), "not found")
     done = probe(Place(failure=why), settings={"soft_bounce": soft_bounce})
     assert done.report is not None
-    assert rule_of(done.report.outcomes[0], None) == rule
+    assert rule_of(done.report.outcomes[0]) == rule
 
 
 def test_recipient_kept_for_the_next_host_is_told_as_such() -> None:
     done = probe(Place([{"rcpt": "450 no"}, {"rcpt": "550 no"}]))
-    assert [decision.rule for decision in done.decisions] == [
+    assert done.rules == [
         "rcpt_fail: soft, another host left, next host",
         "rcpt_fail: hard, bounced",
     ]
@@ -414,27 +416,23 @@ def test_recipient_kept_for_the_next_host_is_told_as_such() -> None:
 def test_hard_error_under_soft_bounce_is_told_as_such() -> None:
     servers = Place([{"rcpt": "550 no"}, {}])
     done = probe(servers, settings={"soft_bounce": "yes"})
-    assert [decision.rule for decision in done.decisions] == [
-        "rcpt_fail: hard, soft_bounce, another host left, next host"
-    ]
+    assert done.rules == ["rcpt_fail: hard, soft_bounce, another host left, next host"]
 
 
 def test_who_was_kept_ends_without_a_host() -> None:
     done = probe(Place([{"rcpt": "450 no"}, REFUSED]))
     assert done.report is not None
-    rule = rule_of(done.report.outcomes[0], done.decisions[-1])
+    rule = rule_of(done.report.outcomes[0])
     assert rule == "sess_fail: soft, no host left, deferred"
 
 
 def test_misc_fail_is_told() -> None:
     failed = {**TLS_SERVER, "handshake": HandshakeFailed("no")}
     done = probe(failed, tls=TlsLevel.MAY)
-    assert done.decisions[0].entry == "misc_fail"
+    assert done.report.verdicts[0].entry == "misc_fail"
     facts: dict[str, Any] = {"sender": "\u00fc@d.test", "smtputf8": True}
     done = probe({}, settings={NEXT_HOST: "yes"}, **facts)
-    assert [decision.rule for decision in done.decisions] == [
-        "misc_fail: hard, bounced"
-    ]
+    assert done.rules == ["misc_fail: hard, bounced"]
 
 
 def test_server_that_is_looked_on_at_is_found_out_too() -> None:
