@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 
 from postfix_trouble.agent.server import Server
+from postfix_trouble.agent.tables import Tables
 from postfix_trouble.config.kinds import ConfigError
 from postfix_trouble.edge import connecting, wire
 from postfix_trouble.engine import delivery
 from postfix_trouble.model.failure import TableError
-from postfix_trouble.model.reply import Lost
 from postfix_trouble.model.status import EnhancedStatus
 from postfix_trouble.model.tls import TlsPolicy
 from postfix_trouble.model.value import TYPE_CHECKING
@@ -54,7 +54,7 @@ _TLS_TEXTS = ("smtp_tls_security_level", "smtp_tls_policy_maps", "smtp_tls_per_s
 _TLS_FLAGS = ("smtp_tls_wrappermode", "smtp_use_tls", "smtp_enforce_tls")
 
 
-class Agent:
+class Agent(Tables):
     """The outside of one delivery request (engine/surroundings.py)."""
 
     def __init__(
@@ -79,18 +79,16 @@ class Agent:
         so the message must not be ended. `said`: is told of each line of the dialogue
         (direction and text, secrets masked) when it comes or goes.
         """
-        self.settings = settings
+        super().__init__(settings, note)
         self.request = request
         self.message = message
         self.clock = time.time
         self.left = left
-        self.note = note
         self._ended = ended
         self.critical = critical
         self.state = state
         self.abandoned = abandoned
         self.said = said
-        self._tables: dict[str, Any] = {}
         self._resolver: Any = None
 
     def ended(self, outcomes: tuple[Outcome, ...]) -> None:
@@ -98,75 +96,7 @@ class Agent:
         self._ended(outcomes)
         self.critical(False)
 
-    # --- tables
-
-    def find(self, parameter: str, key: str, fold: bool = False) -> str | None:
-        """Search the tables that a parameter names. Raises TableError."""
-        maps = self.maps(parameter)
-        if maps is None:
-            return None
-        found: str | None = maps.find(key, fold)
-        return found
-
-    def maps(self, parameter: str) -> Any:
-        """The tables that a parameter names, None if it names none."""
-        if parameter not in self._tables:
-            spec = self.settings.text(parameter)
-            maps = None
-            if spec:
-                from postfix_trouble.edge.tables import open_maps
-
-                # Passwords in a file that others may read are no secret any more.
-                secret = parameter == "smtp_sasl_password_maps"
-                text, given = self.settings.text, self.settings.given
-                where = "config_directory"
-                maps = open_maps(
-                    spec,
-                    parameter,
-                    secret=secret,
-                    postmap=text("command_directory") + "/postmap",
-                    config_directory=text(where) if given(where) else "",
-                )
-            self._tables[parameter] = maps
-        return self._tables[parameter]
-
-    def status_filter(self) -> Callable[[str], str | None] | None:
-        """smtp_delivery_status_filter, if there is one."""
-        if not self.settings.text("smtp_delivery_status_filter"):
-            return None
-        return lambda text: self.find("smtp_delivery_status_filter", text)
-
-    def rewrite(self, address: str) -> str:
-        """An envelope address after smtp_generic_maps. Raises TableError."""
-        maps = self.maps("smtp_generic_maps")
-        if maps is None:
-            return address
-        from postfix_trouble.edge.tables import is_local
-
-        settings = self.settings
-        extended = settings.words("propagate_unmatched_extensions")
-        found: str = maps.map_address(
-            address,
-            delimiters=settings.text("recipient_delimiter"),
-            is_local=is_local(settings),
-            propagate="generic" in extended,
-            origin=settings.text("myorigin"),
-        )
-        return found
-
-    def _find_sender(self, address: str) -> str | None:
-        """What the password tables have for a sender, in any of its forms."""
-        maps = self.maps("smtp_sasl_password_maps")
-        if maps is None:
-            return None
-        from postfix_trouble.edge.tables import is_local
-
-        found: str | None = maps.find_address(
-            address,
-            delimiters=self.settings.text("recipient_delimiter"),
-            is_local=is_local(self.settings),
-        )
-        return found
+    # --- the message
 
     def stages(self, seven_bit: bool) -> Stages | None:
         """What is to be done to the message on its way; None if nothing is."""
@@ -210,7 +140,7 @@ class Agent:
                 self.left,
                 self.note,
                 lmtp=self.request.lmtp,
-                search_filter=self._filter_record if wanted else None,
+                search_filter=self.filter_record if wanted else None,
             )
         return self._resolver
 
@@ -218,14 +148,6 @@ class Agent:
         """Ask the DNS for more than the way to a server."""
         answer: Answer = self._name_service().query(name, kind)
         return answer
-
-    def _filter_record(self, record: str) -> str | Lost | None:
-        """smtp_dns_reply_filter: what is to be done with a resource record."""
-        try:
-            return self.find("smtp_dns_reply_filter", record)
-        except TableError as problem:
-            self.note(str(problem))
-            return Lost.DATA
 
     def tls_policy(self, destination: Destination, relay: Relay) -> TlsPolicy | DSN:
         """The TLS policy for a server, or why it must be passed over."""
@@ -271,7 +193,7 @@ class Agent:
             relay,
             self.request.sender,
             self.find,
-            find_sender=self._find_sender,
+            find_sender=self.find_sender,
         )
 
     def keeps(self, destination: Destination, relay: Relay, use: int) -> bool:
@@ -312,7 +234,7 @@ class Agent:
         )
         reply_filter = None
         if self.settings.text("smtp_reply_filter"):
-            reply_filter = self._filter_reply
+            reply_filter = self.filter_reply
         connection = wire.Connection(
             sock,
             relay,
@@ -342,9 +264,6 @@ class Agent:
         except ConfigError as problem:
             return _misconfigured(str(problem))
         return source
-
-    def _filter_reply(self, line: str) -> str | None:
-        return self.find("smtp_reply_filter", line, fold=True)
 
     # --- where to begin
 

@@ -170,6 +170,9 @@ class ReplyReader:
         return None
 
     def _store(self, line: str) -> None:
+        if not (line or self._lines):
+            # Nothing to join a newline to: empty lines before a reply are not in it.
+            return
         if self._stored < self._limit:
             # One more for the newline that joins it to the line before.
             self._stored += len(line.encode("utf-8")) + bool(self._lines)

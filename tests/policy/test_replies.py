@@ -67,7 +67,7 @@ REPLIES: list[Any] = [
     (b"blah\r\n550 5.7.1 no\r\n", 550, "5.7.1", "blah\n550 5.7.1 no", True),
     (b"25 x\r\n2500 y\r\n250 ok\r\n", 250, "2.0.0", "25 x\n2500 y\n250 ok", True),
     (b"250x\r\n250 ok\r\n", 250, "2.0.0", "250x\n250 ok", True),
-    (b"\r\n250 ok\r\n", 250, "2.0.0", "\n250 ok", True),
+    (b"\r\n250 ok\r\n", 250, "2.0.0", "250 ok", True),
     *(
         (line + b"\r\n250 ok\r\n", 250, "2.0.0", line.decode() + "\n250 ok", True)
         for line in (
@@ -302,6 +302,14 @@ def test_filter_may_make_nonsense_of_a_line() -> None:
     reply = reader.next()
     assert reply is not None
     assert (reply.code, reply.garbled) == (251, True)
+
+
+def test_filter_may_drop_a_line() -> None:
+    def drop(line: str) -> str | None:
+        return "" if "SIZE" in line else None
+
+    reply = read(b"250-SIZE 9\r\n250-x\r\n250 ok\r\n", line_filter=drop)
+    assert (reply.code, reply.text, reply.garbled) == (250, "250-x\n250 ok", True)
 
 
 # --- properties -----------------------------------------------------------------------

@@ -46,13 +46,16 @@ class Maps:
         """What was wrong with single lines and rules of tables opened so far."""
         return self._opener.warnings
 
-    def find(self, key: str, fold: bool = False) -> str | None:
+    def find(
+        self, key: str, fold: bool = False, *, empty_counts: bool = False
+    ) -> str | None:
         """The value of a key in the first table that has it, None if none has.
 
         With `fold`, case does not count for tables of fixed keys (those of patterns
-        decide for themselves). Raises TableError, also for an empty value.
+        decide for themselves). Raises TableError, also for an empty value, unless
+        `empty_counts`: what takes one table and no list (dict(3)) may find that.
         """
-        return self._find(key, fold, patterns=True)
+        return self._find(key, fold, patterns=True, empty_counts=empty_counts)
 
     def find_address(
         self,
@@ -120,7 +123,9 @@ class Maps:
             table.close()
         self._tables.clear()
 
-    def _find(self, key: str, fold: bool, patterns: bool) -> str | None:
+    def _find(
+        self, key: str, fold: bool, patterns: bool, empty_counts: bool = False
+    ) -> str | None:
         for spec in self._specs:
             try:
                 table = self._tables.get(spec) or self._opener.open(spec)
@@ -129,7 +134,7 @@ class Maps:
             except TableProblem as problem:
                 text = f"{shown(spec)}: {problem}"
                 raise TableError(self._parameter, text) from None
-            if value == "":
+            if value == "" and not empty_counts:
                 text = f"lookup of {key} returns an empty string result"
                 raise TableError(self._parameter, text)
             if value is not None:
