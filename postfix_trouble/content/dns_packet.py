@@ -191,7 +191,7 @@ def _label(label: bytes) -> str:
 
 
 def _ipv6(data: bytes) -> str:
-    """RFC 5952 (socket.inet_ntop, which pure code does not have)."""
+    """RFC 5952, as inet_ntop(3) does it, which pure code does not have."""
     groups = [f"{_word(data, x):x}" for x in range(0, 16, 2)]
     best_start, best_size = 0, 1
     start = 0
@@ -202,6 +202,9 @@ def _ipv6(data: bytes) -> str:
             start = place + 1
     if best_size == 1:
         return ":".join(groups)
+    # IPv4 addresses in IPv6 are dotted: mapped ones, and those after 96 zero bits.
+    if best_start == 0 and (best_size == 6 or (best_size == 5 and groups[5] == "ffff")):
+        return f"::{'ffff:' * (6 - best_size)}{'.'.join(str(x) for x in data[12:])}"
     head, tail = groups[:best_start], groups[best_start + best_size :]
     return ":".join(head) + "::" + ":".join(tail)
 

@@ -97,5 +97,5 @@ def service_port(name: str) -> int | None:
     """Port of a TCP service in the system's database, None if it is not there."""
     try:
         return socket.getservbyname(name, "tcp")
-    except OSError:
+    except (OSError, ValueError):
         return None

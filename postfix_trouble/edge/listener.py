@@ -13,6 +13,7 @@ import socket
 import stat
 import threading
 from collections.abc import Callable, MutableMapping, Sequence
+from typing import Any
 
 from postfix_trouble.model.value import Value
 
@@ -123,11 +124,8 @@ def listen(where: str, mode: int | None = None) -> Listener:
     host, _, port = rest.rpartition(":")
     if kind != "inet" or not (port.isascii() and port.isdigit()):
         raise OSError(errno.EINVAL, "neither unix:PATH nor inet:HOST:PORT", where)
-    host = host.removeprefix("[").removesuffix("]") or "localhost"
-    found = socket.getaddrinfo(
-        host, int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )
-    family, _, _, _, address = found[0]
+    host = host.removeprefix("[").removesuffix("]")
+    family, _, _, _, address = _addresses(host, int(port))[0]
     server = socket.socket(family, socket.SOCK_STREAM)
     try:
         server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -137,6 +135,18 @@ def listen(where: str, mode: int | None = None) -> Listener:
         server.close()
         raise
     return Listener(server)
+
+
+def _addresses(host: str, port: int) -> list[Any]:
+    """What getaddrinfo(3) finds; loopback needs no /etc/hosts. Raises OSError."""
+    try:
+        return socket.getaddrinfo(
+            host or "localhost", port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except socket.gaierror:
+        if host:
+            raise
+        return socket.getaddrinfo(None, port, type=socket.SOCK_STREAM)
 
 
 def _listen_unix(path: str, mode: int | None) -> Listener:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
+import socket
 import time
 
 import dnslib
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from postfix_trouble.content.dns_packet import (
@@ -188,10 +189,22 @@ def test_pointers_end() -> None:
 
 
 @given(st.ip_addresses(v=6))
+@example(ipaddress.IPv6Address("::"))
+@example(ipaddress.IPv6Address("::1"))
+@example(ipaddress.IPv6Address("::1:2:3"))
+@example(ipaddress.IPv6Address("::192.0.2.1"))
+@example(ipaddress.IPv6Address("::192.0.0.0"))
+@example(ipaddress.IPv6Address("::ffff:0.0.0.0"))
+@example(ipaddress.IPv6Address("::ffff:0.0.2.1"))
+@example(ipaddress.IPv6Address("::ffff:192.0.2.1"))
+@example(ipaddress.IPv6Address("::fffe:192.0.2.1"))
+@example(ipaddress.IPv6Address("64:ff9b::192.0.2.1"))
 def test_ipv6_is_written_as_usual(address: ipaddress.IPv6Address) -> None:
+    """As inet_ntop(3) does, which Postfix asks."""
     good = reply("d.test. 60 IN AAAA 2001:db8::1")
     plain = ipaddress.ip_address("2001:db8::1").packed
-    assert read(good.replace(plain, address.packed)).records[0].data == str(address)
+    written = read(good.replace(plain, address.packed)).records[0].data
+    assert written == socket.inet_ntop(socket.AF_INET6, address.packed)
 
 
 @given(st.binary(max_size=80), st.integers(0, 80))

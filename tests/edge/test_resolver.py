@@ -15,9 +15,11 @@ from typing import Any
 import dnslib
 import pytest
 
+import needs
 from dns_server import DnsServer, Zone, serving, silent_port
 from postfix_trouble.config.settings import ConfigError, Settings
-from postfix_trouble.edge.resolver import Resolver, service_port
+from postfix_trouble.edge.connecting import service_port
+from postfix_trouble.edge.resolver import Resolver
 from postfix_trouble.edge.resolver.name_servers import NameServers
 from postfix_trouble.model.lookup import Result
 from postfix_trouble.model.relay import Destination, Exchange, Relay
@@ -1125,6 +1127,7 @@ def test_lmtp_by_srv_falls_back_to_the_address() -> None:
 
 
 def test_dns_off_asks_the_system() -> None:
+    needs.localhost()
     values = {"smtp_dns_support_level": "disabled"}
     with scene({"localhost": mx("10 a.test.")}, values) as here:
         assert here.servers("localhost:26") == ["localhost[127.0.0.1]:26"]
@@ -1138,6 +1141,7 @@ def test_old_switch() -> None:
 
 
 def test_the_system_is_asked_second() -> None:
+    needs.localhost()
     with scene({}, {"smtp_host_lookup": "native, dns"}) as here:
         assert here.servers("[localhost]:26") == ["localhost[127.0.0.1]:26"]
         assert here.dns.asked() == ["localhost"]
@@ -1159,6 +1163,7 @@ def test_the_system_does_not_know() -> None:
 
 
 def test_mx_by_dns_hosts_by_the_system() -> None:
+    needs.localhost()
     values = {"smtp_host_lookup": "native"}
     with scene({"d.test": mx("10 localhost.")}, values) as here:
         assert here.servers("d.test:26") == ["localhost[127.0.0.1]:26"]
@@ -1169,6 +1174,7 @@ def test_mx_by_dns_hosts_by_the_system() -> None:
 
 
 def test_interfaces_by_name() -> None:
+    needs.localhost()
     with scene({"d.test": a("127.0.0.1")}, {"inet_interfaces": "localhost"}) as here:
         assert here.failure("d.test")[0] == "5.4.6"
     values = {"inet_interfaces": "no.invalid"}
@@ -1195,6 +1201,8 @@ def test_interfaces_by_name() -> None:
 )
 def test_source_of_a_virtual_host(interfaces: str, ipv4: str, ipv6: str) -> None:
     """Mail comes from the only address at which we receive it (smtp_connect_addr)."""
+    if interfaces == "localhost":
+        needs.localhost()
     values = {
         "inet_interfaces": interfaces,
         "inet_protocols": "all",
@@ -1268,8 +1276,29 @@ def test_name_server_by_ipv6() -> None:
         assert here.failure("d.test")[0] == "4.4.3"
 
 
+@pytest.mark.parametrize(
+    ("name", "port"),
+    [("lmtp", 24), ("smtp", 25), ("smtps", 465), ("submissions", 465),
+     ("submission", 587)],
+)  # fmt: skip
+def test_ports_that_need_no_database(name: str, port: int) -> None:
+    """known_tcp_ports has them, as in Postfix."""
+    found = destinations(
+        f"[a.test]:{name}",
+        default_port="smtp",
+        known_ports=Settings({}).words("known_tcp_ports"),
+        service_port=lambda _: None,
+    )
+    assert not isinstance(found, DSN)
+    assert found[0].port == port
+
+
 def test_service_names() -> None:
+    needs.services()
     assert service_port("smtp") == 25
+
+
+def test_unknown_service_names() -> None:
     assert service_port("no such") is None
     assert service_port("a\0b") is None
 

@@ -12,7 +12,6 @@ import time
 
 from postfix_trouble.config.kinds import ConfigError
 from postfix_trouble.edge.resolver import machine
-from postfix_trouble.edge.resolver.machine import service_port
 from postfix_trouble.model.lookup import Answer, NativeAnswer, Packet, Result
 from postfix_trouble.model.relay import Destination
 from postfix_trouble.model.reply import Lost
@@ -28,8 +27,6 @@ if TYPE_CHECKING:
 
     from postfix_trouble.config.settings import Settings
     from postfix_trouble.edge.resolver.name_servers import NameServers
-
-__all__ = ["Resolver", "service_port"]
 
 _SMTPS_PORT = 465
 _MAX_ALIASES = 10

@@ -24,14 +24,6 @@ _LATE = "Temporary failure in name resolution"
 _UNKNOWN = (socket.EAI_AGAIN, getattr(socket, "EAI_NODATA", -5), socket.EAI_NONAME)
 
 
-def service_port(service: str) -> int | None:
-    """The port of a TCP service in the system's database."""
-    try:
-        return socket.getservbyname(service, "tcp")
-    except (OSError, ValueError):
-        return None
-
-
 def enabled_families(words: tuple[str, ...]) -> tuple[int, ...]:
     """The families of inet_protocols, less what this machine does not have."""
     wanted = [x for x, word in ((IPV4, "ipv4"), (IPV6, "ipv6")) if word in words]
