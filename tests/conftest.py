@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
+import signal
 import sys
 from pathlib import Path
 
 import pytest
 
+import needs
 import private_network
 from certificates import make_certificates
 
@@ -80,6 +81,8 @@ SLOW = (
 
 def pytest_configure(config: pytest.Config) -> None:
     """The marks of which docs/reliability.md is made; see reliability_rows.py."""
+    # A shell has its background jobs ignore SIGINT, and what they start would too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for kind in ("fault", "attack"):
         config.addinivalue_line(
             "markers", f"{kind}(text): what the test does for a row of the {kind}s"
@@ -96,10 +99,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             for mark in item.iter_markers(kind):
                 item.user_properties.append((kind, mark.args[0]))
     missing = ""
-    if shutil.which("postfix", path="/usr/sbin:/usr/bin") is None:
-        missing = "Postfix is not installed"
+    if needs.find("postfix") is None:
+        missing = needs.not_installed("postfix")
     elif os.geteuid() != 0:
-        missing = "only root can run a Postfix"
+        missing = needs.NOT_ROOT
     for item in items:
         if item.path.parent.name == "e2e":
             item.add_marker(pytest.mark.e2e)
@@ -129,7 +132,8 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         reason = str(report.longrepr[2] if report.longrepr else "")
         reasons[reason] = reasons.get(reason, 0) + 1
     for reason, count in reasons.items():
-        text = f"NOT SHOWN: {count} tests skipped: {reason.removeprefix('Skipped: ')}"
+        tests = "1 test" if count == 1 else f"{count} tests"
+        text = f"NOT RUN: {tests}: {reason.removeprefix('Skipped: ')}"
         reporter.write_line(f"!!! {text}", red=True, bold=True)
     if reasons and os.environ.get(SKIP_NOTHING):
         reporter.write_line("!!! a skipped test counts as failed here", red=True)

@@ -18,6 +18,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import needs
+
 NAME_SERVER = "127.0.0.53"
 FILES = {
     # What a busy machine answers late is not taken for silence: see impatient().
@@ -46,8 +48,11 @@ def enter(directory: Path) -> None:
     if libc.unshare(_NEW_MOUNTS | _NEW_NETWORK) != 0:
         raise NotAllowed(f"unshare: {os.strerror(ctypes.get_errno())}")
     _run("mount", "--make-rprivate", "/")
-    _start_loopback()
+    loopback(up=True)
     for name, text in FILES.items():
+        if not Path("/etc", name).exists():
+            wanted = f"/etc/{name} is missing: touch /etc/{name}"
+            raise NotAllowed(needs.NO_HOSTS if name == "hosts" else wanted)
         path = directory / name
         path.write_text(text)
         put_over(path, Path("/etc") / name)
@@ -69,10 +74,11 @@ def impatient() -> Iterator[None]:
         path.write_text(FILES["resolv.conf"])
 
 
-def _start_loopback() -> None:
+def loopback(*, up: bool) -> None:
+    """Start or stop the network: when it is down, no packet arrives."""
     with socket.socket() as any_socket:
-        up = struct.pack("16sh", b"lo", _UP | _RUNNING)
-        fcntl.ioctl(any_socket, _SET_INTERFACE_FLAGS, up)
+        flags = struct.pack("16sh", b"lo", _UP | _RUNNING if up else 0)
+        fcntl.ioctl(any_socket, _SET_INTERFACE_FLAGS, flags)
 
 
 def _run(*command: str) -> None:

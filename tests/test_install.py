@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+import needs
 import postfix_trouble
 from fresh_checkout import PIPE_ENVIRONMENT, fresh_checkout, open_place, run
 from scripted_server import ScriptedServer
@@ -182,8 +183,7 @@ read -r line || exit 0
 @pytest.fixture
 def machine(tmp_path: Path) -> Iterator[list[str]]:
     """What to put before a command to have it run there, as root."""
-    if os.geteuid() != 0:
-        pytest.skip("needs root for a machine of its own")
+    needs.root()
     place = tmp_path / "machine"
     place.mkdir()
     process = subprocess.Popen(
@@ -215,8 +215,7 @@ def there(machine: list[str], *command: str) -> str:
 def package(place: Path) -> Path:
     """The Debian package."""
     for tool in ("dpkg-buildpackage", "dh"):
-        if shutil.which(tool) is None:
-            pytest.skip(f"{tool} is not installed")
+        needs.tool(tool)
     tree = fresh_checkout(place)
     name = run(tree, "make deb").splitlines()[-1]
     return tree / name

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import ast
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+import needs
 from postfix_trouble.config import mastercf
 from postfix_trouble.config.parameters import supported
 from postfix_trouble.frontends import options
@@ -47,10 +47,7 @@ def test_every_part_is_in_a_page() -> None:
 
 @every_page
 def test_no_complaints(name: str) -> None:
-    mandoc = shutil.which("mandoc")
-    if mandoc is None:
-        pytest.skip("mandoc is not installed")
-    command = [mandoc, "-T", "lint", "-W", "warning", str(ROOT / name)]
+    command = [needs.tool("mandoc"), "-T", "lint", "-W", "warning", str(ROOT / name)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.stdout == ""
 

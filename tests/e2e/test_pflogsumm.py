@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
+import needs
 from scripted_server import ScriptedServer
 
 REPLIES = {
@@ -20,10 +20,7 @@ REPLIES = {
 
 @pytest.fixture
 def pflogsumm() -> str:
-    path = shutil.which("pflogsumm", path="/usr/sbin:/usr/bin")
-    if path is None:
-        pytest.skip("pflogsumm is not installed")
-    return path
+    return needs.tool("pflogsumm")
 
 
 def test_counts(pflogsumm: str, program: str, tmp_path: Path) -> None:

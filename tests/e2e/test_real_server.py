@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import grp
 import pwd
-import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from both_clients import Result, same, under_way
 from private_postfix import PATIENCE, PrivatePostfix
 from real_cases import CASES
 
+import needs
 from dns_server import serving
 from private_network import NAME_SERVER
 
@@ -28,8 +28,7 @@ def delivered(
     postfix: PrivatePostfix, certificates: Path, our_log: Path
 ) -> Iterator[dict[str, Result]]:
     """All cases, delivered by both clients."""
-    if not shutil.which("saslpasswd2", path="/usr/sbin:/usr/bin"):
-        pytest.skip("Cyrus SASL (sasl2-bin, libsasl2-modules) is not installed")
+    needs.tool("saslpasswd2")
     account = our_log.owner()
     group = grp.getgrgid(pwd.getpwnam(account).pw_gid).gr_name
     real_server.prepare(certificates, account, group)

@@ -13,6 +13,7 @@ from private_postfix import PrivatePostfix, deliveries
 from setting_cases import CASES, FILES, OWN, SOURCES, TABLES, ZONE
 from tls_cases import FILES as TLS_FILES
 
+import needs
 from dns_server import serving
 from private_network import NAME_SERVER
 
@@ -25,9 +26,7 @@ def delivered(
     postfix: PrivatePostfix, certificates: Path
 ) -> Iterator[dict[str, Result]]:
     """All cases, delivered by both clients."""
-    ip = shutil.which("ip", path="/usr/sbin:/usr/bin:/sbin:/bin")
-    if ip is None:
-        pytest.skip("ip (iproute2) is not installed")
+    ip = needs.tool("ip")
     subprocess.run([ip, "address", "add", f"{OWN}/32", "dev", "lo"], check=True)
     Path(FILES).mkdir(mode=0o755)
     for name, text in TABLES.items():

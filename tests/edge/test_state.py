@@ -12,9 +12,11 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
+import needs
 from postfix_trouble.edge.state import (
     Lock,
     Refusal,
@@ -43,6 +45,8 @@ DAY = 86400
 class Bench:
     """A state directory, and the notes of all who have opened it."""
 
+    opened: ClassVar[list[State]] = []
+
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.notes: list[str] = []
@@ -53,12 +57,21 @@ class Bench:
             str(self.directory), self.notes.append, clock=lambda: self.now
         )
         assert isinstance(state, State)
+        self.opened.append(state)
         return state
 
     @property
     def file(self) -> Path:
         (found,) = self.directory.glob("state-*.sqlite")
         return found
+
+
+@pytest.fixture(autouse=True)
+def all_closed() -> Iterator[None]:
+    """Nothing that a test has opened is left for the next one."""
+    yield
+    while Bench.opened:
+        Bench.opened.pop().close()
 
 
 @pytest.fixture
@@ -109,8 +122,7 @@ def symlink(path: Path) -> None:
 
 def other_owner(path: Path) -> None:
     path.mkdir(0o700)
-    if os.geteuid():
-        pytest.skip("needs root")
+    needs.root()
     os.chown(path, 1, 1)
 
 
@@ -341,9 +353,10 @@ def test_killed_after_a_stage(bench: Bench, last: int) -> None:
         return False
 
     child = in_child(die)
+    # Else the end of the child would not be the end of the pipe.
+    os.close(tell)
     assert os.read(told, 1)
     os.close(told)
-    os.close(tell)
     assert ended(child) == -9
     expected = list(stages(Bench(bench.directory.parent / "other").open()))[last][1]
     state = bench.open()
@@ -371,12 +384,14 @@ def test_killed_at_any_moment_what_was_promised_is_there(bench: Bench) -> None:
             return False
 
         child = in_child(write)
+        os.close(tell)
         promised = 0
         while promised < life:
-            promised += len(os.read(told, 1))
+            one = os.read(told, 1)
+            assert one
+            promised += 1
         os.kill(child, 9)
         ended(child)
-        os.close(tell)
         promised += sum(len(chunk) for chunk in iter(lambda: os.read(told, 4096), b""))  # noqa: B023
         os.close(told)
         found = bench.open().ledger.finished(key)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import socket
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +13,7 @@ from deliveries import Client, Done
 
 from dns_server import serving
 from fickle_server import FickleServer
-from private_network import NAME_SERVER, impatient
+from private_network import NAME_SERVER, impatient, loopback
 from scripted_server import Script, ScriptedServer
 
 
@@ -119,7 +118,7 @@ def test_no_connection(
 @pytest.fixture
 def network(own_network: None) -> Iterator[None]:
     yield
-    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    loopback(up=True)
 
 
 @pytest.mark.fault("24 half-open TCP: the network is gone")
@@ -129,7 +128,7 @@ def test_half_open(program: str, tmp_path: Path, network: None, stage: str) -> N
 
     def interfere(now: str) -> None:
         if now == stage:
-            subprocess.run(["ip", "link", "set", "lo", "down"], check=True)
+            loopback(up=False)
 
     options = [
         word

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from deliveries import LONG, MESSAGE, QUEUE_ID, TWO, Client, end_of, kill_python
 
+import needs
 from fickle_server import SUCCESS, TAKE_AND_CLOSE, FickleServer
 
 # More than sockets hold: while nobody reads, the dot has not been sent.
@@ -394,7 +395,7 @@ def test_two_at_a_time(program: str, tmp_path: Path) -> None:
 def test_stopped_server(program: str, tmp_path: Path) -> None:
     """The kernel goes on to answer for it."""
     sink = subprocess.Popen(
-        ["/usr/sbin/smtp-sink", "-u", "root", "127.0.0.1:2591", "100"],
+        [needs.tool("smtp-sink"), "-u", "root", "127.0.0.1:2591", "100"],
         stderr=subprocess.DEVNULL,
     )
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,9 +9,10 @@ from pathlib import Path
 import pytest
 from test_check import findings, open_path  # noqa: F401  a fixture
 
+import needs
+
 ROOT = Path(__file__).parent.parent.parent
 MAIN = "trouble-door_time_limit = 3600s\n"
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 
 def recipe() -> str:
@@ -59,7 +59,7 @@ def looked(
     ]
 
 
-@as_root
+@needs.as_root
 def test_the_recipe_is_sound(postfix: Path) -> None:
     found, code = findings("--master-cf", str(postfix / "master.cf"))
     assert code == 0
@@ -68,7 +68,7 @@ def test_the_recipe_is_sound(postfix: Path) -> None:
     assert found[1]["about"] == "trouble-door, line 1, as nobody"
 
 
-@as_root
+@needs.as_root
 @pytest.mark.parametrize(
     "main",
     [
@@ -85,7 +85,7 @@ def test_times_in_order(postfix: Path, main: str) -> None:
     assert looked(postfix, main=main) == []
 
 
-@as_root
+@needs.as_root
 @pytest.mark.parametrize(
     ("main", "change", "where", "problem"),
     [
@@ -123,7 +123,7 @@ def test_times_that_make_duplicates(
     assert looked(postfix, change, main=main) == [("error", where, problem)]
 
 
-@as_root
+@needs.as_root
 def test_a_shorter_deadline_of_ours(postfix: Path) -> None:
     shorter = ("lmtp\n  --config", "lmtp\n  -o trouble_deadline=200s --config")
     text = (postfix / "master.cf").read_text()
@@ -133,7 +133,7 @@ def test_a_shorter_deadline_of_ours(postfix: Path) -> None:
     assert looked(postfix, shorter, main=main) == []
 
 
-@as_root
+@needs.as_root
 @pytest.mark.parametrize(
     ("change", "severity", "problem"),
     [
@@ -164,7 +164,7 @@ def test_mistakes(
     assert (severity, problem) in [(a, c) for a, _, c in looked(postfix, change)]
 
 
-@as_root
+@needs.as_root
 def test_one_recipient_at_a_time(postfix: Path) -> None:
     limit = "trouble-lmtp_destination_recipient_limit"
     found = looked(postfix, main=f"{MAIN}{limit} = 1\n")

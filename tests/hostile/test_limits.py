@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import stat
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from one_delivery import deliver
 
+import needs
 from postfix_trouble.edge import sendmail, tokens
 from scripted_server import ScriptedServer
 
@@ -103,8 +105,8 @@ def in_a_child(argv: list[str]) -> tuple[int, bytes]:
 @pytest.mark.attack("state: root's directory, run as nobody")
 def test_state_directory_of_another_user(tmp_path: Path) -> None:
     """What is there may be a trap: nothing that has to be kept is tried."""
-    if os.geteuid():
-        pytest.skip("only root can be somebody else")
+    needs.root()
+    needs.open_to_others(sys.executable)
     nobody = 65534
     # All that pytest has made for itself is closed to others.
     for path in (tmp_path, *tmp_path.parents):
