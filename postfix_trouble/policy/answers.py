@@ -92,6 +92,20 @@ def interpret(
     return Alias(owner)
 
 
+def is_odd(packet: Packet, name: str, kind: str) -> bool:
+    """Whether a reply has several aliases for one name, or records of other names.
+
+    Then nobody knows what was meant, and that something was not found is no reason to
+    return mail. (Postfix believes the last alias, and takes the records.)
+    """
+    aliases = _aliases(packet)
+    names = _reached(name, aliases)
+    several = any(len(set(map(str.lower, x))) > 1 for x in aliases.values())
+    return several or any(
+        x.kind == kind and x.owner.lower() not in names for x in packet.records
+    )
+
+
 def _is_alias(packet: Packet, name: str) -> bool:
     return any(
         x.kind == "CNAME" and x.owner.lower() == name.lower() for x in packet.records
@@ -99,22 +113,41 @@ def _is_alias(packet: Packet, name: str) -> bool:
 
 
 def _of(packet: Packet, name: str, kind: str) -> tuple[str, list[Record]]:
-    """The name at the end of the aliases in a reply, and its records.
+    """The records that a name's aliases in a reply lead to, or where to ask on.
 
-    Records of other names are not looked at: a server could slip us anything there.
-    (Postfix takes them.)
+    Several aliases for one name are against the rules (RFC 2181 10.1), but there: all
+    are followed, and the last one is asked for where none leads to a record. Records of
+    other names are not looked at: a server could slip us anything there. (Postfix takes
+    them.)
     """
-    aliases = {x.owner.lower(): x.data for x in packet.records if x.kind == "CNAME"}
-    for _ in range(len(aliases) + 1):
-        found = [
-            x
-            for x in packet.records
-            if x.kind == kind and x.owner.lower() == name.lower()
-        ]
+    aliases = _aliases(packet)
+    names = _reached(name, aliases)
+    found = [x for x in packet.records if x.kind == kind and x.owner.lower() in names]
+    for _ in range(len(aliases)):
         if found or name.lower() not in aliases:
-            return name, found
-        name = aliases[name.lower()]
-    return name, []
+            break
+        name = aliases[name.lower()][-1]
+    return name, found
+
+
+def _aliases(packet: Packet) -> dict[str, list[str]]:
+    """The names that each alias in a reply stands for; the alias in lower case."""
+    aliases: dict[str, list[str]] = {}
+    for record in packet.records:
+        if record.kind == "CNAME":
+            aliases.setdefault(record.owner.lower(), []).append(record.data)
+    return aliases
+
+
+def _reached(name: str, aliases: dict[str, list[str]]) -> set[str]:
+    """A name and all that it is an alias of, in lower case."""
+    names = {name.lower()}
+    more = [name.lower()]
+    while more:
+        targets = {x.lower() for x in aliases.get(more.pop(), ())} - names
+        names |= targets
+        more += targets
+    return names
 
 
 def _usable(record: Record, name: str, note: Callable[[str], None]) -> bool:

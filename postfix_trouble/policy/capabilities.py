@@ -36,7 +36,7 @@ class Capabilities(Value):
     size: bool = False
     size_limit: int = 0
     starttls: bool = False
-    # Mechanisms after AUTH, None if AUTH was not offered.
+    # What stands after AUTH, in all its lines; None if AUTH was not offered.
     auth: str | None = None
     dsn: bool = False
     smtputf8: bool = False
@@ -82,21 +82,37 @@ def _keyword(
     if word in ("8bitmime", "pipelining", "starttls", "dsn", "smtputf8"):
         found["eightbitmime" if word == "8bitmime" else word] = True
     elif word == "xforward":
-        found["xforward"] = frozenset(arguments.upper().split())
+        known = found.get("xforward", frozenset())
+        assert isinstance(known, frozenset)
+        found["xforward"] = known.union(arguments.upper().split())
     elif word == "auth":
-        found["auth"] = arguments
+        found["auth"] = _joined(found.get("auth"), arguments)
     elif word == "size":
-        found["size"] = True
-        words = arguments.split()
-        if not words:
-            return
-        number = words[0]
-        if number.isascii() and number.isdigit():
-            # More than an off_t: as good as none. int() takes no more than 4300 digits.
-            digits = number.lstrip("0")
-            limit = int(digits or 0) if len(digits) < 20 else 0
-            found["size_limit"] = limit if limit < 1 << 63 else 0
-        else:
-            bad = found.get("bad_sizes", ())
-            assert isinstance(bad, tuple)
-            found["bad_sizes"] = (*bad, number)
+        _size(found, arguments.split())
+
+
+def _joined(before: object, more: str) -> str:
+    """What several AUTH lines offer together, the old form AUTH= among them.
+
+    An empty line takes nothing away (Postfix smtp_sasl_helo_auth).
+    """
+    if not isinstance(before, str) or before.lower() == more.lower():
+        return more
+    return f"{before} {more}".strip(" ")
+
+
+def _size(found: dict[str, object], words: list[str]) -> None:
+    """SIZE: the last line with a number counts."""
+    found["size"] = True
+    if not words:
+        return
+    number = words[0]
+    if number.isascii() and number.isdigit():
+        # More than an off_t: as good as none. int() takes no more than 4300 digits.
+        digits = number.lstrip("0")
+        limit = int(digits or 0) if len(digits) < 20 else 0
+        found["size_limit"] = limit if limit < 1 << 63 else 0
+    else:
+        bad = found.get("bad_sizes", ())
+        assert isinstance(bad, tuple)
+        found["bad_sizes"] = (*bad, number)

@@ -211,7 +211,9 @@ def _name_matches(pattern: str, name: str) -> bool:
     # "*" is a whole label, the first one, and at least two more follow.
     if re.fullmatch(r"\*(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?){2,}", pattern):
         head, dot, tail = name.partition(".")
-        return dot + tail == pattern[1:] and bool(re.fullmatch(r"[a-z0-9-]+", head))
+        # Who wants "*.example.com" has it from a certificate for just that.
+        label = re.fullmatch(r"[a-z0-9-]+|\*", head)
+        return dot + tail == pattern[1:] and label is not None
     return pattern == name
 
 

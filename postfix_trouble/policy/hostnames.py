@@ -75,24 +75,38 @@ def hostname_problem(name: str) -> str:
 def idn_to_ascii(domain: str) -> str:
     """The A-label form of a domain, empty if it has none.
 
-    UTS #46, not transitional, as Postfix has it from ICU. What IDNA2008 leaves out
-    but UTS #46 does not (emoji) is encoded too: such domains exist.
+    UTS #46, not transitional, without the rules of context and direction of IDNA2008:
+    as Postfix has it from ICU (midna_domain_to_ascii). Names that break those rules,
+    and emoji, are in use.
     """
     if domain.isascii():
         return domain
     import idna  # only mail for such domains pays for it
 
     try:
-        return idna.encode(domain, uts46=True).decode("ascii")
-    except idna.InvalidCodepoint:
-        pass
-    except (idna.IDNAError, UnicodeError):
-        return ""
-    try:
         labels = idna.uts46_remap(domain, std3_rules=False).split(".")
-        return ".".join(
-            x if x.isascii() else "xn--" + x.encode("punycode").decode("ascii")
-            for x in labels
-        )
+        return ".".join(map(_a_label, labels))
     except (idna.IDNAError, UnicodeError):
         return ""
+
+
+def _a_label(label: str) -> str:
+    """One label, mapped already. Raises UnicodeError, idna.IDNAError (UTS #46 4)."""
+    shown = label
+    if label.startswith("xn--"):
+        import idna
+
+        # What it stands for must be what it is mapped to, or it is no A-label.
+        shown = label[4:].encode("ascii").decode("punycode")
+        if shown.isascii() or idna.uts46_remap(shown, std3_rules=False) != shown:
+            raise UnicodeError
+    if not shown.isascii():
+        import unicodedata
+
+        hyphens = shown[0] == "-" or shown[-1] == "-" or shown[2:4] == "--"
+        if hyphens or unicodedata.category(shown[0])[0] == "M":
+            raise UnicodeError
+        label = "xn--" + shown.encode("punycode").decode("ascii")
+    if len(label) > _MAX_LABEL:
+        raise UnicodeError
+    return label

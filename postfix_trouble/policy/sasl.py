@@ -188,8 +188,13 @@ def choose(
     A token goes by a bearer mechanism only. EXTERNAL, which needs a certificate that
     the server knows, is used only where the filter asks for it by name. (Cyrus SASL
     picks it wherever it is offered, and then can't do it.)
+
+    As Cyrus SASL reads an offer: what is no letter, digit, "-" or "_" separates, so
+    "LOGIN,PLAIN" are two. (The filter goes by blanks, and takes it for one.)
     """
-    words = {word.upper() for word in left}
+    import re  # loaded where somebody logs in
+
+    words = {word.upper() for x in left for word in re.findall("[A-Za-z0-9_-]+", x)}
     named = {word.upper() for word in options.mechanisms}
     for name, mechanism in MECHANISMS.items():
         if name not in words or not options.security <= mechanism.qualities:

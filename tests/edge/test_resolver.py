@@ -521,7 +521,30 @@ def test_failures(case: tuple[Zone, dict[str, str], str, str, str]) -> None:
 def test_a_slipped_record_is_not_believed() -> None:
     zone = {"d.test": answer_with("bank.test. 60 IN A 198.51.100.66")}
     with scene(zone) as here:
-        assert here.failure("[d.test]") == ("5.4.4", MALFORMED.format("d.test", "A"))
+        assert here.failure("[d.test]") == ("4.4.3", MALFORMED.format("d.test", "A"))
+
+
+def test_a_slipped_record_beside_an_alias_is_not_believed() -> None:
+    lines = ("d.test. 60 IN CNAME b.test.", "bank.test. 60 IN A 198.51.100.66")
+    with scene({"d.test": answer_with(*lines)}) as here:
+        missing = NOT_FOUND.format("b.test", "A", "Host not found")
+        assert here.failure("[d.test]") == ("4.4.3", missing)
+
+
+TWO_ALIASES = ("d.test. 60 IN CNAME one.test.", "d.test. 60 IN CNAME other.test.")
+
+
+def test_several_aliases_of_a_name_are_all_followed() -> None:
+    lines = (*TWO_ALIASES, "one.test. 60 IN A 198.51.100.1")
+    with scene({"d.test": answer_with(*lines)}) as here:
+        assert here.servers("[d.test]") == ["d.test[198.51.100.1]:25"]
+
+
+def test_several_aliases_that_lead_nowhere_are_no_reason_to_bounce() -> None:
+    zone = {"d.test": answer_with(*TWO_ALIASES), "one.test": a("198.51.100.1")}
+    with scene(zone) as here:
+        missing = NOT_FOUND.format("other.test", "A", "Host not found")
+        assert here.failure("[d.test]") == ("4.4.3", missing)
 
 
 @pytest.mark.attack("DNS: names with controls and blanks in them")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import hmac
 import json
 from collections.abc import Callable
@@ -145,6 +146,45 @@ def test_scram_against_another_implementation(name: str, known: bool) -> None:
         assert server.lines[-1] == ""
     else:
         assert isinstance(found, AuthFailed)
+
+
+@pytest.mark.parametrize("salt", [b"s", b"sodium", b"elevenbytes"])
+def test_scram_with_a_short_salt(salt: bytes) -> None:
+    # From RFC 5802 itself, since the library's own server takes no such salt.
+    key = hashlib.pbkdf2_hmac("sha256", b"secret", salt, 4096)
+    said = []
+
+    def first(line: str) -> str:
+        bare = base64.b64decode(line.split()[2]).decode().removeprefix("n,,")
+        nonce = bare.rpartition("r=")[2] + "more"
+        said.extend([bare, f"r={nonce},s={b64(salt)},i=4096"])
+        return "334 " + b64(said[1])
+
+    def final(line: str) -> str:
+        said.append(base64.b64decode(line).decode().partition(",p=")[0])
+        server_key = hmac.digest(key, b"Server Key", "sha256")
+        return "334 " + b64(
+            "v=" + b64(hmac.digest(server_key, ",".join(said).encode(), "sha256"))
+        )
+
+    server = Server(first, final, WELCOME)
+    assert log_in(server, "SCRAM-SHA-256") == Authenticated("SCRAM-SHA-256")
+
+
+@pytest.mark.parametrize(
+    ("offered", "used"),
+    [
+        ("LOGIN,PLAIN", "PLAIN"),
+        ("=LOGIN", "LOGIN"),
+        ("X/PLAIN;LOGIN", "PLAIN"),
+        ("CRAM-MD5.LOGIN", "CRAM-MD5"),
+        ("X_PLAIN PLAIN_X login", "LOGIN"),
+    ],
+)
+def test_what_separates_mechanisms(offered: str, used: str) -> None:
+    server = Server("535 5.7.8 no")
+    log_in(server, offered)
+    assert server.lines[0].split()[1] == used
 
 
 def test_a_server_must_know_the_password_too() -> None:

@@ -13,6 +13,7 @@ from postfix_trouble.policy.answers import (
     endless,
     filtered,
     interpret,
+    is_odd,
     unreachable,
     unspeakable,
 )
@@ -185,10 +186,35 @@ def test_what_is_no_alias() -> None:
     assert [x.data for x in found.records] == ["a.test"]
 
 
-def test_aliases_in_a_ring_are_followed_until_it_is_too_much() -> None:
+def test_aliases_in_a_ring() -> None:
     ring = (cname("d.test", "b.test"), cname("b.test", "d.test"))
-    assert isinstance(read("MX", *ring)[0], Alias)
+    assert read("MX", *ring)[0] == endless("d.test")
     assert endless("d.test") == Answer(Result.NOT_FOUND, "Name server loop for d.test")
+
+
+@pytest.mark.parametrize(
+    ("records", "odd"),
+    [
+        ((cname("d.test", "b.test"), mx("a.test", "B.test")), False),
+        ((cname("d.test", "b.test"), cname("D.test", "B.test")), False),
+        ((cname("d.test", "b.test"), cname("D.test", "c.test")), True),
+        ((mx("a.test", "bank.test"),), True),
+        ((mx("a.test"), mx("a.test", "bank.test")), True),
+        ((mx("a.test", "bank.test", "A"),), False),
+        ((), False),
+    ],
+)
+def test_odd_replies(records: tuple[Record, ...], odd: bool) -> None:
+    assert is_odd(Packet(0, False, records, 1), "d.test", "MX") is odd
+
+
+def test_several_aliases() -> None:
+    two = (cname("d.test", "b.test"), cname("d.test", "c.test"))
+    for owner in ("b.test", "C.test"):
+        found, _ = read("MX", *two, mx("a.test", owner))
+        assert isinstance(found, Answer)
+        assert [x.data for x in found.records] == ["a.test"]
+    assert read("MX", *two)[0] == "c.test"
 
 
 def test_an_alias_of_itself() -> None:

@@ -81,6 +81,39 @@ def test_what_is_not_offered_is_not_there() -> None:
     assert not any(parse("250-mx\n250 ETRN", NONE)._replace(helo_name="", esmtp=False))
 
 
+@pytest.mark.parametrize(
+    ("lines", "auth"),
+    [
+        (("AUTH CRAM-MD5 LOGIN", "AUTH=LOGIN"), "CRAM-MD5 LOGIN LOGIN"),
+        (("AUTH=LOGIN", "auth\tPLAIN"), "LOGIN PLAIN"),
+        (("AUTH PLAIN", "AUTH plain"), "plain"),
+        # One that is empty takes nothing away.
+        (("AUTH PLAIN LOGIN", "AUTH"), "PLAIN LOGIN"),
+        (("AUTH=", "AUTH PLAIN"), "PLAIN"),
+        (("AUTH", "AUTH="), ""),
+        (("AUTH A", "AUTH B", "AUTH C"), "A B C"),
+    ],
+)
+def test_auth_lines_are_joined(lines: tuple[str, ...], auth: str) -> None:
+    text = "\n".join(("250-mx", *(f"250-{x}" for x in lines), "250 DSN"))
+    assert parse(text, NONE).auth == auth
+    assert parse(text, frozenset(("auth",))).auth is None
+
+
+def test_xforward_lines_are_joined() -> None:
+    found = parse("250-mx\n250-XFORWARD NAME ADDR\n250 xforward=proto\thelo", NONE)
+    assert found.xforward == {"NAME", "ADDR", "PROTO", "HELO"}
+
+
+@pytest.mark.parametrize(
+    ("words", "limit"),
+    [(("100", "200"), 200), (("100", "x"), 100), (("100", ""), 100), (("100", "0"), 0)],
+)
+def test_the_last_size_counts(words: tuple[str, ...], limit: int) -> None:
+    text = "\n".join(("250-mx", *(f"250-SIZE {x}" for x in words), "250 DSN"))
+    assert parse(text, NONE).size_limit == limit
+
+
 def test_several_wrong_sizes() -> None:
     found = parse("250-mx\n250-SIZE a\n250 SIZE b", NONE)
     assert found.bad_sizes == ("a", "b")

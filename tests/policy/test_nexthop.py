@@ -112,7 +112,7 @@ MISTAKES = [
         for x in (
             "[]", "h.test.", "-h.test", "h..test", "b@c", "1.2.3.4.5",
             "2001:db8::1", "h!", "h/../../etc", "x" * 64, "[1.2.3.256]", "[fe80::1%lo]",
-            "a\u200d.test",
+            "\ufffd.test",
         )
     ),
     ("h:25x", "garbage after numerical service in server description: h:25x"),
@@ -261,8 +261,22 @@ def test_host_names(name: str, problem: str) -> None:
         ("b\u00fccher.a_b.test", "xn--bcher-kva.a_b.test"),
         ("\u2603.B.test", "xn--n3h.b.test"),
         ("\ufffd.test", ""),
-        ("a\u200d.test", ""),
-        ("A\u200d.test", ""),
+        # Against IDNA2008's rules of context and direction; ICU (UTS #46) takes them.
+        ("a\u200d.test", "xn--a-ugn.test"),
+        ("A\u200d.test", "xn--a-ugn.test"),
+        ("1\u05d1\u05d9\u05ea.test", "xn--1-2hcy2e.test"),
+        ("a\u30fbb.test", "xn--ab-3n4a.test"),
+        ("\u05d0.b\u062a1.test", "xn--4db.xn--b1-ltd.test"),
+        ("l\u00b7l.test", "xn--ll-0ea.test"),
+        ("*.b\u00fccher.test", "*.xn--bcher-kva.test"),
+        # What ICU refuses.
+        ("-\u00e9.test", ""),
+        ("\u00e9-.test", ""),
+        ("\u00e9\u00e9--x.test", ""),
+        ("\u0301a.test", ""),
+        ("xn--a.\u00e9", ""),
+        ("xn--zz-\u00e9.test", ""),
+        ("XN--BCHER-KVA.\u00e9", "xn--bcher-kva.xn--9ca"),
     ],
 )
 def test_idn(domain: str, ascii_form: str) -> None:

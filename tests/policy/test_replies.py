@@ -67,7 +67,11 @@ REPLIES: list[Any] = [
     (b"blah\r\n550 5.7.1 no\r\n", 550, "5.7.1", "blah\n550 5.7.1 no", True),
     (b"25 x\r\n2500 y\r\n250 ok\r\n", 250, "2.0.0", "25 x\n2500 y\n250 ok", True),
     (b"250x\r\n250 ok\r\n", 250, "2.0.0", "250x\n250 ok", True),
+    # Empty lines before a reply leave no trace in it, those within do.
     (b"\r\n250 ok\r\n", 250, "2.0.0", "250 ok", True),
+    (b"\n\r\r\n\0x\n250 ok\r\n", 250, "2.0.0", "250 ok", True),
+    (b" \r\n250 ok\r\n", 250, "2.0.0", " \n250 ok", True),
+    (b"250-a\r\n\r\n250 ok\r\n", 250, "2.0.0", "250-a\n\n250 ok", True),
     *(
         (line + b"\r\n250 ok\r\n", 250, "2.0.0", line.decode() + "\n250 ok", True)
         for line in (

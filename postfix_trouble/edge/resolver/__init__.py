@@ -188,6 +188,7 @@ class Resolver:
             endless,
             filtered,
             interpret,
+            is_odd,
             unreachable,
             unspeakable,
         )
@@ -195,17 +196,21 @@ class Resolver:
         refused = unspeakable(name, kind)
         if refused:
             return refused
-        authentic = True
+        authentic, odd = True, False
         for _ in range(_MAX_ALIASES):
             packet = self._ask(name, kind)
             if packet is None:
                 return unreachable(name, kind)
             authentic = authentic and packet.authentic
+            odd = odd or is_odd(packet, name, kind)
             answer = interpret(packet, name, kind, self.note)
             if isinstance(answer, Alias):
                 name = answer
                 continue
             answer = answer._replace(authentic=authentic)
+            if odd and answer.result is Result.NOT_FOUND:
+                # Nothing is returned for a muddle in the name service.
+                return answer._replace(result=Result.RETRY)
             if self._search_filter and answer.records:
                 return filtered(answer, name, kind, self._search_filter, self.note)
             return answer
