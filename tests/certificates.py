@@ -116,4 +116,6 @@ def _write(path: Path, certificate: x509.Certificate, key: _Key) -> None:
     private = key.private_bytes(
         pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    path.with_name(f"{path.name}-key.pem").write_bytes(private)
+    secret = path.with_name(f"{path.name}-key.pem")
+    secret.touch(0o600)
+    secret.write_bytes(private)

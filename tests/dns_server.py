@@ -14,8 +14,9 @@ import dnslib
 # Name -> what is there. Kinds ("MX": ["10 mx.test"]); "rcode": "SERVFAIL" for all
 # kinds, "rcode:MX" for one; "drop", "drop:A": no answer; "ad", "ad:A": marked as
 # authentic, if all names that an alias leads to are; "truncate": by UDP nothing but the
-# flag; "raw": makes a whole reply from a query; "alone": an alias comes without what it
-# leads to.
+# flag; "raw": makes a whole reply from a query; "raw:A": a return code and records as
+# they are to come ([owner, kind, data]), in this order; "alone": an alias comes without
+# what it leads to.
 Zone = Mapping[str, Mapping[str, Any]]
 
 
@@ -51,6 +52,13 @@ class DnsServer:
         raw: Callable[[bytes], bytes] | None = data.get("raw")
         if raw:
             return raw(query)
+        if f"raw:{kind}" in data:
+            word, records = data[f"raw:{kind}"]
+            reply.header.rcode = getattr(dnslib.RCODE, word)
+            for owner, its_kind, text in records:
+                line = f"{owner}. 60 IN {its_kind} {text}"
+                reply.add_answer(*dnslib.RR.fromZone(_absolute(line, its_kind)))
+            return bytes(reply.pack())
         rcode = data.get(f"rcode:{kind}", data.get("rcode"))
         if rcode:
             reply.header.rcode = getattr(dnslib.RCODE, rcode)
@@ -85,6 +93,11 @@ class DnsServer:
                 reply.header.ad = 0
             if name not in self.zone:
                 reply.header.rcode = dnslib.RCODE.NXDOMAIN
+
+
+def _absolute(line: str, kind: str) -> str:
+    """A record's line with a dot behind the name that it ends with."""
+    return f"{line.removesuffix('.')}." if kind in ("CNAME", "MX") else line
 
 
 @contextmanager

@@ -191,7 +191,8 @@ def _happening(heard: Heard, stage: str, text: str) -> Happening | Problem:
         return HandshakeFailed(text) if stage == "handshake" else heard.lost
     if heard.own_reason:
         if stage == "handshake":
-            return HandshakeFailed(heard.own_reason)
+            why = heard.own_reason.partition(": ")[2]
+            return HandshakeFailed(why, "" if why == "handshake failure" else why)
         dsn = heard.logged.dsn if heard.logged else ""
         status = EnhancedStatus(dsn or "4.4.1")
         if heard.relay is not None and stage != "connect":

@@ -43,7 +43,7 @@ def shake_hands(session: Session) -> Script[bool]:
     answer: TlsFacts | HandshakeFailed = yield StartTls()
     level = session.tls_policy.level
     if isinstance(answer, HandshakeFailed):
-        fork = tls_level.handshake_fork(level)
+        fork = tls_level.handshake_fork(level, answer.setting)
         flags = Fail.THROTTLE if fork.throttle else Fail.NONE
         session.handshake_failed(flags, Reply.local(fork.status), fork.text)
         return False

@@ -123,6 +123,8 @@ class HandshakeFailed(Value):
     """No TLS session came of it. The reason is for the log only."""
 
     reason: str
+    # Which setting of ours is to blame, and why; empty: none.
+    setting: str = ""
 
 
 class Authenticated(Value):

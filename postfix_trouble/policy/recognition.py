@@ -185,7 +185,7 @@ def _reason(reason: str, logged: Logged) -> Heard:
         return Heard(lost=Lost.DATA, relay=_relay(found["where"]))
     if _CODE.match(reason):
         return Heard(separate_lines(reason), stage="dot")
-    if reason == "Cannot start TLS: handshake failure":
+    if reason.startswith("Cannot start TLS: "):
         return Heard(own_reason=reason, stage="handshake")
     stage = "connect" if _CONNECT.match(reason) else ""
     entry = next((entry for words, entry in _OWN if words.match(reason)), "")

@@ -91,7 +91,7 @@ _REFUSED = Fork(
 _UNMATCHED = Fork(
     Go.SITE_FAIL, "4.7.5", "Server certificate not verified", throttle=True
 )
-_HANDSHAKE = Fork(Go.MISC_FAIL, "4.7.5", "Cannot start TLS: handshake failure")
+_HANDSHAKE = Fork(Go.MISC_FAIL, "4.7.5")
 _PLAINTEXT = Fork(Go.PLAINTEXT)
 
 
@@ -114,12 +114,14 @@ def refused_fork(level: TlsLevel) -> Fork:
     return _PLAINTEXT if level <= TlsLevel.MAY else _REFUSED
 
 
-def handshake_fork(level: TlsLevel) -> Fork:
+def handshake_fork(level: TlsLevel, setting: str = "") -> Fork:
     """No TLS session came of the handshake; nothing more is sent on this socket.
 
-    Only where TLS is a must is the destination in trouble.
+    Only where TLS is a must is the destination in trouble. `setting`: the one of ours
+    that is to blame, and why; Postfix has that in its log only.
     """
-    return _HANDSHAKE._replace(throttle=level > TlsLevel.MAY)
+    text = f"Cannot start TLS: {setting or 'handshake failure'}"
+    return _HANDSHAKE._replace(text=text, throttle=level > TlsLevel.MAY)
 
 
 def match_fork(level: TlsLevel, facts: TlsFacts) -> Fork | None:

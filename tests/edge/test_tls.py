@@ -465,7 +465,7 @@ def test_a_server_without_a_certificate() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ciphers", "exclude"), [("great", ""), ("high", "!x"), ("high", "a:b")]
+    ("ciphers", "exclude"), [("great", ""), ("high", "!x"), ("high", "ALL:a")]
 )
 def test_ciphers_that_make_no_sense(
     certificates: Path, ciphers: str, exclude: str
@@ -541,7 +541,7 @@ def test_a_key_with_a_pass_phrase_asks_nobody(
     secret = key.private_bytes(
         PEM,
         serialization.PrivateFormat.PKCS8,
-        serialization.BestAvailableEncryption(b"phrase"),
+        serialization.BestAvailableEncryption(b"canary"),
     )
     (tmp_path / "key.pem").write_bytes(secret)
     values = {
@@ -550,8 +550,8 @@ def test_a_key_with_a_pass_phrase_asks_nobody(
     }
     found, _ = meet(server_context(certificates, "good"), MAY, values)
     assert isinstance(found, HandshakeFailed)
-    assert found.reason.startswith("cannot load certificate")
-    assert "phrase" not in found.reason
+    assert found.setting.startswith(f"smtp_tls_key_file = {tmp_path}/key.pem: ")
+    assert "canary" not in found.reason
 
 
 def test_files_are_looked_at_before_connecting(
@@ -566,15 +566,16 @@ def test_files_are_looked_at_before_connecting(
     }
     found = tls.unready(MAY, Settings(settings))
     assert found is not None
-    assert (found.status, found.reason.split(": ")[1]) == (
+    assert (found.status, found.reason) == (
         "4.3.5",
-        f"chmod o-rwx {key}",
+        f"smtp_tls_key_file: {key} holds secrets and is open to everybody:"
+        f" chmod o-rwx {key}",
     )
     assert tls.unready(TlsPolicy(), Settings(settings)) is None
     key.unlink()
     found = tls.unready(MAY, Settings(settings))
     assert found is not None
-    assert found.reason == f"cannot read {key}: No such file or directory"
+    assert found.reason == f"smtp_tls_key_file = {key}: No such file or directory"
     for anchor in ("/nonexistent", "/dev/null", str(certificates / "good-key.pem")):
         policy = NAMED._replace(trust_anchors=(anchor,))
         found = tls.unready(policy, Settings())

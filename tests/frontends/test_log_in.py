@@ -255,7 +255,7 @@ class TestUnready:
         }
         assert send().endswith(f": chmod o-rwx {key}")
         key.unlink()
-        assert send() == f"4.3.5 cannot read {key}: No such file or directory"
+        assert send() == f"4.3.5 smtp_tls_key_file = {key}: No such file or directory"
         assert not refusing.connections
 
     def test_authorities_that_are_not_there(
@@ -265,9 +265,8 @@ class TestUnready:
             "smtp_tls_security_level": "secure",
             "smtp_tls_CAfile": "/nonexistent/ca.pem",
         }
-        assert send() == (
-            "4.7.5 cannot read /nonexistent/ca.pem: No such file or directory"
-        )
+        missing = "smtp_tls_CAfile = /nonexistent/ca.pem: No such file or directory"
+        assert send() == f"4.7.5 {missing}"
         assert not refusing.connections
 
 

@@ -583,51 +583,158 @@ def test_plaintext_fallback(
 
 # --- what we offer ------------------------------------------------------------------
 
+ALL = ["SSLv3", "TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"]
+# What is left, or what is wrong; as Postfix 3.7 was seen to take them.
 PROTOCOLS = {
-    ">=TLSv1": ["TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"],
-    ">=tlsv1.2": ["TLSv1.2", "TLSv1.3"],
-    ">=TLSv1.1 <=TLSv1.2": ["TLSv1.1", "TLSv1.2"],
+    ">=TLSv1": ALL[1:],
+    ">=tlsv1.2": ALL[3:],
+    ">=TLSv1.1 <=TLSv1.2": ALL[2:4],
+    ">=TLSv1.2:<=TLSv1.2": ["TLSv1.2"],
+    ">=TLSv1.1 >=TLSv1.3": ["TLSv1.3"],
     "!SSLv2, !SSLv3, !TLSv1.1": ["TLSv1", "TLSv1.2", "TLSv1.3"],
-    "!SSLv2:!SSLv3:!TLSv1": ["TLSv1.1", "TLSv1.2", "TLSv1.3"],
+    "!SSLv2:!SSLv3:!TLSv1": ALL[2:],
     "TLSv1.2 TLSv1": ["TLSv1", "TLSv1.2"],
-    "TLSv1.2, !TLSv1.2": None,
-    ">=0x0303": ["TLSv1.2", "TLSv1.3"],
-    "0x0300": ["SSLv3"],
-    # No bound at all is not what was meant.
-    "<=0x0305": None,
-    ">=0x0002": None,
-    "SSLv2 >=SSLv2": None,
-    "": ["SSLv3", "TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"],
-    "TLSv9": None,
-    "!": None,
-    ">= TLSv1": None,
-    ">=TLSv1.3 <=TLSv1.2": None,
+    ">= TLSv1.2": ALL[3:],
+    ">=0x0303": ALL[3:],
+    ">=0X303": ALL[3:],
+    ">=0303": ALL[3:],
+    ">=303, <=0303": ["TLSv1.2"],
+    # Bounds that are none, or that OpenSSL does not know.
+    ">=0": ALL,
+    ">=0x0": ALL,
+    ">=": ALL,
+    "<=0305": ALL,
+    ">=TLSv1, <=0x0305": ALL[1:],
+    ">=0x0002": ALL,
+    ">=771": ALL,
+    "<=fffff": ALL,
+    # A word that means nothing any more.
+    "SSLv2": ALL,
+    "SSLv2 TLSv1.2": ["TLSv1.2"],
+    "": ALL,
+    "TLSv1.2, !TLSv1.2": "no protocol is left",
+    ">=TLSv1.3 <=TLSv1.2": "no protocol is left",
+    ">=SSLv2": 'unknown protocol "SSLv2"',
+    "0x0303": 'unknown protocol "0x0303"',
+    "!0303": 'unknown protocol "0303"',
+    ">=TLSv1.9": 'unknown protocol "TLSv1.9"',
+    "TLSv1.9": 'unknown protocol "TLSv1.9"',
+    "! TLSv1.2": 'unknown protocol ""',
+    "=TLSv1.2": 'unknown protocol "=TLSv1.2"',
+    ">TLSv1.2": 'unknown protocol ">TLSv1.2"',
+    ">=-1": 'unknown protocol "-1"',
+    ">=0x": 'unknown protocol "0x"',
+    "TLSv1.2;TLSv1.3": 'unknown protocol "TLSv1.2;TLSv1.3"',
 }
 
 
 @pytest.mark.parametrize("listed", PROTOCOLS, ids=[key or "all" for key in PROTOCOLS])
 def test_protocols(listed: str) -> None:
-    numbers = tls_offer.protocols(listed)
-    names = numbers and [tls_offer.PROTOCOLS[number] for number in numbers]
-    assert names == PROTOCOLS[listed]
+    found = tls_offer.protocols(listed)
+    if isinstance(found, tls_offer.Unusable):
+        assert found.attributes == ("protocols",)
+        assert found.problem == PROTOCOLS[listed]
+    else:
+        names = [tls_offer.PROTOCOLS[number] for number in found.numbers]
+        assert names == PROTOCOLS[listed]
 
 
+@pytest.mark.parametrize(
+    ("listed", "bounds"),
+    [
+        (">=TLSv1, <=0305", ("<=0305",)),
+        (">=771", (">=771",)),
+        (">=", ()),
+        (">=0x0 <=00", ()),
+        (">=0303", ()),
+    ],
+)
+def test_bounds_that_are_none(listed: str, bounds: tuple[str, ...]) -> None:
+    found = tls_offer.protocols(listed)
+    assert isinstance(found, tls_offer.Protocols)
+    assert found.unbounded == bounds
+
+
+_HIGH = "aNULL:-aNULL:HIGH:@STRENGTH"
 CIPHERS = [
     ("medium", "", "aNULL:-aNULL:HIGH:MEDIUM:+RC4:@STRENGTH"),
-    ("HIGH", "RC4, aNULL", "aNULL:-aNULL:HIGH:@STRENGTH:!RC4:!aNULL"),
+    ("HIGH", "RC4, aNULL", f"{_HIGH}:!RC4:!aNULL"),
     ("null", "", "eNULL:!aNULL"),
     ("low", "", "aNULL:-aNULL:HIGH:MEDIUM:LOW:+RC4:@STRENGTH"),
     ("export", "", "aNULL:-aNULL:HIGH:MEDIUM:LOW:EXPORT:+RC4:@STRENGTH"),
-    ("high", "EDH+RC4", "aNULL:-aNULL:HIGH:@STRENGTH:!EDH+RC4"),
-    ("great", "", None),
-    ("", "", None),
-    ("high", "!foo", None),
-    ("high", "a:b", None),
-    ("high", "-RC4", None),
-    ("high", "+RC4", None),
+    ("high", "EDH+RC4", f"{_HIGH}:!EDH+RC4"),
+    ("high", "aNULL:MD5:RC4", f"{_HIGH}:!aNULL:!MD5:!RC4"),
+    ("high", " :aNULL: MD5 ,\tRC4 :", f"{_HIGH}:!aNULL:!MD5:!RC4"),
+    ("high", "aNULL@SECLEVEL=0", f"{_HIGH}:!aNULL@SECLEVEL=0"),
+    ("great", "", ("ciphers", 'unknown grade "great"')),
+    ("HIGH:MD5", "", ("ciphers", 'unknown grade "HIGH:MD5"')),
+    ("", "", ("ciphers", 'unknown grade ""')),
+    ("high", "a:!foo", ("exclude", '"!foo" begins with !')),
+    ("high", "-RC4", ("exclude", '"-RC4" begins with -')),
+    ("high", "+RC4", ("exclude", '"+RC4" begins with +')),
+    ("high", "@STRENGTH", ("exclude", '"@STRENGTH" begins with @')),
 ]
 
 
 @pytest.mark.parametrize(("grade", "exclude", "expected"), CIPHERS)
-def test_cipher_list(grade: str, exclude: str, expected: str | None) -> None:
-    assert tls_offer.cipher_list(grade, exclude) == expected
+def test_cipher_list(grade: str, exclude: str, expected: str | tuple[str, str]) -> None:
+    found = tls_offer.cipher_list(grade, exclude)
+    if isinstance(found, tls_offer.Unusable):
+        assert (*found.attributes, found.problem) == expected
+    else:
+        assert found == expected
+
+
+SOURCES: list[tuple[str, str, dict[str, str], str]] = [
+    # entry of the policy table, attribute, parameters, where it was set
+    ("", "protocols", {}, "smtp_tls_protocols = >=TLSv1"),
+    (
+        "",
+        "exclude",
+        {"smtp_tls_exclude_ciphers": "a:b", "smtp_tls_mandatory_exclude_ciphers": "c"},
+        "smtp_tls_exclude_ciphers = a:b",
+    ),
+    (
+        "encrypt",
+        "exclude",
+        {"smtp_tls_exclude_ciphers": "a", "smtp_tls_mandatory_exclude_ciphers": "b, c"},
+        "smtp_tls_exclude_ciphers = a, smtp_tls_mandatory_exclude_ciphers = b, c",
+    ),
+    ("encrypt", "exclude", {}, ""),
+    ("encrypt exclude=a:b", "exclude", {}, "smtp_tls_policy_maps: exclude=a:b"),
+    ("may ciphers=x", "ciphers", {}, "smtp_tls_policy_maps: ciphers=x"),
+    (
+        "verify protocols=TLSv9",
+        "protocols",
+        {},
+        "smtp_tls_policy_maps: protocols=TLSv9",
+    ),
+    (
+        "verify",
+        "ciphers",
+        {"smtp_tls_mandatory_ciphers": "low"},
+        "smtp_tls_mandatory_ciphers = low",
+    ),
+]
+
+
+@pytest.mark.parametrize(("entry", "attribute", "values", "where"), SOURCES)
+@pytest.mark.parametrize("lmtp", [False, True])
+def test_where_an_attribute_was_set(
+    entry: str, attribute: str, values: dict[str, str], where: str, lmtp: bool
+) -> None:
+    if lmtp:
+        values = {k.replace("smtp_", "lmtp_"): v for k, v in values.items()}
+        where = where.replace("smtp_", "lmtp_")
+    values["lmtp_tls_policy_maps" if lmtp else "smtp_tls_policy_maps"] = "static:x"
+    name = "lmtp_tls_security_level" if lmtp else "smtp_tls_security_level"
+    settings = Settings({name: "may", **values}, lmtp=lmtp)
+    found = tls_policy.policy(
+        settings,
+        Destination("d.test", "d.test", 25),
+        Relay("mx.test", "192.0.2.1", 25),
+        lambda parameter, key, fold: entry or None,
+        table_error=LookupError,
+    )
+    assert isinstance(found, TlsPolicy)
+    assert tls_offer.source(attribute, found, settings) == where

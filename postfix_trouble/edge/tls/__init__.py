@@ -17,9 +17,7 @@ from postfix_trouble.model.tls import TlsFacts, TlsLevel
 from postfix_trouble.model.value import TYPE_CHECKING
 from postfix_trouble.model.verdict import DSN
 from postfix_trouble.policy import certificate as certificates
-from postfix_trouble.policy import tls_offer
 from postfix_trouble.policy.hostnames import address_family, idn_to_ascii
-from postfix_trouble.policy.secrets import exposure
 
 if TYPE_CHECKING:
     import socket
@@ -29,10 +27,6 @@ if TYPE_CHECKING:
     from postfix_trouble.config.settings import Settings
     from postfix_trouble.model.relay import Destination, Relay
     from postfix_trouble.model.tls import TlsPolicy
-
-
-class _Unusable(Exception):
-    """We can't even begin: something in our own configuration."""
 
 
 def handshake(
@@ -51,9 +45,11 @@ def handshake(
     """
     import ssl
 
-    secured = None
+    from postfix_trouble.edge.tls.offer import Unusable, client_context
+
+    secured, setting = None, ""
     try:
-        context = _context(policy, settings)
+        context = client_context(policy, settings)
         name = _server_name(policy, destination, relay)
         secured = context.wrap_socket(
             sock, server_hostname=name, do_handshake_on_connect=False
@@ -61,8 +57,9 @@ def handshake(
         secured.settimeout(timeout)
         secured.do_handshake()
         return secured, _facts(secured, policy, destination, relay, settings)
-    except _Unusable as problem:
-        reason = f"{problem}: aborting TLS session"
+    except Unusable as problem:
+        setting = str(problem)
+        reason = f"{setting}: aborting TLS session"
     except TimeoutError:
         reason = os.strerror(errno.ETIMEDOUT)
     except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
@@ -74,67 +71,10 @@ def handshake(
     except ValueError as problem:
         reason = str(problem)
     (secured or sock).close()
-    return HandshakeFailed(reason)
+    return HandshakeFailed(reason, setting)
 
 
-# --- what we offer ------------------------------------------------------------------
-
-
-def _context(policy: TlsPolicy, settings: Settings) -> ssl.SSLContext:
-    """A context that accepts everybody. Loads no authorities: cheap."""
-    import ssl
-
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    numbers = tls_offer.protocols(policy.protocols)
-    ciphers = tls_offer.cipher_list(policy.ciphers, policy.exclude)
-    if numbers is None:
-        raise _Unusable(f'Invalid TLS protocol list "{policy.protocols}"')
-    if ciphers is None:
-        raise _Unusable(f'invalid ciphers "{policy.ciphers}" without {policy.exclude}')
-    _limit_protocols(context, numbers)
-    try:
-        # Whom we don't check may be weak; it is still better than nothing.
-        context.set_ciphers(f"{ciphers}:@SECLEVEL={trust.security_level(policy)}")
-    except ssl.SSLError:
-        raise _Unusable("no ciphers are left") from None
-    for cert, key in _client_certificates(settings):
-        try:
-            # Never ask for a pass phrase: nobody is there.
-            context.load_cert_chain(cert, key or None, password="")  # nosec B106
-        except (OSError, ValueError) as problem:
-            raise _Unusable(f"cannot load certificate {cert}") from problem
-    return context
-
-
-def _limit_protocols(context: ssl.SSLContext, numbers: tuple[int, ...]) -> None:
-    import ssl
-    import warnings
-
-    names = [name.replace(".", "_") for name in tls_offer.PROTOCOLS]
-    usable = [n for n in numbers if getattr(ssl, f"HAS_{names[n]}")]
-    if not usable:
-        raise _Unusable("no protocol is left that OpenSSL knows")
-    with warnings.catch_warnings():
-        # Old protocols are deprecated; that is for the administrator to know.
-        warnings.simplefilter("ignore")
-        context.minimum_version = ssl.TLSVersion[names[usable[0]]]
-        context.maximum_version = ssl.TLSVersion[names[usable[-1]]]
-        for number in range(usable[0], usable[-1]):
-            if number not in usable:
-                context.options |= getattr(ssl, f"OP_NO_{names[number]}")
-
-
-def _client_certificates(settings: Settings) -> list[tuple[str, str]]:
-    """Pairs of certificate and key file; no key: it is in the same file."""
-    chains = settings.words("smtp_tls_chain_files")
-    if chains:
-        return [(path, "") for path in chains]
-    cert = settings.text("smtp_tls_cert_file")
-    if not cert or cert == "none":
-        return []
-    return [(cert, settings.text("smtp_tls_key_file"))]
+# --- the name that we ask for ------------------------------------------------------
 
 
 def _server_name(policy: TlsPolicy, destination: Destination, relay: Relay) -> Any:
@@ -179,7 +119,7 @@ def _facts(
         problem = trust.dane_problem(chain, policy)
         trusted = matched = not problem
     elif _judged(policy, settings):
-        problem = trust.chain_problem(chain, policy, settings)
+        problem = _chain_problem(chain, policy, settings)
         trusted = not problem
     if policy.level >= TlsLevel.VERIFY and trusted:
         wanted = certificates.references(
@@ -196,6 +136,18 @@ def _judged(policy: TlsPolicy, settings: Settings) -> bool:
     if policy.level >= TlsLevel.VERIFY:
         return True
     return settings.text("smtp_tls_loglevel") not in ("", "0")
+
+
+def _chain_problem(chain: list[bytes], policy: TlsPolicy, settings: Settings) -> str:
+    from postfix_trouble.edge.tls import offer
+
+    try:
+        return trust.chain_problem(chain, policy, settings)
+    except (OSError, ValueError) as problem:
+        why = offer.words(problem)
+        if policy.level >= TlsLevel.VERIFY:
+            raise offer.unusable("smtp_tls_CAfile", settings, why) from problem
+        return f"authorities can't be loaded: {why}"
 
 
 def _fingerprint_matches(
@@ -222,34 +174,60 @@ def unready(policy: TlsPolicy, settings: Settings) -> DSN | None:
     """Why this policy can't be carried out with the files that we have, if so.
 
     Looked at before connecting: a server is passed over rather than talked to with
-    less than was asked for. Costs nothing where no file is configured.
+    less than was asked for. (Postfix turns TLS off where it can't load a file, so that
+    mail goes in the clear at level may.) Costs nothing where no file is configured.
     """
     if policy.level is TlsLevel.NONE:
         return None
-    for cert, key in _client_certificates(settings):
-        secret = key or cert
-        problem = _unreadable(cert) or _unreadable(secret)
-        problem = problem or exposure(secret, os.stat(secret).st_mode)
+    if settings.words("smtp_tls_chain_files") or settings.text("smtp_tls_cert_file"):
+        from postfix_trouble.edge.tls.offer import certificate_problem
+
+        problem = certificate_problem(settings)
         if problem:
             return DSN(EnhancedStatus("4.3.5"), problem)
+    if policy.level is TlsLevel.FINGERPRINT and (problem := _no_digest(settings)):
+        return DSN(EnhancedStatus("4.7.5"), problem)
     if policy.level >= TlsLevel.VERIFY:
         try:
             for path in policy.trust_anchors:
                 trust.anchors(path)
         except (OSError, ValueError):
             return DSN(EnhancedStatus("4.7.5"), "client TLS configuration problem")
-        file = settings.text("smtp_tls_CAfile")
-        if file and not policy.trust_anchors and _unreadable(file):
-            return DSN(EnhancedStatus("4.7.5"), _unreadable(file))
+        problem = "" if policy.trust_anchors else _no_authorities(settings)
+        if problem:
+            return DSN(EnhancedStatus("4.7.5"), problem)
     return None
 
 
-def _unreadable(path: str) -> str:
+def _no_digest(settings: Settings) -> str:
+    """Why no fingerprint can be made, empty if it can."""
+    import hashlib
+
+    from postfix_trouble.edge.tls.offer import unusable
+
+    name = "smtp_tls_fingerprint_digest"
     try:
-        with open(path, "rb"):
-            return ""
-    except OSError as problem:
-        return f"cannot read {path}: {problem.strerror}"
+        hashlib.new(settings.text(name), usedforsecurity=False).hexdigest()
+    except (TypeError, ValueError):
+        return str(unusable(name, settings, "there is no such digest"))
+    return ""
+
+
+def _no_authorities(settings: Settings) -> str:
+    """Why the authorities that are configured can't be had, empty if they can."""
+    from postfix_trouble.edge.tls.offer import unusable
+
+    file, directory = "smtp_tls_CAfile", "smtp_tls_CApath"
+    if path := settings.text(file):
+        try:
+            with open(path, "rb"):
+                return ""
+        except OSError as problem:
+            return str(unusable(file, settings, problem.strerror or "can't be read"))
+    path = settings.text(directory)
+    if path and not (settings.flag("tls_append_default_CA") or os.path.isdir(path)):
+        return str(unusable(directory, settings, "no directory"))
+    return ""
 
 
 # --- the log ------------------------------------------------------------------------
