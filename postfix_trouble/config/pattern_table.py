@@ -59,6 +59,15 @@ class PatternTable:
         # As Postfix logs them; each rule that is named there is passed over.
         self.warnings = warnings
 
+    def results(self) -> list[str]:
+        """What the rules give, in order, but for what depends on the key."""
+        found = []
+        for rule in self._rules:
+            parts = [part for part in rule.result if isinstance(part, str)]
+            if rule.test and not rule.is_block and len(parts) == len(rule.result):
+                found.append("".join(parts))
+        return found
+
     def find(self, key: str) -> str | None:
         """The result of the first rule that matches."""
         at = 0

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 
 from postfix_trouble.config.kinds import ConfigError
 from postfix_trouble.config.parameters import TABLE, lmtp_name
+from postfix_trouble.frontends import tls_inspection
 from postfix_trouble.model.failure import TableError
-from postfix_trouble.model.tls import TlsLevel, TlsPolicy
 from postfix_trouble.policy.findings import error, fine, note, warning
-from postfix_trouble.policy.tls_level import security_level
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +27,7 @@ _PATIENCE = 10.0
 
 def inspect(settings: Settings, lmtp: bool) -> Iterator[Finding]:
     """Look at all that is on this machine. Wrong values are told of elsewhere."""
-    looks = [_tables, _tls_files, _token_command, _log_file, _state, _sendmail]
+    looks = [_tables, tls_inspection.look, _token_command, _log_file, _state, _sendmail]
     for look in looks:
         try:
             yield from look(settings, lmtp)
@@ -81,30 +80,6 @@ def _exposed(settings: Settings) -> Finding | None:
         f"all mail is deferred ({why.status})",
         remedy,
     )
-
-
-def _tls_files(settings: Settings, _lmtp: bool) -> Iterator[Finding]:
-    from postfix_trouble.edge import tls
-
-    level = security_level(settings)
-    if level is TlsLevel.NONE:
-        return
-    problem = tls.unready(TlsPolicy(level), settings)
-    if problem is not None:
-        yield error(
-            "TLS files",
-            problem.reason,
-            f"servers are passed over: mail is deferred ({problem.status})",
-            "make the file readable for the account that delivers, and for no others",
-        )
-    path = settings.text("smtp_tls_CApath")
-    if path and not os.path.isdir(path):
-        yield error(
-            "smtp_tls_CApath",
-            f"{path} is no directory",
-            "no certificate is trusted",
-            "name a directory with hashed certificates (openssl rehash)",
-        )
 
 
 def _token_command(settings: Settings, _lmtp: bool) -> Iterator[Finding]:

@@ -103,22 +103,19 @@ def _trust(settings: Settings) -> Iterator[Finding]:
     name = "smtp_tls_security_level"
     if level in (TlsLevel.DANE, TlsLevel.DANE_ONLY):
         yield from _dane(settings, level)
-    places = ("smtp_tls_CAfile", "smtp_tls_CApath", "smtp_tls_trust_anchor_file")
-    trusting = any(map(settings.text, places)) or settings.flag("tls_append_default_CA")
-    if level >= TlsLevel.VERIFY and not trusting:
+    if level >= TlsLevel.VERIFY and not trusts_somebody(settings):
         yield error(
             name,
             f"{level.word}, and there is no authority to trust",
             "no certificate is good enough: all mail is deferred (4.7.5)",
             "set smtp_tls_CAfile, or tls_append_default_CA = yes",
         )
-    tables = settings.text("smtp_tls_policy_maps")
-    if level < TlsLevel.VERIFY and tables and not trusting:
-        yield note(
-            "smtp_tls_policy_maps",
-            "there is no authority to trust (smtp_tls_CAfile, tls_append_default_CA)",
-            "entries with verify or secure defer all their mail (4.7.5)",
-        )
+
+
+def trusts_somebody(settings: Settings) -> bool:
+    """Whether there are authorities that a certificate can lead to."""
+    places = ("smtp_tls_CAfile", "smtp_tls_CApath", "smtp_tls_trust_anchor_file")
+    return any(map(settings.text, places)) or settings.flag("tls_append_default_CA")
 
 
 def _dane(settings: Settings, level: TlsLevel) -> Iterator[Finding]:

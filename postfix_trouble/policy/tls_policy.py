@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 
+from postfix_trouble.model.relay import Destination, Relay
 from postfix_trouble.model.status import EnhancedStatus
 from postfix_trouble.model.tls import TlsLevel, TlsPolicy
 from postfix_trouble.model.value import TYPE_CHECKING
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
     from postfix_trouble.config.settings import Settings
     from postfix_trouble.model.lookup import Answer
-    from postfix_trouble.model.relay import Destination, Relay
 
     # Name, kind of record.
     Query = Callable[[str, str], Answer]
@@ -66,6 +66,31 @@ def policy(
     return found
 
 
+def entry_policy(
+    settings: Settings,
+    key: str,
+    value: str,
+    note: Callable[[str], None],
+    *,
+    prefix: str = "smtp",
+) -> TlsPolicy | DSN:
+    """What an entry of a policy table comes to, whatever the DNS says.
+
+    Without a server: one that the entry's own patterns fit is taken for granted.
+    """
+    found = parse_entry(value)
+    patterns = found.all("mx_host_pattern") if isinstance(found, Entry) else ()
+    host = patterns[0].replace("*", "mx", 1) if patterns else key
+    destination, relay = Destination(key, key, 25), Relay(host, "", 25)
+    search = _Search(settings, destination, relay, _no_table, LookupError, note, prefix)
+    entry = search.parsed(value)
+    return entry if isinstance(entry, DSN) else search.wrapped(entry)
+
+
+def _no_table(parameter: str, key: str, fold: bool) -> str | None:
+    return None
+
+
 class _Search:
     """policy_create, with its surroundings."""
 
@@ -103,7 +128,7 @@ class _Search:
                 "for unix-domain destinations."
             )
             level = TlsLevel.NONE
-        return self._wrapped(entry._replace(level=level))
+        return self.wrapped(entry._replace(level=level))
 
     def _pinned(self, entry: Entry) -> TlsPolicy | DSN:
         """DANE: the level depends on what the host's records are."""
@@ -120,14 +145,14 @@ class _Search:
         )
         if isinstance(found, DSN):
             return found
-        policy = self._wrapped(entry._replace(level=found.level))
+        policy = self.wrapped(entry._replace(level=found.level))
         if isinstance(policy, DSN) or not found.names:
             return policy
         # A name with a dot at its end is never one of the words for other names.
         name = found.names[0].removesuffix(".") + "."
         return policy._replace(servername=name, match=found.names, tlsa=found.records)
 
-    def _wrapped(self, entry: Entry) -> TlsPolicy | DSN:
+    def wrapped(self, entry: Entry) -> TlsPolicy | DSN:
         """TLS before the greeting leaves no way to do without."""
         wrapped = self.settings.flag("smtp_tls_wrappermode")
         if wrapped and entry.level < TlsLevel.ENCRYPT:
@@ -153,23 +178,28 @@ class _Search:
     def _by_policy(self) -> Entry | DSN | None:
         """tls_policy_lookup: parent domains only for what is a plain domain."""
         key = self.destination.text
-        where = f'{self.prefix}_tls_policy_maps, next-hop destination "{key}"'
         ascii_only = not self.settings.flag("smtputf8_enable")
         parents = not hostname_problem(key if ascii_only else idn_to_ascii(key))
         while key:
             try:
                 value = self.find("smtp_tls_policy_maps", key, True)
             except self.table_error:
-                self.note(f"{where}: policy table lookup error")
+                self.note(f"{self._where()}: policy table lookup error")
                 return _CONFIGURATION
             if value is not None:
-                return self._parsed(value, where)
+                return self.parsed(value)
             dot = key.find(".", 1) if parents else 0
             key = key[dot:] if dot > 0 else ""
         return None
 
-    def _parsed(self, value: str, where: str) -> Entry | DSN:
+    def _where(self) -> str:
+        table = f"{self.prefix}_tls_policy_maps"
+        return f'{table}, next-hop destination "{self.destination.text}"'
+
+    def parsed(self, value: str) -> Entry | DSN:
+        """tls_policy_lookup_one."""
         entry = parse_entry(value)
+        where = self._where()
         if isinstance(entry, str):
             self.note(f"{where}: {entry}")
             return _CONFIGURATION

@@ -299,7 +299,7 @@ def test_all_is_well(config: Path) -> None:
         (
             "smtp_tls_policy_maps = inline:{{a = secure}}",
             "smtp_tls_policy_maps",
-            "note",
+            "error",
             "no authority to trust",
         ),
         (

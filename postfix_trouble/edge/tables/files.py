@@ -100,6 +100,10 @@ class RuleTable(Table):
     def __init__(self, table: PatternTable) -> None:
         self._table = table
 
+    def results(self) -> list[str]:
+        """What the rules give, but for what depends on the key."""
+        return self._table.results()
+
     def find(self, key: str, _fold: bool) -> str | None:
         """The result of the first rule that matches."""
         return self._table.find(key)

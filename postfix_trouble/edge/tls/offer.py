@@ -90,6 +90,20 @@ def _set_ciphers(
     return None
 
 
+def authority_problem(settings: Settings) -> str:
+    """Why smtp_tls_CAfile can't be loaded, with the parameter; empty if it can."""
+    import ssl
+
+    name = "smtp_tls_CAfile"
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        if path := settings.text(name):
+            context.load_verify_locations(path)
+    except (OSError, ValueError) as problem:
+        return str(unusable(name, settings, words(problem)))
+    return ""
+
+
 # --- certificates of our own --------------------------------------------------------
 
 
