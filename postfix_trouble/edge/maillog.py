@@ -34,6 +34,11 @@ class MailLog:
         self._socket: socket.socket | None = None
         self._patience = _PATIENCE
 
+    @property
+    def name(self) -> str:
+        """What stands before the records of this process."""
+        return f"{self._tag}[{os.getpid()}]"
+
     def write(self, text: str) -> None:
         """Write one record, one line."""
         line = text
@@ -57,7 +62,7 @@ class MailLog:
     def _to_syslog(self, line: str) -> None:
         """Not by way of syslog(3), which waits for the daemon for ever."""
         now = time.strftime("%b %e %H:%M:%S")
-        record = f"<{_PRIORITY}>{now} {self._tag}[{os.getpid()}]: {line}"
+        record = f"<{_PRIORITY}>{now} {self.name}: {line}"
         try:
             if self._socket is None:
                 self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -73,7 +78,7 @@ class MailLog:
     def _to_file(self, line: str) -> None:
         now = time.strftime("%b %e %H:%M:%S")
         host = os.uname().nodename.partition(".")[0]
-        record = f"{now} {host} {self._tag}[{os.getpid()}]: {line}\n"
+        record = f"{now} {host} {self.name}: {line}\n"
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         file = os.open(self._file, flags, 0o600)
         try:

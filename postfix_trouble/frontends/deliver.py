@@ -115,11 +115,26 @@ class _Call:
             self.watch,
             self.log,
             age=command.time_in_queue(line, message),
-            # Who reads the object sees all outcomes: nothing is mailed.
-            by_hand=line.switch("--json"),
+            by_hand=line.switch("--json") and not self._behind_pipe8(),
             verbose=line.switch("-v"),
         )
         return self.request.deliver()
+
+    def _behind_pipe8(self) -> bool:
+        """Whether a JSON object is read by pipe(8), that does not understand it.
+
+        Then the exit code alone is the answer, and one for all recipients: a queue id,
+        no terminal, and what master(8) leaves in the environment of its processes.
+        """
+        if not self.line.value("--queue-id") or "MAIL_CONFIG" not in os.environ:
+            return False
+        if any(map(os.isatty, range(3))):
+            return False
+        self.note(
+            "warning: --json behind pipe(8), which can't read it: take --json out of"
+            " master.cf"
+        )
+        return True
 
     def answer(self, end: Exit) -> int:
         """Print the answer: the status line, or the JSON object."""

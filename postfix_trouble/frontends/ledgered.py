@@ -2,7 +2,8 @@
 
 The order of things is what keeps recipients from being lost or served twice: lock,
 read what is finished, write a row for what is to be tried (a full disk shows before
-MAIL), deliver, write down each end as it comes, report to the sender, answer.
+MAIL), deliver, write down who was sent the message as it comes and who was refused
+after that, report those to the sender, write that down, answer.
 """
 
 from __future__ import annotations
@@ -10,9 +11,8 @@ from __future__ import annotations
 import time
 
 from postfix_trouble.edge.state import Lock, StateProblem, request_key
-from postfix_trouble.model.status import EnhancedStatus
 from postfix_trouble.model.value import TYPE_CHECKING
-from postfix_trouble.model.verdict import DSN, Disposition
+from postfix_trouble.model.verdict import Disposition, Outcome, Report
 from postfix_trouble.policy import mixed
 from postfix_trouble.policy.mixed import Finished
 from postfix_trouble.reports import pipe8
@@ -20,11 +20,9 @@ from postfix_trouble.reports import pipe8
 if TYPE_CHECKING:
     from postfix_trouble.edge.state import State
     from postfix_trouble.frontends.pipe_request import PipeRequest
-    from postfix_trouble.model.verdict import Outcome
+    from postfix_trouble.model.verdict import DSN
     from postfix_trouble.policy.mixed import Place, Settlement
     from postfix_trouble.reports.pipe8 import Exit
-
-_NO_BOOKS = DSN(EnhancedStatus("4.3.0"), "ledger unavailable")
 
 
 class LedgeredRequest:
@@ -50,7 +48,7 @@ class LedgeredRequest:
         for found in (lock, known, probe):
             if isinstance(found, StateProblem):
                 self._owner.note(f"warning: {found.text}")
-                return _NO_BOOKS
+                return mixed.no_ledger(found.text)
         assert isinstance(known, dict)
         self._known = known
         return None
@@ -62,22 +60,60 @@ class LedgeredRequest:
         if left:
             part = self._request._replace(recipients=left)
             outcomes = self._owner.attempt(part, self._ended).outcomes
-        settlement = self._settle(outcomes)
-        if settlement.disposition is not Disposition.BOUNCED:
-            # Else Postfix is told now. It may put that off (soft_bounce in its own
-            # main.cf), and must not hear of it from here for ever then.
-            self._record(outcomes, Disposition.BOUNCED)
-        for outcome in settlement.silent:
-            address, reason = outcome.recipient.address, outcome.dsn.reason
-            self._owner.note(f"to=<{address}>: sender is not to be told: {reason}")
-        told = settlement.bounce + settlement.silent
-        if settlement.bounce and not self._report(settlement.bounce):
-            settlement = mixed.bounce_failed()
-        else:
-            self._record(told, Disposition.BOUNCED, reported=True)
+        settlement = self._carried_out(self._settle(outcomes), outcomes)
         if settlement.disposition is not Disposition.DEFERRED:
             self._ledger.settled(self._key)
+        self._owner.report = self._whole(outcomes, settlement)
         return pipe8.answer(settlement.dsn)
+
+    def _carried_out(
+        self, settlement: Settlement, outcomes: tuple[Outcome, ...]
+    ) -> Settlement:
+        """Report what has to be reported. The settlement that holds after that."""
+        if settlement.disposition is Disposition.BOUNCED:
+            # Postfix is told now. It may defer that (soft_bounce in its own main.cf),
+            # and must not hear of it from here for ever then.
+            return settlement
+        owner = self._owner
+        remembered = self._record(outcomes, Disposition.BOUNCED)
+        if settlement.disposition is Disposition.DEFERRED and not remembered:
+            # Nothing is lost if they are tried again; but a report that nobody
+            # remembers would go out at every attempt.
+            return settlement._replace(bounce=())
+        for outcome in settlement.silent:
+            address, reason = outcome.recipient.address, outcome.dsn.reason
+            owner.note(f"to=<{address}>: sender is not to be told: {reason}")
+        told = settlement.bounce + settlement.silent
+        if settlement.bounce and not self._report(settlement.bounce):
+            return mixed.bounce_failed()
+        self._record(told, Disposition.BOUNCED, reported=True)
+        if settlement.disposition is Disposition.SENT:
+            # The answer names this attempt: what its records don't have is said here.
+            for place in self._places:
+                end = self._known.get(place)
+                if end is not None and end.disposition is Disposition.BOUNCED:
+                    owner.note(f"to=<{place[0]}>: bounced before: {end.dsn.reason}")
+        return settlement
+
+    def _whole(self, outcomes: tuple[Outcome, ...], settlement: Settlement) -> Report:
+        """The report with everybody in it: --json shows what became of whom."""
+        ends = {outcome.recipient.position: outcome for outcome in outcomes}
+        if settlement.disposition is Disposition.SENT:
+            for each in settlement.bounce + settlement.silent:
+                # Given up, if it was deferred.
+                end = each._replace(disposition=Disposition.BOUNCED, action="failed")
+                ends[each.recipient.position] = end
+        for recipient in self._request.recipients:
+            before = self._known.get(self._places[recipient.position])
+            if before is not None:
+                sent = before.disposition is Disposition.SENT
+                action = "relayed" if sent else "failed"
+                ends[recipient.position] = Outcome(
+                    recipient, before.disposition, before.dsn, action=action
+                )
+        report = self._owner.report or Report(self._request, ())
+        found = tuple(ends[position] for position in sorted(ends))
+        return report._replace(request=self._request, outcomes=found)
 
     def _settle(self, outcomes: tuple[Outcome, ...]) -> Settlement:
         null = not self._request.sender
@@ -85,9 +121,9 @@ class LedgeredRequest:
             self._request,
             outcomes,
             self._known,
-            own_bounces=True,
             age=self._owner.age_now(),
             give_up_age=self._owner.settings.give_up_age(null),
+            log=self._owner.log.name,
         )
 
     def _ended(self, outcomes: tuple[Outcome, ...]) -> None:
@@ -101,8 +137,9 @@ class LedgeredRequest:
         disposition: Disposition,
         *,
         reported: bool = False,
-    ) -> None:
-        """Remember those of the outcomes that are of a kind, or all if reported."""
+    ) -> bool:
+        """Remember those of the outcomes that are of a kind, or all if reported.
+        False if they can't be."""
         rows = {
             self._places[end.recipient.position]: Finished(
                 disposition, end.dsn, reported
@@ -114,6 +151,7 @@ class LedgeredRequest:
         if problem is not None:
             # Too late to put the mail off: it may be delivered twice, never lost.
             self._owner.note(f"warning: ledger: {problem.text}")
+        return problem is None
 
     def _report(self, failed: tuple[Outcome, ...]) -> bool:
         """Tell the sender, and remember that. False if the report was not accepted."""

@@ -48,7 +48,8 @@ class PipeRequest:
         verbose: bool,
     ) -> None:
         """`age`: seconds since the message arrived, None if that is not sure.
-        `by_hand`: the caller sees every outcome, so nothing is reported by mail."""
+        `by_hand`: who reads the answer sees every outcome. Then several recipients
+        need no ledger; and transcripts are not mailed."""
         self.settings = settings
         self.request = request
         self.message = message
@@ -62,6 +63,10 @@ class PipeRequest:
         self.outcomes: tuple[Outcome, ...] = ()
         self.notices: tuple[str, ...] = ()
         self._state: State | None = None
+        # What is wrong with the state directory, if there is one.
+        self._problem = ""
+        # What became of recipients is remembered, and the one answer follows from that.
+        self._ledgered = False
         self._started = time.monotonic()
 
     def note(self, text: str) -> None:
@@ -73,11 +78,9 @@ class PipeRequest:
         directory = self.settings.text("trouble_state_directory")
         if directory:
             self._open_state(directory)
-        several = len(self.request.recipients) > 1
-        if not self.by_hand and (several or self._state is not None):
-            refused = self._with_ledger(problem=bool(directory))
-            if refused is not None:
-                return refused
+        end = self._with_ledger()
+        if end is not None:
+            return end
         return pipe8.result(self.attempt(self.request, self.ended).outcomes)
 
     def age_now(self) -> float:
@@ -91,6 +94,7 @@ class PipeRequest:
         if isinstance(state, StateProblem):
             # With one recipient nothing hangs on it: the delivery goes on.
             self.note(f"warning: {state.text}")
+            self._problem = state.text
         else:
             self._state = state
 
@@ -149,16 +153,22 @@ class PipeRequest:
     def settled(self) -> bool:
         """Everybody has the message, and nothing that comes now can change that."""
         count = len(self.request.recipients)
-        if count > 1 and not self.by_hand:
+        if self._by_ledger:
             # It is the ledger that knows.
             return False
         sent = [end.disposition is Disposition.SENT for end in self.outcomes]
         return len(sent) == count and all(sent)
 
+    @property
+    def _by_ledger(self) -> bool:
+        """Only with the ledger there is one answer for all recipients."""
+        several = len(self.request.recipients) > 1
+        return several and (self._ledgered or not self.by_hand)
+
     def so_far(self, why: DSN) -> Report | None:
         """What is known when something of ours has gone wrong: who has the message
         must not get it again, and the rest is put off. None if the ledger knows."""
-        if len(self.request.recipients) > 1 and not self.by_hand:
+        if self._by_ledger:
             return None
         done = {outcome.recipient.position for outcome in self.outcomes}
         rest = (
@@ -204,28 +214,35 @@ class PipeRequest:
 
     # --- several recipients
 
-    def _with_ledger(self, *, problem: bool) -> Exit | None:
-        """Deliver with books to keep. Refuse to without, if they are needed.
+    def _with_ledger(self) -> Exit | None:
+        """Deliver with a ledger. Refuse to without, if one is needed.
 
-        None: they can't be kept, and for a single recipient need not be. They are
-        asked for one too: the queue manager may group recipients in another way.
+        None: there is none, and there need not be: for a single recipient, or by hand
+        without a state directory. A single recipient is looked up too: the queue
+        manager may group recipients in another way.
         """
+        count = len(self.request.recipients)
+        if self._state is None and count == 1:
+            return None
         from postfix_trouble.policy import mixed
 
-        count = len(self.request.recipients)
+        named = bool(self.request.queue_id)
         if self._state is None:
-            refused = mixed.refusal(count, remembers=False, problem=problem)
-            return None if refused is None else self._refuse(refused)
-        if not self.request.queue_id:
+            why = mixed.refusal(count, problem=self._problem)
+            free = self.by_hand and not (named and self._problem)
+            return None if free or why is None else self._refuse(why)
+        if not named:
             # The same text once more may be another message: nobody's mail may be
             # taken for delivered because of that.
-            return None if count == 1 else self._refuse(mixed.NO_NAME)
+            free = self.by_hand or count == 1
+            return None if free else self._refuse(mixed.NO_NAME)
         from postfix_trouble.frontends.ledgered import LedgeredRequest
 
-        books = LedgeredRequest(self, self._state)
-        trouble = books.open()
+        ledgered = LedgeredRequest(self, self._state)
+        trouble = ledgered.open()
         if trouble is None:
-            return books.deliver()
+            self._ledgered = True
+            return ledgered.deliver()
         if trouble is mixed.IN_PROGRESS or count > 1:
             return self._refuse(trouble)
         return None

@@ -4,13 +4,17 @@ pipe(8) takes one result for all recipients of a request. What follows is how
 different outcomes are told to it without a recipient lost, served twice, or wrongly
 reported as undeliverable:
 
+- Who is refused while others are not is reported to the sender by us, with the attempt
+  that refused, whatever becomes of the others. The ledger has it before (bounced) and
+  after (reported): who is killed between the two reports once more, never not at all.
 - While any recipient is deferred, the request is deferred, with the text of the
   first of those. The finished ones are remembered and not tried again.
-- When all are sent, or all are bounced for one and the same reason, that is the
-  answer, and Postfix does the rest.
-- Else we report the bounced ones to the sender ourselves, and then say "sent". If
-  that report can't be submitted, the request is deferred (Postfix: `bounce or trace
-  service failure`); what was bounced stays so, and the report is tried again.
+- When all are sent, or all are bounced for one and the same reason and nobody was
+  reported, that is the answer, and Postfix does the rest.
+- Else the answer is "sent", with what became of how many: pipe(8) logs that once for
+  each recipient, those that bounced included.
+- If our report can't be submitted, the request is deferred (Postfix: `bounce or trace
+  service failure`); what was bounced stays so, and only the report is tried again.
 - A queue manager that gives up a message reports every recipient that we deferred,
   the delivered ones too. So once a request is old, its deferred recipients are
   reported by us, if any other one is finished. If none is, what the queue manager
@@ -37,7 +41,6 @@ Place = tuple[str, int]
 IN_PROGRESS = DSN(EnhancedStatus("4.3.0"), "delivery in progress")
 # Postfix bounce(3), when the bounce service can't be used.
 _NO_BOUNCE = DSN(EnhancedStatus("4.3.0"), "bounce or trace service failure")
-_NO_LEDGER = DSN(EnhancedStatus("4.3.0"), "ledger unavailable")
 _NO_DIRECTORY = DSN(
     EnhancedStatus("4.3.5"),
     "mail system configuration error: several recipients in one request need"
@@ -50,7 +53,8 @@ NO_NAME = DSN(
     " --queue-id",
 )
 _NO_OUTCOME = DSN(EnhancedStatus("4.3.0"), "internal error: no outcome")
-_REPORTED = DSN(EnhancedStatus("2.0.0"), "undeliverable recipients reported to sender")
+# Codes that are named on success: pipe(8) logs 100 bytes of it.
+_CODES = 3
 
 
 class Finished(NamedTuple):
@@ -69,7 +73,7 @@ class Settlement(NamedTuple):
     disposition: Disposition
     dsn: DSN
     # To be reported to the sender first. Only if that is accepted does the
-    # disposition hold (it is SENT then); otherwise see bounce_failed().
+    # disposition hold; otherwise see bounce_failed().
     bounce: tuple[Outcome, ...] = ()
     # Undeliverable, but the sender must not be told: for the log.
     silent: tuple[Outcome, ...] = ()
@@ -93,14 +97,19 @@ def unfinished(
     return tuple(recipient for recipient, place in named if place not in finished)
 
 
-def refusal(count: int, *, remembers: bool, problem: bool = False) -> DSN | None:
-    """Why a request with so many recipients can't be accepted from pipe(8).
+def no_ledger(problem: str) -> DSN:
+    """Why recipients are deferred that nothing can be remembered of."""
+    return DSN(EnhancedStatus("4.3.0"), f"ledger unavailable: {problem}")
 
-    `remembers`: there is a ledger, and it works. `problem`: there should be one.
+
+def refusal(count: int, *, problem: str) -> DSN | None:
+    """Why a request with so many recipients can't be accepted without a ledger.
+
+    `problem`: what is wrong with the state directory, empty if there is none.
     """
-    if count <= 1 or remembers:
+    if count <= 1:
         return None
-    return _NO_LEDGER if problem else _NO_DIRECTORY
+    return no_ledger(problem) if problem else _NO_DIRECTORY
 
 
 def bounce_failed() -> Settlement:
@@ -113,55 +122,70 @@ def settle(
     outcomes: Sequence[Outcome],
     finished: Mapping[Place, Finished],
     *,
-    own_bounces: bool,
     age: float,
     give_up_age: float,
+    log: str,
 ) -> Settlement:
     """Decide the one answer.
 
     `request` has all recipients, `outcomes` those of this attempt, `finished` what
-    the ledger knew before it. Without `own_bounces` (JSON, by hand, no ledger) the
-    worst outcome is the answer, and nobody is sent a report. Ages are seconds; `age`
-    is that of the message now, after the attempt.
+    the ledger knew before it. Ages are seconds; `age` is that of the message now,
+    after the attempt. `log`: under which name the log has this attempt.
     """
     told, untold = _fates(request, outcomes, finished)
     deferred = _having(untold, Disposition.DEFERRED)
     bounced = _having(untold, Disposition.BOUNCED)
     sent = _having(untold, Disposition.SENT)
-    anything_finished = bool(told or bounced or sent)
-    give_up = own_bounces and age >= give_up_age and anything_finished
-    if deferred and not give_up:
-        return Settlement(Disposition.DEFERRED, deferred[0].dsn)
-    if bounced and not own_bounces:
-        return Settlement(Disposition.BOUNCED, bounced[0].dsn)
-    answer = sent[0].dsn if sent else _REPORTED
-    failed = tuple(fate for fate in untold if fate.disposition != Disposition.SENT)
     if not (sent or told or deferred) and _one_answer(request, bounced):
         return Settlement(Disposition.BOUNCED, bounced[0].dsn)
-    wanted = tuple(fate for fate in failed if _reportable(request, fate.recipient))
-    silent = tuple(fate for fate in failed if fate not in wanted)
-    return Settlement(Disposition.SENT, answer, wanted, silent)
+    if deferred and not (age >= give_up_age and (told or bounced or sent)):
+        # Of whom the sender must not be told it is decided in the end: if all bounce,
+        # Postfix knows who else is to be told.
+        due = tuple(fate for fate in bounced if _reportable(request, fate.recipient))
+        return Settlement(Disposition.DEFERRED, deferred[0].dsn, due)
+    failed = [fate for fate in untold if fate.disposition is not Disposition.SENT]
+    wanted: list[Outcome] = []
+    silent: list[Outcome] = []
+    for fate in failed:
+        told_now = _reportable(request, fate.recipient)
+        (wanted if told_now else silent).append(fate)
+    answer = _mixed(len(sent), [*told, *failed], log) if told or failed else sent[0].dsn
+    return Settlement(Disposition.SENT, answer, tuple(wanted), tuple(silent))
+
+
+def _mixed(sent: int, failed: Sequence[Outcome], log: str) -> DSN:
+    """The answer for recipients of whom some failed: how many, and where to look.
+
+    `status=expired` is what the queue manager logs when it gives up.
+    """
+    parts = [f"{sent} sent"] if sent else []
+    for word, digit in (("bounced", "5"), ("expired", "4")):
+        found = [end.dsn.status for end in failed if end.dsn.status.startswith(digit)]
+        codes: list[str] = list(dict.fromkeys(found))
+        more = ["..."] if len(codes) > _CODES else []
+        shown = ", ".join([*codes[:_CODES], *more])
+        parts += [f"{len(found)} {word} ({shown})"] if found else []
+    return DSN(EnhancedStatus("2.0.0"), f"{', '.join(parts)}: see {log}")
 
 
 def _fates(
     request: DeliveryRequest,
     outcomes: Sequence[Outcome],
     finished: Mapping[Place, Finished],
-) -> tuple[list[Recipient], list[Outcome]]:
-    """Recipients already reported as undeliverable, and what became of the others."""
+) -> tuple[list[Outcome], list[Outcome]]:
+    """Who was reported as undeliverable before, and what became of the others."""
     now = defaultdict(list)
     for outcome in outcomes:
         now[outcome.recipient].append(outcome)
-    told: list[Recipient] = []
+    told: list[Outcome] = []
     untold: list[Outcome] = []
     for recipient, place in zip(
         request.recipients, places(request.recipients), strict=True
     ):
         before = finished.get(place)
-        if before is not None and before.reported:
-            told.append(recipient)
-        elif before is not None:
-            untold.append(Outcome(recipient, before.disposition, before.dsn))
+        if before is not None:
+            where = told if before.reported else untold
+            where.append(Outcome(recipient, before.disposition, before.dsn))
         elif now[recipient]:
             untold.append(now[recipient].pop(0))
         else:

@@ -67,6 +67,7 @@ def judge(entry: PipeEntry, line: Line, now: Circumstances) -> Iterator[Finding]
         *_attributes(entry),
         *_flags(entry, line),
         *_arguments(entry, line),
+        *_json(entry, line, now),
         *_limits(entry, now),
     ]
     yield from found
@@ -210,6 +211,17 @@ def _arguments(entry: PipeEntry, line: Line) -> Iterator[Finding]:
             "the log can't be followed, and several recipients are put off (4.3.5)",
             "add --queue-id ${queue_id}",
         )
+
+
+def _json(entry: PipeEntry, line: Line, now: Circumstances) -> Iterator[Finding]:
+    if "--json" not in line.values:
+        return
+    single = now.recipient_limit == 1
+    make = warning if single else error
+    consequence = "pipe(8) can't read it: bounces and the queue show a JSON object"
+    if not single and not now.state_directory:
+        consequence += ", and requests with more than one recipient are deferred"
+    yield make(about(entry), "--json", consequence, "take --json out")
 
 
 def macros(text: str) -> list[str]:

@@ -132,7 +132,7 @@ def other_owner(path: Path) -> None:
     [
         pytest.param(symlink, "not a directory", id="symlink"),
         pytest.param(Path.touch, "not a directory", id="file"),
-        pytest.param(other_owner, "owned by user 1", id="other owner"),
+        pytest.param(other_owner, "owned by daemon, not by root", id="other owner"),
         pytest.param(
             lambda path: path.mkdir() or path.chmod(0o770), "writable", id="group"
         ),

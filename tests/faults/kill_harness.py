@@ -5,7 +5,9 @@ would do it, and is killed on most of the ways: at a drawn step of a drawn stage
 a random moment. The server accepts, refuses, puts off and breaks off at random. In the
 end the books must balance: everybody has the message or was reported, nobody has half
 of it, nobody was reported who was not refused, and nobody has it twice but for a kill
-(or a server that did not answer) between the final dot and the commit.
+(or a server that did not answer) between the final dot and the commit. Who was refused
+is reported with the first attempt after that which ends by itself, and once more at
+most for each kill.
 
 A delivery is a fork of a process that has the program loaded: all of the program runs,
 only the interpreter's start is spared (test_signals.py kills the real command).
@@ -231,7 +233,7 @@ class Whims:
         if stage == "rcpt":
             plan = subject.partition(".")[0]
             if plan == "refused":
-                self._book("refused", subject)
+                self._book("refused", [subject, time.time()])
                 return "550 5.1.1 no such user"
             if times < {"later": 1, "much-later": 3}.get(plan, 0):
                 return "450 4.2.0 try again"
@@ -375,6 +377,8 @@ class Result(NamedTuple):
     # Stages in which it was killed.
     kills: list[str]
     attempts: int
+    # When attempts ended by themselves that could report what they had to.
+    ends: list[float]
 
 
 def work(tries: Tries, requests: Iterator[Request], kills: int) -> Iterator[Result]:
@@ -384,6 +388,7 @@ def work(tries: Tries, requests: Iterator[Request], kills: int) -> Iterator[Resu
     while done < kills:
         request = next(requests)
         stages: list[str] = []
+        ends: list[float] = []
         code, attempts = 75, 0
         while code in AGAIN and attempts < ATTEMPTS:
             attempts += 1
@@ -392,7 +397,9 @@ def work(tries: Tries, requests: Iterator[Request], kills: int) -> Iterator[Resu
             code = end.code
             if code < 0 or end.shot or b"terminated by signal" in end.output:
                 stages.append(end.stage)
-            elif b"suspended" in end.output:
+            elif b"bounce or trace service" not in end.output:
+                ends.append(time.time())
+            if b"suspended" in end.output:
                 time.sleep(0.2)
         done += len(stages)
         yield Result(
@@ -402,6 +409,7 @@ def work(tries: Tries, requests: Iterator[Request], kills: int) -> Iterator[Resu
             code,
             stages,
             attempts,
+            ends,
         )
 
 
@@ -428,9 +436,9 @@ def worker(directory: Path, port: int, kills: int, seed: int, number: int) -> in
         os._exit(1)
 
 
-def reported(directory: Path) -> tuple[Counter[str], int]:
-    """Who was reported how often, and how many reports are not whole."""
-    found: Counter[str] = Counter()
+def reported(directory: Path) -> tuple[dict[str, list[float]], int]:
+    """When who was reported, and how many reports are not whole."""
+    found: dict[str, list[float]] = defaultdict(list)
     broken = 0
     for path in directory.glob("mail.*"):
         mail = email.message_from_bytes(path.read_bytes())
@@ -439,22 +447,23 @@ def reported(directory: Path) -> tuple[Counter[str], int]:
             broken += 1
             continue
         status = str(mail.get_payload(1))
-        found.update(re.findall(r"^Final-Recipient: rfc822; (.*)$", status, re.M))
+        for recipient in re.findall(r"^Final-Recipient: rfc822; (.*)$", status, re.M):
+            found[recipient].append(path.stat().st_mtime)
     return found, broken
 
 
 def balance(
     results: Iterable[Result],
     journal: Iterable[str],
-    reports: Counter[str],
+    reports: dict[str, list[float]],
 ) -> tuple[Counter[str], list[str]]:
     """The sums, and what is wrong."""
-    refused: set[str] = set()
+    refused: dict[str, float] = {}
     copies: dict[str, list[tuple[bool, bool]]] = defaultdict(list)
     for line in journal:
         kind, what = json.loads(line)
         if kind == "refused":
-            refused.add(what)
+            refused.setdefault(*what)
             continue
         recipients, whole, told = what
         for recipient in recipients:
@@ -469,13 +478,21 @@ def balance(
         windows = sum(stage in WINDOW for stage in result.kills)
         for recipient in result.recipients:
             mine = copies[recipient]
-            bounced = bool(reports[recipient]) or result.code in BOUNCE_CODES
+            told = reports[recipient]
+            by_postfix = result.code in BOUNCE_CODES
+            bounced = bool(told) or by_postfix
             silent = not result.sender and recipient in refused and result.code == 100
             sums["recipients"] += 1
             sums["delivered"] += bool(mine)
             sums["bounced"] += bounced or silent
             sums["copies"] += len(mine)
-            sums["reported again"] += max(0, reports[recipient] - 1)
+            sums["reported again"] += max(0, len(told) - 1)
+            due = [end for end in result.ends if end > refused.get(recipient, end)]
+            if result.sender and due and not (by_postfix and due[0] == result.ends[-1]):
+                late = not told or min(told) > due[0]
+                sums["reported late"] += late
+                if late:
+                    wrong.append(f"reported late: {recipient}, {told}, {due}, {result}")
             if result.code in AGAIN:
                 sums["still queued"] += 1
                 continue
@@ -486,7 +503,8 @@ def balance(
                 "delivered and bounced": bool(mine) and bounced,
                 "truncated": not all(whole for whole, _ in mine),
                 "twice without a window": len(mine) > allowed,
-                "null sender told": not result.sender and bool(reports[recipient]),
+                "null sender told": not result.sender and bool(told),
+                "reported again without a kill": len(told) > 1 + len(result.kills),
                 "strange end": result.code not in (100, *BOUNCE_CODES),
             }
             if len(mine) > 1:

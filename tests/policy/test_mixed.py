@@ -57,7 +57,6 @@ def settled(
     *,
     sender: str = "me@a.test",
     age: float = 0.0,
-    own_bounces: bool = True,
     notify: str = "",
 ) -> Settlement:
     """Settle a request whose recipients, 0@b.test and so on, have these fates."""
@@ -79,9 +78,9 @@ def settled(
         request,
         outcomes,
         finished,
-        own_bounces=own_bounces,
         age=age,
         give_up_age=4 * DAY,
+        log="postfix-trouble[581]",
     )
 
 
@@ -98,7 +97,12 @@ def numbers(outcomes: tuple[Outcome, ...]) -> str:
         pytest.param("b", BOUNCED, "5.1.1", "", id="one bounced"),
         pytest.param("ss", SENT, "2.0.0", "", id="all sent"),
         pytest.param("dd", DEFERRED, "4.2.0", "", id="all deferred"),
-        pytest.param("sdb", DEFERRED, "4.2.0", "", id="any deferred: no report yet"),
+        pytest.param("sdb", DEFERRED, "4.2.0", "2", id="refused: told at once"),
+        pytest.param("bdf", DEFERRED, "4.2.0", "02", id="two refused, two reasons"),
+        pytest.param("bdb", DEFERRED, "4.2.0", "02", id="two refused, one reason"),
+        pytest.param("Bd", DEFERRED, "4.2.0", "0", id="the report failed before"),
+        pytest.param("SBd", DEFERRED, "4.2.0", "1", id="killed before the report"),
+        pytest.param("Rdb", DEFERRED, "4.2.0", "2", id="told once, and the other now"),
         pytest.param("SRd", DEFERRED, "4.2.0", "", id="deferred again"),
         pytest.param("bb", BOUNCED, "5.1.1", "", id="all bounced, one reason"),
         pytest.param("Bb", BOUNCED, "5.1.1", "", id="all bounced, at two attempts"),
@@ -106,7 +110,7 @@ def numbers(outcomes: tuple[Outcome, ...]) -> str:
         pytest.param("sb", SENT, "2.0.0", "1", id="sent and bounced"),
         pytest.param("Bs", SENT, "2.0.0", "0", id="bounced before, the rest sent now"),
         pytest.param("SbF", SENT, "2.0.0", "12", id="one report for both attempts"),
-        pytest.param("SB", SENT, "2.0.0", "1", id="killed before the report"),
+        pytest.param("SB", SENT, "2.0.0", "1", id="killed before the report, all done"),
         pytest.param("SR", SENT, "2.0.0", "", id="killed after the report"),
         pytest.param("RR", SENT, "2.0.0", "", id="all reported: not once more"),
         pytest.param("Rb", SENT, "2.0.0", "1", id="one reported, one not"),
@@ -153,6 +157,8 @@ def test_given_up_with_the_reason_of_the_deferral() -> None:
         pytest.param("bb", BOUNCED, "", id="Postfix knows who wants a copy"),
         pytest.param("bf", BOUNCED, "", id="in any words"),
         pytest.param("sd", DEFERRED, "", id="deferred"),
+        pytest.param("bd", DEFERRED, "", id="decided in the end"),
+        pytest.param("Bb", BOUNCED, "", id="refused one after the other"),
     ],
 )
 def test_null_sender_gets_no_report(
@@ -184,22 +190,14 @@ def test_notify_is_honoured(notify: str, reported: bool) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("fates", "disposition"),
-    [
-        ("sb", BOUNCED),
-        ("sd", DEFERRED),
-        ("bd", DEFERRED),
-        ("ss", SENT),
-        ("fb", BOUNCED),
-    ],
-)
-def test_without_own_bounces_the_worst_is_the_answer(
-    fates: str, disposition: Disposition
+@pytest.mark.parametrize("notify", ["never", "delay,success"])
+@pytest.mark.parametrize(("fates", "disposition"), [("bd", DEFERRED), ("Bb", BOUNCED)])
+def test_who_is_not_to_be_told_waits_for_the_end(
+    fates: str, disposition: Disposition, notify: str
 ) -> None:
-    found = settled(fates, own_bounces=False, age=9 * DAY)
-    assert found.disposition == disposition
-    assert not found.bounce
+    """If all bounce, Postfix knows what else is to be done about it."""
+    found = settled(fates, notify=notify)
+    assert (found.disposition, found.bounce, found.silent) == (disposition, (), ())
 
 
 @given(
@@ -215,19 +213,50 @@ def test_nobody_is_lost_and_nobody_wrongly_reported(
     for number, fate in enumerate(fates):
         told = str(number) in reported
         assert not (told and fate in "sSR"), "delivered or reported before"
+        assert not (told and fate == "d" and not old), "reported, and tried again"
         if found.disposition == SENT:
             assert told or fate in "sSR", "lost"
         if found.disposition == BOUNCED:
             assert fate in "bfBF", "wrongly reported by Postfix"
+            assert not reported, "reported by both"
+        if found.disposition == DEFERRED and sender and fate in "bfBF":
+            assert told, "not told at once"
     if old:
         # After our answer Postfix may give up: then nobody may be finished.
         assert found.disposition != DEFERRED or set(fates) == {"d"}
 
 
+@given(st.lists(st.text("sdbf", min_size=4, max_size=4), min_size=1, max_size=6))
+def test_over_all_attempts_each_is_reported_once(attempts: list[str]) -> None:
+    """What the ledger remembers between them, as frontends/ledgered.py writes it."""
+    known: dict[int, str] = {}
+    reports: list[str] = []
+    for attempt in attempts:
+        fates = "".join(known.get(n, fate) for n, fate in enumerate(attempt))
+        found = settled(fates)
+        reports += numbers(found.bounce)
+        if found.disposition is not DEFERRED:
+            break
+        for number, fate in enumerate(fates):
+            known |= {number: "S"} if fate == "s" else {}
+            known |= {number: "R"} if fate in "bf" else {}
+    assert len(reports) == len(set(reports))
+    ended = found.disposition is not DEFERRED
+    for number, fate in enumerate(fates):
+        refused = fate in "bfR"
+        by_postfix = found.disposition == BOUNCED
+        assert (str(number) in reported_by(reports, by_postfix)) == refused
+        assert not (ended and fate == "d")
+
+
+def reported_by(reports: list[str], by_postfix: bool) -> str:
+    return "0123" if by_postfix and not reports else "".join(reports)
+
+
 def test_no_outcome_is_a_deferral() -> None:
     request = DeliveryRequest("s@a", (Recipient("r@b"), Recipient("q@b")), "b")
     outcomes = [Outcome(Recipient("q@b"), SENT, OK)]
-    found = settle(request, outcomes, {}, own_bounces=True, age=0, give_up_age=DAY)
+    found = settle(request, outcomes, {}, age=0, give_up_age=DAY, log="")
     assert found.disposition == DEFERRED
     assert found.dsn == dsn("4.3.0 internal error: no outcome")
 
@@ -259,31 +288,31 @@ def test_twins_are_told_apart(fates: str, left: str) -> None:
     request = DeliveryRequest("s@a", twins, "b")
     outcomes = [Outcome(t, *NOW[f]) for t, f in zip(twins, fates, strict=True)]
     for order in itertools.permutations(outcomes):
-        found = settle(request, order, {}, own_bounces=True, age=9 * DAY, give_up_age=1)
+        found = settle(request, order, {}, age=9 * DAY, give_up_age=1, log="")
         reported = "".join(str(o.recipient.position) for o in found.bounce)
         assert reported == ("" if fates == "dd" else left)
 
 
 @pytest.mark.parametrize(
-    ("count", "remembers", "problem", "answer"),
+    ("count", "problem", "answer"),
     [
-        pytest.param(1, False, False, None, id="one needs no ledger"),
-        pytest.param(1, False, True, None, id="one, and the ledger is broken"),
-        pytest.param(2, True, False, None, id="ledger"),
-        pytest.param(*(2, False, True, "4.3.0 ledger unavailable"), id="broken ledger"),
+        pytest.param(1, "", None, id="one needs no ledger"),
+        pytest.param(1, "no space", None, id="one, and the ledger is broken"),
         pytest.param(
-            *(2, False, False),
+            *(2, "state directory /x: no space"),
+            "4.3.0 ledger unavailable: state directory /x: no space",
+            id="broken ledger",
+        ),
+        pytest.param(
+            *(2, ""),
             "4.3.5 mail system configuration error: several recipients in one request"
             " need a state directory, or a recipient limit of 1",
             id="no state directory",
         ),
     ],
 )
-def test_refusal(
-    count: int, remembers: bool, problem: bool, answer: str | None
-) -> None:
-    found = refusal(count, remembers=remembers, problem=problem)
-    assert found == (dsn(answer) if answer else None)
+def test_refusal(count: int, problem: str, answer: str | None) -> None:
+    assert refusal(count, problem=problem) == (dsn(answer) if answer else None)
 
 
 def test_requests_that_wait_say_for_what() -> None:
@@ -295,12 +324,39 @@ def test_requests_that_wait_say_for_what() -> None:
         )
         == NO_NAME
     )
-    assert refusal(2, remembers=False) == refusal(2, remembers=False, problem=False)
 
 
-def test_what_postfix_logs_when_all_are_in_our_report() -> None:
-    assert settled("bf").dsn == dsn("2.0.0 undeliverable recipients reported to sender")
-    assert settled("sb").dsn == settled("s").dsn == OK
+@pytest.mark.parametrize(
+    ("fates", "text"),
+    [
+        ("sb", "1 sent, 1 bounced (5.1.1)"),
+        ("sSbfB", "2 sent, 3 bounced (5.1.1, 5.2.2)"),
+        ("bf", "2 bounced (5.1.1, 5.2.2)"),
+        ("SR", "1 sent, 1 bounced (5.1.1)"),
+        ("RR", "2 bounced (5.1.1)"),
+        ("sSd", "2 sent, 1 expired (4.2.0)"),
+        ("sdbR", "1 sent, 2 bounced (5.1.1), 1 expired (4.2.0)"),
+    ],
+)
+def test_what_postfix_logs_when_outcomes_differ(fates: str, text: str) -> None:
+    found = settled(fates, age=9 * DAY)
+    assert found.dsn == dsn(f"2.0.0 {text}: see postfix-trouble[581]")
+
+
+def test_what_postfix_logs_when_all_are_sent() -> None:
+    assert settled("sS").dsn == settled("s").dsn == OK
+
+
+def test_what_postfix_logs_of_many_codes() -> None:
+    """It takes 100 bytes."""
+    recipients = tuple(Recipient(f"{n}@b.test", position=n) for n in range(9))
+    outcomes = [
+        Outcome(recipient, BOUNCED, dsn(f"5.1.{recipient.position} no"))
+        for recipient in recipients
+    ]
+    request = DeliveryRequest("s@a", recipients, "b")
+    found = settle(request, outcomes, {}, age=0, give_up_age=DAY, log="here")
+    assert found.dsn.reason == "9 bounced (5.1.0, 5.1.1, 5.1.2, ...): see here"
 
 
 def test_old_and_one_sent_now_is_given_up() -> None:

@@ -118,6 +118,9 @@ MISTAKES = {
     "unlimited": (ENTRY, LINE, Circumstances(recipient_limit=0)),
     "one each, no process limit": (column(process_limit="-"), LINE, ONE),
     "one each, process limit 0": (column(process_limit="0"), LINE, ONE),
+    "JSON, one each": (ENTRY, with_value("--json", ""), ONE),
+    "JSON, several, kept": (ENTRY, with_value("--json", ""), KEPT),
+    "JSON, several": (ENTRY, with_value("--json", ""), Circumstances()),
     "time": (ENTRY, LINE, ONE._replace(deadline=971.0)),
     "little time": (ENTRY, LINE, ONE._replace(time_limit=90.0)),
 }

@@ -74,14 +74,32 @@ def directory_problem(directory: str) -> str:
                 os.mkdir(directory, 0o700)
             found = os.lstat(directory)
     except OSError as problem:
-        return problem.strerror or "not usable"
+        return reason(problem)
     if not stat.S_ISDIR(found.st_mode):
         return "not a directory"
     if found.st_uid != os.geteuid():
-        return f"owned by user {found.st_uid}, not by {os.geteuid()}"
+        return f"owned by {account(found.st_uid)}, not by {account(os.geteuid())}"
     if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         return "writable for others than its owner"
     return ""
+
+
+def account(uid: int) -> str:
+    """The name of an account, its number if it has none."""
+    from pwd import getpwuid
+
+    try:
+        return getpwuid(uid).pw_name
+    except KeyError:
+        return f"user {uid}"
+
+
+def reason(problem: OSError) -> str:
+    """What went wrong, and for whom if that is the question."""
+    text = problem.strerror or "not usable"
+    if isinstance(problem, PermissionError):
+        return f"{text} for account {account(os.geteuid())}"
+    return text
 
 
 class Database:
@@ -172,12 +190,16 @@ class Database:
                 name = getattr(problem, "sqlite_errorname", type(problem).__name__)
                 if name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
                     self._set_aside()
-                return StateProblem(f"{self._path or self._directory}: {problem}")
+                whose = ""
+                if name.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY")):
+                    whose = f" (account {account(os.geteuid())})"
+                where = self._path or self._directory
+                return StateProblem(f"{where}: {problem}{whose}")
             except _NotOurs as problem:
                 return StateProblem(str(problem))
             except OSError as problem:
                 where = problem.filename or self._directory
-                return StateProblem(f"{where}: {problem.strerror}")
+                return StateProblem(f"{where}: {reason(problem)}")
             except (ValueError, TypeError, MemoryError) as problem:
                 # Rows that nobody of us wrote, or no memory left.
                 return StateProblem(f"{self._path}: {type(problem).__name__}")

@@ -18,6 +18,7 @@ from postfix_trouble.edge.state.database import (
     StateProblem,
     blob,
     packed,
+    reason,
     text,
     unpacked,
 )
@@ -73,6 +74,9 @@ class Ledger:
         try:
             if self._file < 0:
                 self._file = self._database.file("locks")
+        except OSError as problem:
+            return StateProblem(f"{problem.filename}: {reason(problem)}")
+        try:
             for name, nth in places:
                 hashed = _hash(blob(key), blob(name), b"%d" % nth)
                 # Offsets are signed, with 64 bits.
@@ -82,7 +86,7 @@ class Ledger:
             self.unlock()
             return Lock.BUSY
         except (OSError, ValueError) as problem:
-            return StateProblem(f"lock: {problem}")
+            return StateProblem(f"locks: {problem}")
         return Lock.HELD
 
     def unlock(self) -> None:
