@@ -19,9 +19,9 @@ HAND_CODES = (*PIPE_CODES, EX_USAGE, EX_CONFIG)
 # Commands that a person types; bin/postfix-trouble has the same list.
 HAND_COMMANDS = ("send", "probe", "explain", "check", "lmtp")
 
-# The launcher's mark, and what it takes for success: a 0 that comes from somewhere
-# else means nothing to it.
-LAUNCHER = "@launcher"
+# The launcher's mark, with its process id, and what it takes for success: a 0 that
+# comes from somewhere else means nothing to it.
+LAUNCHER = "@launcher="
 LAUNCHED_OK = 100
 
 # Made beforehand: there may be no memory left when they are needed.
@@ -35,14 +35,16 @@ def main() -> None:
     """Run the command on the command line. Does not return."""
     argv = sys.argv[1:]
     ok = EX_OK
-    if argv[:1] == [LAUNCHER]:
-        del argv[0]
-        ok = LAUNCHED_OK
-    command = argv[0] if argv else ""
+    command = ""
     code: object = EX_TEMPFAIL
     try:
+        parent = os.getppid()
+        if argv and argv[0].startswith(LAUNCHER):
+            parent = int(argv.pop(0)[len(LAUNCHER) :])
+            ok = LAUNCHED_OK
+        command = argv[0] if argv else ""
         if command == "deliver" and not asks_for_help(argv):
-            code = deliver(argv[1:])
+            code = deliver(argv[1:], parent, launched=ok != EX_OK)
         else:
             code = by_hand(argv)
     except MemoryError:
@@ -58,16 +60,19 @@ def main() -> None:
     os._exit(ok if code == EX_OK else code)
 
 
-def deliver(argv: list[str]) -> int:
-    """The way of every mail: nothing but the answer may be printed, no time be lost."""
+def deliver(argv: list[str], parent: int, *, launched: bool) -> int:
+    """The way of every mail: nothing but the answer may be printed, no time be lost.
+
+    `parent`: the process that waits for the answer. Without it nothing is sent.
+    """
     import gc
 
     gc.disable()  # one delivery makes little garbage; 1 ms
     silence_stderr()
-    answer_signals()
+    answer_signals(launched=launched)
     from postfix_trouble.frontends.deliver import run
 
-    return run(argv)
+    return run(argv, parent)
 
 
 def by_hand(argv: list[str]) -> int:
@@ -108,17 +113,26 @@ def silence_stderr() -> None:
         os.dup2(null, 2)
 
 
-def answer_signals() -> None:
+def answer_signals(*, launched: bool) -> None:
     """Until somebody knows better, a signal ends the delivery as a deferral."""
     # Not `signal`: what that adds in Python takes 5 ms.
     import _signal as signal  # type: ignore[import-not-found]
 
+    # A signal for the whole group comes twice: once more from the launcher.
+    once = [TERMINATED]
+
     def terminated(_number: int, _frame: object) -> None:
-        answer(TERMINATED)
+        try:
+            text = once.pop()
+        except IndexError:
+            return
+        answer(text)
         os._exit(EX_TEMPFAIL)
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        if signal.getsignal(number) != signal.SIG_IGN:  # nohup
+        ignored = signal.getsignal(number) == signal.SIG_IGN  # nohup
+        # A shell has background commands ignore it.
+        if not ignored or (launched and number == signal.SIGINT):
             signal.signal(number, terminated)
 
 

@@ -27,10 +27,7 @@ FAULTS = {
     "7": ("pipe(8)'s time limit, which would bounce", "4.4.2 before it"),
     "8": ("a message that never ends", "4.3.0 timeout reading message"),
     "9": ("a message cut short, for pipe(8) is gone", "75, and nothing is sent"),
-    "10": (
-        "pipe(8) gone later",
-        "delivered; with a state directory not again, and never two at a time",
-    ),
+    "10": ("pipe(8) or the launcher gone later", "before the dot: nothing is sent"),
     "11": ("standard output closed or full", "the same exit code"),
     "12": ("no room for the message", "4.3.1"),
     "13": (

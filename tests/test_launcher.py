@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -178,20 +179,54 @@ class TestLauncher:
             assert shown.samefile(installation.bin / "python3")
 
     @pytest.mark.fault("4 a signal for the launcher alone")
-    def test_signal_to_the_launcher_alone(self, installation: Installation) -> None:
-        """It goes on to wait, since only Python knows what became of the mail."""
-        installation.interpreter("echo ready; read -r line; exit 100")
-        launcher = subprocess.Popen(
-            [installation.launcher, *REQUEST],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+    @pytest.mark.parametrize("said", ["4.3.0 terminated by signal", "250 it was sent"])
+    def test_signal_to_the_launcher_alone(
+        self, installation: Installation, number: signal.Signals, said: str
+    ) -> None:
+        """It is passed on, since only Python knows what became of the mail."""
+        status = 75 if said.startswith("4") else 100
+        installation.interpreter(
+            f"trap 'echo {said}; exit {status}' TERM; echo ready;"
+            "while :; do sleep 0.01; done"
         )
-        assert launcher.stdin
-        assert launcher.stdout
-        assert launcher.stdout.readline() == b"ready\n"
-        launcher.send_signal(signal.SIGTERM)
-        launcher.communicate(b"go\n", timeout=20)
-        assert launcher.returncode == 0
+        with subprocess.Popen(
+            [installation.launcher, *REQUEST],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+        ) as launcher:
+            assert launcher.stdout
+            assert launcher.stdout.readline() == b"ready\n"
+            launcher.send_signal(number)
+            assert launcher.stdout.read().decode() == f"{said}\n"
+        assert launcher.returncode == status % 100
+
+    def test_standard_input_arrives(self, installation: Installation) -> None:
+        """A shell gives its background commands an empty one."""
+        installation.interpreter("cat; exit 100")
+        done = subprocess.run(
+            [installation.launcher, *REQUEST],
+            input=b"message\n",
+            capture_output=True,
+            check=False,
+        )
+        assert (done.returncode, done.stdout) == (0, b"message\n")
+
+    @pytest.mark.fault("18 no process can be made")
+    def test_cannot_fork(self, installation: Installation) -> None:
+        installation.interpreter("exit 100")
+
+        def no_processes() -> None:
+            os.setgid(65534)
+            os.setuid(65534)
+            resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
+
+        for path in installation.launcher.parents:
+            if path.owner() == "root" and str(path).startswith("/tmp/"):
+                path.chmod(0o755)
+        done = installation.run(*REQUEST, preexec_fn=no_processes)
+        assert done.returncode == 75
+        assert done.stdout.startswith(b"4.3.0 ")
 
     def test_makes_no_process_but_python(self, installation: Installation) -> None:
         installation.interpreter("exit 100")
@@ -212,48 +247,54 @@ class TestLauncher:
 
 
 FRONT_ENDS = {
-    "success": ("def run(argv): return 0", 0, b""),
+    "success": ("def run(argv, parent=0): return 0", 0, b""),
     "bounce": (
-        "import os\ndef run(argv): os.write(1, b'5.1.1 who?'); return 67",
+        "import os\ndef run(argv, parent=0): os.write(1, b'5.1.1 who?'); return 67",
         67,
         b"5.1.1 who?",
     ),
     "deferral": (
-        "import os\ndef run(argv): os.write(1, b'4.4.1 down'); return 75",
+        "import os\ndef run(argv, parent=0): os.write(1, b'4.4.1 down'); return 75",
         75,
         b"4.4.1 down",
     ),
     "stray-exit-0": (
-        "import sys\ndef run(argv): sys.exit(0)",
+        "import sys\ndef run(argv, parent=0): sys.exit(0)",
         75,
         last_line.INTERNAL_ERROR,
     ),
-    "stray-_exit-0": ("import os\ndef run(argv): os._exit(0)", 75, None),
-    "nothing": ("def run(argv): pass", 75, b""),
-    "false": ("def run(argv): return False", 75, b""),
-    "other-code": ("def run(argv): return 70", 75, b""),
-    "usage-code": ("def run(argv): return 64", 75, b""),
-    "exception": ("def run(argv): 1/0", 75, last_line.INTERNAL_ERROR),
-    "interrupt": ("def run(argv): raise KeyboardInterrupt", 75, last_line.TERMINATED),
-    "memory": ("def run(argv): raise MemoryError", 75, last_line.NO_MEMORY),
-    "recursion": ("def run(argv): run(argv)", 75, last_line.INTERNAL_ERROR),
+    "stray-_exit-0": ("import os\ndef run(argv, parent=0): os._exit(0)", 75, None),
+    "nothing": ("def run(argv, parent=0): pass", 75, b""),
+    "false": ("def run(argv, parent=0): return False", 75, b""),
+    "other-code": ("def run(argv, parent=0): return 70", 75, b""),
+    "usage-code": ("def run(argv, parent=0): return 64", 75, b""),
+    "exception": ("def run(argv, parent=0): 1/0", 75, last_line.INTERNAL_ERROR),
+    "interrupt": (
+        "def run(argv, parent=0): raise KeyboardInterrupt",
+        75,
+        last_line.TERMINATED,
+    ),
+    "memory": ("def run(argv, parent=0): raise MemoryError", 75, last_line.NO_MEMORY),
+    "recursion": ("def run(argv, parent=0): run(argv)", 75, last_line.INTERNAL_ERROR),
     "import-error": ("import nothing_like_this", 75, last_line.INTERNAL_ERROR),
-    "syntax-error": ("def run(argv) return", 75, last_line.INTERNAL_ERROR),
+    "syntax-error": ("def run(argv, parent=0) return", 75, last_line.INTERNAL_ERROR),
     "chatter": (
         "import os, sys, warnings\n"
-        "def run(argv):\n"
+        "def run(argv, parent=0):\n"
         "    print('x', file=sys.stderr); warnings.warn('x'); os.write(2, b'x')\n"
         "    return 0",
         0,
         b"",
     ),
     "terminated": (
-        "import os, signal\ndef run(argv): os.kill(os.getpid(), signal.SIGTERM)",
+        "import os, signal\n"
+        "def run(argv, parent=0): os.kill(os.getpid(), signal.SIGTERM)",
         75,
         last_line.TERMINATED,
     ),
     "killed": (
-        "import os, signal\ndef run(argv): os.kill(os.getpid(), signal.SIGKILL)",
+        "import os, signal\n"
+        "def run(argv, parent=0): os.kill(os.getpid(), signal.SIGKILL)",
         75,
         None,
     ),
@@ -369,7 +410,9 @@ class TestLastLine:
 
     @pytest.mark.fault("11 no standard output, whatever the outcome")
     def test_closed_output_changes_nothing(self, installation: Installation) -> None:
-        installation.real("import os\ndef run(argv): os.write(1, b'x'); return 0")
+        installation.real(
+            "import os\ndef run(argv, parent=0): os.write(1, b'x'); return 0"
+        )
         reader, writer = os.pipe()
         os.close(reader)
         done = subprocess.run(
@@ -381,7 +424,7 @@ class TestLastLine:
     def test_nohup_is_respected(self, installation: Installation) -> None:
         installation.real(
             "import os, signal\n"
-            "def run(argv): os.kill(os.getpid(), signal.SIGHUP); return 0"
+            "def run(argv, parent=0): os.kill(os.getpid(), signal.SIGHUP); return 0"
         )
         done = subprocess.run(
             ["nohup", installation.launcher, *REQUEST],

@@ -29,9 +29,13 @@ if TYPE_CHECKING:
     from postfix_trouble.frontends.pipe_request import PipeRequest
 
 
-def run(argv: list[str]) -> int:
-    """Deliver as the arguments after `deliver` say. Returns the exit code."""
-    watch = Watch(os._exit)
+def run(argv: list[str], parent: int | None = None) -> int:
+    """Deliver as the arguments after `deliver` say. Returns the exit code.
+
+    `parent`: process id of the one who waits for the answer, if it is not the parent
+    of now.
+    """
+    watch = Watch(os._exit, os.getppid() if parent is None else parent)
     try:
         line = options.read(argv)
     except options.UsageError as problem:

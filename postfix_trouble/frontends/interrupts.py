@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import time
 
+from postfix_trouble.edge.message import parent_gone
 from postfix_trouble.model.sysexits import EX_TEMPFAIL
 from postfix_trouble.model.value import TYPE_CHECKING
 
@@ -28,6 +29,7 @@ _AFTER = 5
 
 _TERMINATED = b"4.3.0 terminated by signal"
 _TIME_LIMIT = b"4.4.2 delivery time limit exceeded"
+_NOBODY = b"4.3.0 nobody waits for the answer"
 _UNKNOWN = (
     b"4.4.2 terminated by signal while sending end of data"
     b" -- message may be sent more than once"
@@ -41,12 +43,15 @@ class Settled(BaseException):
 class Watch:
     """Deadline and signals of one delivery by a process of its own."""
 
-    def __init__(self, leave: Callable[[int], None]) -> None:
-        """`leave` ends the process with an exit code, at once."""
+    def __init__(self, leave: Callable[[int], None], parent: int) -> None:
+        """`leave` ends the process with an exit code, at once. `parent`: process id of
+        the one who waits for that."""
         self._leave = leave
+        self._parent = parent
         self._end = time.monotonic() + 900.0
         self._critical = False
         self._settled = False
+        self._alive = [True]
 
     def left(self) -> float:
         """Seconds until the deadline."""
@@ -60,6 +65,14 @@ class Watch:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             if signal.getsignal(number) != signal.SIG_IGN:
                 signal.signal(number, self._signal)
+
+    def abandoned(self) -> bool:
+        """Whether nobody waits for the answer: the launcher, or pipe(8), is dead."""
+        return os.getppid() != self._parent or parent_gone()
+
+    def abandon(self) -> None:
+        """End without an answer, and without a word about the server."""
+        self._die(_NOBODY)
 
     def critical(self, begun: bool) -> None:
         """The final dot goes out, or what came of it is written down."""
@@ -89,6 +102,11 @@ class Watch:
         self._die(_UNKNOWN if self._critical else _TIME_LIMIT)
 
     def _die(self, line: bytes) -> None:
+        try:
+            # A signal for the whole group comes twice: once more from the launcher.
+            self._alive.pop()
+        except IndexError:
+            return
         try:
             os.write(1, line)
         finally:

@@ -5,6 +5,7 @@ The agent is the one of every delivery; what is added here watches and decides n
 
 from __future__ import annotations
 
+import os
 import time
 from typing import TYPE_CHECKING
 
@@ -200,6 +201,7 @@ class OnlookersAgent(Agent):
     ) -> None:
         """`credentials`: typed by a person, for any server; None: those of tables."""
         end = time.monotonic() + settings.seconds("trouble_deadline")
+        parent = os.getppid()
         super().__init__(
             settings,
             request,
@@ -208,6 +210,7 @@ class OnlookersAgent(Agent):
             note=recorder.note,
             critical=self._critical,
             said=recorder.said,
+            abandoned=lambda: os.getppid() != parent,
         )
         self.recorder = recorder
         # The final dot is out, and no reply to it is in.

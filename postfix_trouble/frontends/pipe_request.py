@@ -114,6 +114,7 @@ class PipeRequest:
                 note=self.note,
                 ended=ended,
                 critical=self.watch.critical,
+                abandoned=self._abandoned,
                 state=self._state,
             )
         )
@@ -139,6 +140,16 @@ class PipeRequest:
         )
         self.report = report._replace(request=request, outcomes=tuple(found))
         return self.report
+
+    def _abandoned(self) -> bool:
+        """Asked before the end of the message: does anybody wait for the answer?
+
+        If not, Postfix has deferred the mail, and will give it to us again.
+        """
+        if self.watch.abandoned():
+            self.note("nobody waits for the answer: the message is not sent")
+            self.watch.abandon()
+        return False
 
     def ended(self, outcomes: tuple[Outcome, ...]) -> None:
         """Log outcomes as Postfix does."""

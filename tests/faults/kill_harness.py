@@ -349,7 +349,7 @@ class Tries:
             os.closerange(3, 64)
             place = self._directory
             sys.argv = [
-                *("postfix-trouble", program.LAUNCHER, "deliver"),
+                *("postfix-trouble", f"{program.LAUNCHER}{os.getppid()}", "deliver"),
                 *("--sender", request.sender, "--nexthop", request.nexthop),
                 *("--queue-id", f"{request.number:X}", "--log-file", f"{place}/log"),
                 *("--state-directory", f"{place}/state"),

@@ -13,10 +13,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from deliveries import LONG, MESSAGE, QUEUE_ID, TWO, Client, end_of, kill_python
+from deliveries import (
+    LONG,
+    MESSAGE,
+    QUEUE_ID,
+    TWO,
+    Client,
+    end_of,
+    kill_python,
+    python_below,
+)
 
 import needs
 from fickle_server import SUCCESS, TAKE_AND_CLOSE, FickleServer
+from processes import alive
 
 # More than sockets hold: while nobody reads, the dot has not been sent.
 ENDLESS = b"Subject: endless\n\n" + b"0123456789\n" * 3_000_000
@@ -264,7 +274,7 @@ def test_half_a_message(program: str, tmp_path: Path, lines: int) -> None:
     assert "incomplete" in (tmp_path / "log").read_text()
 
 
-@pytest.mark.fault("10 pipe(8) gone during the dialogue: delivered, not again")
+@pytest.mark.fault("10 pipe(8) gone during the dialogue: not delivered")
 def test_parent_gone_later(program: str, tmp_path: Path) -> None:
     def judge(stage: str, _subject: str, _times: int) -> str:
         if stage == "ehlo":
@@ -275,18 +285,41 @@ def test_parent_gone_later(program: str, tmp_path: Path) -> None:
         client = Client(program, tmp_path, server)
         wait = "child.stdin.close(); time.sleep(0.4)"
         options = client.with_state()
-        assert orphan(client, tmp_path, 3, wait, *options) == 0
+        assert orphan(client, tmp_path, 3, wait, *options) == 75
+        assert server.copies("r@b.test") == 0
         # The next attempt has the same message.
         message = b"Subject: half\n\n" + b"x\n" * 3
         assert client.run(*options, message=message).code == 0
     assert server.copies("r@b.test") == 1
 
 
+@pytest.mark.fault("10 the launcher killed before the dot: not delivered")
+def test_launcher_gone(program: str, tmp_path: Path) -> None:
+    """pipe(8) has deferred the mail, and gives it to the next process."""
+    python: list[int] = []
+
+    def kill(process: subprocess.Popen[bytes]) -> None:
+        python.append(python_below(process.pid))
+        process.kill()
+        process.wait(20)
+
+    client, server, process = at(program, tmp_path, "mail", kill)
+    with server:
+        process.communicate(timeout=20)
+        end = time.monotonic() + 20
+        while alive(python[0]):
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        assert server.copies("r@b.test") == 0
+        assert client.run().code == 0
+    assert server.copies("r@b.test") == 1
+
+
 @pytest.mark.fault("6 SIGPIPE: nobody reads the answer any more")
-@pytest.mark.parametrize(("said", "code"), [(None, 0), ("450 4.2.0 later", 75)])
-def test_answer_to_nobody(
-    program: str, tmp_path: Path, said: str | None, code: int
-) -> None:
+@pytest.mark.parametrize("said", [None, "450 4.2.0 later"])
+def test_answer_to_nobody(program: str, tmp_path: Path, said: str | None) -> None:
+    """Postfix has deferred the mail, and will try again."""
+
     def judge(stage: str, _subject: str, _times: int) -> str | None:
         return said if stage == "rcpt" else None
 
@@ -304,7 +337,8 @@ def test_answer_to_nobody(
     with FickleServer(judge, interfere=close) as server:
         process = Client(program, tmp_path, server).start()
         closed.append(process)
-        assert process.wait(10) == code
+        assert process.wait(10) == 75
+        assert server.copies("r@b.test") == 0
 
 
 @pytest.mark.fault("19 clocks that jump: dates of 1970 and of the future")
