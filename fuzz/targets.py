@@ -205,7 +205,7 @@ def tables(data: bytes) -> None:
     """A table answers, or says what is wrong with it."""
     (kind,), data = options(data, 1)
     text = text_of(data)
-    entries, _ = text_table.text_table(text, "/etc/table")
+    entries, _ = text_table.text_table(text, "/etc/table", utf8=True)
     for key, value in entries.items():
         assert key
         assert value == value.strip(" \t\n\v\f\r")

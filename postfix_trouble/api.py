@@ -9,7 +9,6 @@ the package may change. docs/python-api.md has an example of each.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -17,6 +16,7 @@ from typing import Any, NamedTuple
 from postfix_trouble.config.settings import ConfigError, Settings
 from postfix_trouble.engine import explaining
 from postfix_trouble.engine.explaining import Case, Explanation
+from postfix_trouble.frontends.parameters import make_settings, read_config
 from postfix_trouble.model.envelope import DeliveryRequest, Recipient
 from postfix_trouble.model.failure import TableError
 from postfix_trouble.model.status import EnhancedStatus
@@ -93,21 +93,8 @@ def settings(
     a ConfigError. `config`: path of a main.cf; names there that are not ours are passed
     over. `lmtp`: the lmtp_ parameters are those that count.
     """
-    found: dict[str, str] = {}
-    if config:
-        from postfix_trouble.config import maincf
-
-        try:
-            with open(config, encoding="utf-8", errors="surrogateescape") as file:
-                found = maincf.parse(file.read(), config)[0]
-        except OSError as problem:
-            raise ConfigError("", f"open {config}: {problem.strerror}") from None
-    return Settings(
-        found,
-        overrides=values,
-        lmtp=lmtp,
-        system_hostname=os.uname().nodename,
-    )
+    found = read_config(config)[0] if config else {}
+    return make_settings(found, config=config, overrides=values, lmtp=lmtp)
 
 
 def deliver(

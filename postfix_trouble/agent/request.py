@@ -283,6 +283,12 @@ class Agent(Tables):
         name = self.settings.text("smtp_helo_name")
         if not name or not name.isprintable() or " " in name:
             return DSN(EnhancedStatus("4.3.5"), f"bad smtp_helo_name: {name!r}")
+        if self.settings.mentions("proxy:"):
+            from postfix_trouble.edge.tables import unreachable
+
+            for name in self.settings.tables():
+                if problem := unreachable(self.settings, name):
+                    return _misconfigured(f"{name}: {problem}")
         if not self.settings.flag("smtp_sasl_auth_enable"):
             return None
         from postfix_trouble.edge import sasl

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from postfix_trouble.config.settings import Settings
 
 
+# Of lines in tables: each mail has a process, which reads them anew.
+_WARNINGS = 3
+
+
 class Tables:
     """Look-ups of one delivery request."""
 
@@ -20,6 +24,7 @@ class Tables:
         self.settings = settings
         self.note = note
         self._tables: dict[str, Any] = {}
+        self._warned = 0
 
     def find(self, parameter: str, key: str, fold: bool = False) -> str | None:
         """Search the tables that a parameter names. Raises TableError."""
@@ -32,24 +37,19 @@ class Tables:
     def maps(self, parameter: str) -> Any:
         """The tables that a parameter names, None if it names none."""
         if parameter not in self._tables:
-            spec = self.settings.text(parameter)
             maps = None
-            if spec:
-                from postfix_trouble.edge.tables import open_maps
+            if self.settings.text(parameter):
+                from postfix_trouble.edge.tables import open_configured
 
-                # Passwords in a file that others may read are no secret any more.
-                secret = parameter == "smtp_sasl_password_maps"
-                text, given = self.settings.text, self.settings.given
-                where = "config_directory"
-                maps = open_maps(
-                    spec,
-                    parameter,
-                    secret=secret,
-                    postmap=text("command_directory") + "/postmap",
-                    config_directory=text(where) if given(where) else "",
-                )
+                maps = open_configured(self.settings, parameter, self._warn)
             self._tables[parameter] = maps
         return self._tables[parameter]
+
+    def _warn(self, text: str) -> None:
+        """Tell of a line in a table that counts for nothing; of the first few."""
+        self._warned += 1
+        if self._warned <= _WARNINGS:
+            self.note(f"warning: {text}")
 
     def status_filter(self) -> Callable[[str], str | None] | None:
         """smtp_delivery_status_filter, if there is one.

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from postfix_trouble.config.kinds import ConfigError
+from postfix_trouble.config.masking import masked
 from postfix_trouble.config.parameters import TABLE
 from postfix_trouble.config.settings import Settings
 from postfix_trouble.model.value import Value
 
 
 class Row(Value):
-    """One parameter as it stands."""
+    """One parameter as it stands, without passwords."""
 
     name: str
     # As it was written; empty if it was not.
@@ -37,6 +38,7 @@ def effective(settings: Settings) -> Iterator[Row]:
         except ConfigError as error:
             problem = error.problem
         differs = raw is not None and raw != default
-        given = raw or ""
+        given = masked(name, raw or "")
+        value = masked(name, value)
         unsupported = parameter.unsupported
         yield Row(name, given, value, default, differs, problem, unsupported)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from postfix_trouble.model.value import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 # The isspace() of C, to which str.isspace() would add others.
 BLANKS = " \t\n\v\f\r"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from postfix_trouble.config.kinds import ConfigError
 from postfix_trouble.config.lines import BLANKS, logical_lines
+from postfix_trouble.config.masking import masked, masked_line
 
 
 def parse(text: str, filename: str) -> tuple[dict[str, str], list[str]]:
@@ -19,12 +20,13 @@ def parse(text: str, filename: str) -> tuple[dict[str, str], list[str]]:
         # What follows a NUL is lost, as in any C string.
         line = line.partition("\0")[0]
         if line[:1] in BLANKS and line:
-            problem = f'logical line must not start with whitespace: "{line}"'
+            text = masked_line(line)
+            problem = f'logical line must not start with whitespace: "{text}"'
             warnings.append(f"{filename}: {problem}")
             continue
         name, value = _split(line, f"{filename}, line {number}")
         if values.get(name, value) != value:
-            old = f"{name}={values[name]}"
+            old = f"{name}={masked(name, values[name])}"
             warnings.append(
                 f"{filename}, line {number}: overriding earlier entry: {old}"
             )
@@ -37,9 +39,11 @@ def _split(line: str, place: str) -> tuple[str, str]:
     for blank in BLANKS + "=":
         name = name.partition(blank)[0]
     if not name:
-        raise ConfigError("", f'{place}: missing attribute name: "{line}"')
+        text = masked_line(line)
+        raise ConfigError("", f'{place}: missing attribute name: "{text}"')
     rest = line[len(name) :].lstrip(BLANKS)
     if not rest.startswith("="):
-        problem = f"{place}: missing '=' after attribute name: \"{line}\""
+        text = masked_line(line)
+        problem = f"{place}: missing '=' after attribute name: \"{text}\""
         raise ConfigError("", problem)
     return name, rest[1:].strip(BLANKS)

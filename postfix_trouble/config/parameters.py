@@ -2,9 +2,8 @@
 
 Names, units and defaults are those of Postfix 3.7. What came later has the default
 that leaves the behaviour of 3.7 unchanged. Two defaults differ on purpose:
-compatibility_level is what a new main.cf says (3.6) and not 0, which stands for a
-main.cf older than Postfix 3.0; syslog_name is ours, so that log analysers don't count
-a mail twice.
+compatibility_level is what a new main.cf says (3.6); a main.cf without it has 0.
+syslog_name is ours, so that log analysers don't count a mail twice.
 """
 
 from __future__ import annotations

@@ -32,8 +32,10 @@ def parse(text: str) -> ResolvConf:
     """Read the text of a resolv.conf. What can't be understood is passed over."""
     found = ResolvConf()
     servers: list[str] = []
-    for line in text.splitlines():
-        keyword, *words = line.split()[:65] or [""]
+    for line in text.split("\n"):
+        # Nothing else separates words to the C library.
+        pieces = line.rstrip("\r").replace("\t", " ").split(" ")
+        keyword, *words = [piece for piece in pieces if piece][:65] or [""]
         if keyword == "nameserver" and words:
             servers.append(words[0])
         elif keyword in ("search", "domain"):

@@ -48,7 +48,9 @@ GENERAL = {
     ),
     "myhostname": P("S", "", "our own name; empty: that of the system"),
     "mydomain": P("S", "", "domain of myhostname; empty: all after its first dot"),
-    "myorigin": P("S", "$myhostname", "domain of addresses that have none", 1),
+    "myorigin": P(
+        "S", "$myhostname", "domain of addresses that have none, or a file with it", 1
+    ),
     "mydestination": P(
         "L",
         "$myhostname, localhost.$mydomain, localhost",
@@ -57,9 +59,11 @@ GENERAL = {
     "mail_name": P("S", "Postfix", "name of the mail system in notices", 1),
     "mail_version": P("S", "3.7.11", "for expansions"),
     "compatibility_level": P(
-        "S", "3.6", "for expansions; not Postfix's own 0, but what a new main.cf has"
+        "S", "3.6", "for defaults; 0 where there is a main.cf and it has none"
     ),
-    "config_directory": P("S", "/etc/postfix", "for expansions, and for postmap", 1),
+    "config_directory": P(
+        "S", "/etc/postfix", "where main.cf is; for expansions and postmap", 1
+    ),
     "data_directory": P("S", "/var/lib/postfix", "for expansions", 1),
     "queue_directory": P("S", "/var/spool/postfix", "for expansions", 1),
     "daemon_directory": P("S", "/usr/lib/postfix/sbin", "for expansions", 1),

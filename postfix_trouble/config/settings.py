@@ -6,6 +6,7 @@ from postfix_trouble.config.expansion import ExpansionError, expand
 from postfix_trouble.config.kinds import (
     ConfigError,
     Parameter,
+    split_words,
     to_flag,
     to_integer,
     to_seconds,
@@ -13,13 +14,15 @@ from postfix_trouble.config.kinds import (
     to_word,
     to_words,
 )
+from postfix_trouble.config.lines import BLANKS
+from postfix_trouble.config.masking import is_secret, masked
 from postfix_trouble.config.parameters import TABLE, lmtp_name
 from postfix_trouble.model.value import TYPE_CHECKING
 
 __all__ = ["ConfigError", "Settings"]
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from typing import TypeVar
 
     _T = TypeVar("_T")
@@ -33,6 +36,8 @@ class Settings:
     after by refuse_unusable().
     `overrides` come from the command line and are checked at once: ConfigError.
     With `lmtp`, callers keep to the smtp_ names and get the lmtp_ values.
+    `implied`: defaults that follow from where the main.cf is. `first_line` reads the
+    first line of a file for Debian's form of myorigin; it may raise OSError.
     """
 
     def __init__(
@@ -42,8 +47,12 @@ class Settings:
         overrides: Mapping[str, str] = {},
         lmtp: bool = False,
         system_hostname: str = "",
+        implied: Mapping[str, str] = {},
+        first_line: Callable[[str], str] | None = None,
     ) -> None:
         self._given = {**values, **overrides}
+        self._implied = implied
+        self._first_line = first_line
         self.lmtp = lmtp
         self._system_hostname = system_hostname or "localhost"
         # By conversion and name: a process that stays asks forty times for each mail.
@@ -77,6 +86,27 @@ class Settings:
         """Whether the administrator has set it, in the file or on the command line."""
         return self._name(name) in self._given
 
+    def config_directory(self) -> str:
+        """Where Postfix's main.cf is, empty if nobody says."""
+        name = "config_directory"
+        known = name in self._given or name in self._implied
+        return self.text(name) if known else ""
+
+    def tables(self) -> Iterator[str]:
+        """The smtp_ parameters in use that name look-up tables. Raises ConfigError."""
+        for name, parameter in TABLE.items():
+            if not name.startswith("smtp_") or parameter.unsupported:
+                continue
+            used = parameter.kind == "M" or name == "smtp_reply_filter"
+            if name == "smtp_sasl_password_maps":
+                used = self.flag("smtp_sasl_auth_enable")
+            if used and self.text(name):
+                yield name
+
+    def mentions(self, text: str) -> bool:
+        """Whether a text occurs in anything that was set."""
+        return any(text in value for value in self._given.values())
+
     def as_written(self, name: str) -> str | None:
         """What the administrator set; `name` is taken as it is, with `lmtp` too."""
         return self._given.get(name)
@@ -88,7 +118,7 @@ class Settings:
         """
         parameter = TABLE[name]
         value = self._expanded(name)
-        _CONVERSIONS[parameter.kind](name, value, parameter)
+        _converted(_CONVERSIONS[parameter.kind], name, value)
         return value
 
     def give_up_age(self, null_sender: bool = False) -> float:
@@ -133,20 +163,42 @@ class Settings:
         known = self._known.setdefault(convert, {})
         if name not in known:
             own = self._name(name)
-            known[name] = convert(own, self._expanded(own), TABLE[own])
+            known[name] = _converted(convert, own, self._expanded(own))
         return known[name]  # type: ignore[return-value]
 
     def _expanded(self, name: str) -> str:
         raw = self._raw(name)
         assert raw is not None, f"{name} is not in the table"
         try:
-            return expand(raw, self._raw)
+            value = expand(raw, self._raw)
         except ExpansionError as error:
-            raise ConfigError(name, f"parameter {name}: {error}") from None
+            # The text that it quotes may be a password.
+            why = str(error) if masked(name, raw) == raw else "bad use of $"
+            raise ConfigError(name, f"parameter {name}: {why}") from None
+        return self._origin(value) if name == "myorigin" else value
+
+    def _origin(self, value: str) -> str:
+        """myorigin, which Debian's Postfix takes from the first line of a file."""
+        name = "myorigin"
+        if value.startswith("/") and self._first_line:
+            path = value
+            try:
+                value = self._first_line(path).strip(BLANKS)
+            except OSError as error:
+                problem = f"{name} = {path}: {error.strerror}"
+                raise ConfigError(name, problem) from None
+            if not value:
+                raise ConfigError(name, f"{name} file {path} is empty")
+        if len(split_words(value)) > 1:
+            problem = f"{name} parameter setting must not contain multiple values"
+            raise ConfigError(name, f"{problem}: {value}")
+        return value
 
     def _raw(self, name: str) -> str | None:
         """The value as it was written: what an expansion refers to."""
         if (value := self._given.get(name)) is not None:
+            return value
+        if (value := self._implied.get(name)) is not None:
             return value
         if name == "myhostname":
             return self._default_hostname()
@@ -174,6 +226,18 @@ class Settings:
         elif "$" in hostname:
             hostname = expand(hostname, self._raw)
         return hostname.partition(".")[2] or "localdomain"
+
+
+def _converted(
+    convert: Callable[[str, str, Parameter], _T], name: str, value: str
+) -> _T:
+    try:
+        return convert(name, value, TABLE[name])
+    except ConfigError:
+        if not is_secret(value):
+            raise
+    # Lines that begin with a blank belong to the setting before them.
+    raise ConfigError(name, f"bad configuration: {name} = ...")
 
 
 def _as_text(name: str, value: str, parameter: Parameter) -> str:

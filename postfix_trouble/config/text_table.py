@@ -12,13 +12,22 @@ class SyntaxProblem(ValueError):
     """The name of a table can't be understood."""
 
 
-def fold(key: str) -> str:
-    """Make keys equal that differ in case only (Postfix casefold(3))."""
-    return key.lower() if key.isascii() else key.casefold()
+def fold(key: str, utf8: bool) -> str:
+    """Make keys equal that differ in case only (Postfix casefold(3)).
+
+    Without UTF-8 there are no letters but those of ASCII.
+    """
+    if key.isascii():
+        return key.lower()
+    if utf8:
+        return key.casefold()
+    return "".join(letter.lower() if letter.isascii() else letter for letter in key)
 
 
-def text_table(text: str, path: str) -> tuple[dict[str, str], list[str]]:
+def text_table(text: str, path: str, utf8: bool) -> tuple[dict[str, str], list[str]]:
     """The entries of a file as postmap(1) reads it, and what it would warn of.
+
+    `utf8`: a line that is not is passed over.
 
     A key ends at the first blank that is neither in double quotes nor follows a
     backslash; quotes and backslashes stay part of it. Of two
@@ -31,6 +40,9 @@ def text_table(text: str, path: str) -> tuple[dict[str, str], list[str]]:
         if line[0] in BLANKS:
             # The line may hold a password; Postfix shows it.
             warnings.append(f"{place}: logical line must not start with whitespace")
+            continue
+        if utf8 and any("\udc80" <= letter <= "\udcff" for letter in line):
+            warnings.append(f"{place}: non-UTF-8 input -- ignoring this line")
             continue
         end = _end_of_key(line)
         key, value = line[:end], line[end:].strip(BLANKS)
@@ -46,7 +58,7 @@ def text_table(text: str, path: str) -> tuple[dict[str, str], list[str]]:
     return entries, warnings
 
 
-def _end_of_key(line: str) -> int:
+def _end_of_key(line: str, ends: str = BLANKS) -> int:
     """Where the key ends, -1 if a quote is left open."""
     quoted = False
     at = 0
@@ -56,22 +68,29 @@ def _end_of_key(line: str) -> int:
             quoted = not quoted
         elif letter == "\\":
             at += 1
-        elif letter in BLANKS and not quoted:
+        elif letter in ends and not quoted:
             return at
         at += 1
     return -1 if quoted else len(line)
 
 
 def inline_table(name: str) -> dict[str, str]:
-    """The entries of `{key=value, {key = value with blanks}}`. Raises SyntaxProblem."""
+    """The entries of `{key=value, {key = value with blanks}}`. Raises SyntaxProblem.
+
+    A key may have blanks and `=` in double quotes, which stay part of it.
+    """
     entries: dict[str, str] = {}
     for word in split_words(between_braces(name)):
         pair = between_braces(word) if word.startswith("{") else word
-        key, sign, value = pair.partition("=")
-        key = key.strip(BLANKS)
-        if not (sign and key) or any(blank in key for blank in BLANKS):
+        if not pair:
+            raise SyntaxProblem("no key found; expected format: key = value")
+        end = _end_of_key(pair, BLANKS + "=")
+        if end < 0:
+            raise SyntaxProblem("unbalanced '\"'")
+        value = pair[end:].lstrip(BLANKS)
+        if not value.startswith("="):
             raise SyntaxProblem("missing '=' after attribute name")
-        entries[key] = value.strip(BLANKS)
+        entries[pair[:end]] = value[1:].strip(BLANKS)
     if not entries:
         raise SyntaxProblem("need inline:{name=value...}")
     return entries

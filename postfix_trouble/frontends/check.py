@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import click
 
 from postfix_trouble.config.effective import Row, effective
-from postfix_trouble.config.settings import ConfigError, Settings
+from postfix_trouble.config.settings import ConfigError
 from postfix_trouble.frontends import inspection, terminal
 from postfix_trouble.frontends.help_text import Command
-from postfix_trouble.frontends.parameters import overriding, read_config
+from postfix_trouble.frontends.parameters import make_settings, overriding, read_config
 from postfix_trouble.model.sysexits import EX_CONFIG, EX_OK
 from postfix_trouble.policy import configuration
 from postfix_trouble.policy.findings import (
@@ -26,6 +26,8 @@ from postfix_trouble.reports import check_list
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from postfix_trouble.config.settings import Settings
 
 EXAMPLES = [
     ("Everything; best as root, so that it is tried as the account in master.cf",
@@ -97,7 +99,7 @@ def command(
         chosen["trouble_state_directory"] = state_directory
     try:
         values, warnings = read_config(config) if config else ({}, [])
-        settings = _settings(values, chosen, lmtp)
+        settings = make_settings(values, config=config, overrides=chosen, lmtp=lmtp)
     except ConfigError as problem:
         values, settings, unusable = {}, None, _unusable(config, problem)
         warnings = []
@@ -125,17 +127,6 @@ def command(
         found.append(note("master.cf", "not looked at (--master-cf FILE)"))
     _print(found, quiet, as_json)
     return exit_code(found)
-
-
-def _settings(
-    values: dict[str, str], overrides: dict[str, str], lmtp: bool
-) -> Settings:
-    return Settings(
-        values,
-        overrides=overrides,
-        lmtp=lmtp,
-        system_hostname=os.uname().nodename,
-    )
 
 
 def _unusable(config: str | None, problem: ConfigError) -> Finding:

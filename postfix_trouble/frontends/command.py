@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import time
 
-from postfix_trouble.config.settings import ConfigError, Settings
 from postfix_trouble.frontends import options
+from postfix_trouble.frontends.parameters import make_settings, read_config
 from postfix_trouble.model.envelope import DeliveryRequest, Recipient
 from postfix_trouble.model.status import EnhancedStatus
 from postfix_trouble.model.value import TYPE_CHECKING
@@ -14,6 +13,7 @@ from postfix_trouble.model.verdict import DSN
 from postfix_trouble.policy.address import unquote_local, unsendable
 
 if TYPE_CHECKING:
+    from postfix_trouble.config.settings import Settings
     from postfix_trouble.edge.message import Message
     from postfix_trouble.frontends.options import CommandLine
 
@@ -22,24 +22,15 @@ BAD_RECIPIENT = DSN(EnhancedStatus("5.1.3"), "bad recipient address syntax")
 
 def read_settings(line: CommandLine) -> Settings:
     """Parameters from --config and -o. Raises ConfigError, UsageError."""
-    values: dict[str, str] = {}
     path = line.value("--config")
-    if path:
-        from postfix_trouble.config import maincf
-
-        try:
-            with open(path, encoding="utf-8", errors="surrogateescape") as file:
-                values, _warnings = maincf.parse(file.read(), path)
-        except OSError as problem:
-            raise ConfigError("", f"open {path}: {problem.strerror}") from None
     overrides = line.pairs("-o")
     if line.switch("--state-directory"):
         overrides["trouble_state_directory"] = line.value("--state-directory")
-    return Settings(
-        values,
+    return make_settings(
+        read_config(path)[0] if path else {},
+        config=path,
         overrides=overrides,
         lmtp=line.switch("--lmtp"),
-        system_hostname=os.uname().nodename,
     )
 
 

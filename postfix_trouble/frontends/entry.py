@@ -9,7 +9,7 @@ from postfix_trouble.config.expansion import ExpansionError, expand
 from postfix_trouble.config.kinds import ConfigError
 from postfix_trouble.config.parameters import TABLE
 from postfix_trouble.config.settings import Settings
-from postfix_trouble.frontends.parameters import read_config
+from postfix_trouble.frontends.parameters import make_settings, read_config
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -29,7 +29,8 @@ def own_settings(line: CommandLine) -> Settings:
     overrides = line.pairs("-o")
     if line.switch("--state-directory"):
         overrides["trouble_state_directory"] = line.value("--state-directory")
-    return Settings(values, overrides=overrides, lmtp=line.switch("--lmtp"))
+    lmtp = line.switch("--lmtp")
+    return make_settings(values, config=path, overrides=overrides, lmtp=lmtp)
 
 
 def own_arguments(line: CommandLine) -> list[str]:

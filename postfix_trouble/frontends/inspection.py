@@ -8,9 +8,9 @@ import time
 from typing import TYPE_CHECKING
 
 from postfix_trouble.config.kinds import ConfigError
-from postfix_trouble.config.parameters import TABLE, lmtp_name
+from postfix_trouble.config.masking import masked
+from postfix_trouble.config.parameters import lmtp_name
 from postfix_trouble.frontends import tls_inspection
-from postfix_trouble.model.failure import TableError
 from postfix_trouble.policy.findings import error, fine, note, warning
 
 if TYPE_CHECKING:
@@ -19,6 +19,15 @@ if TYPE_CHECKING:
     from postfix_trouble.config.settings import Settings
     from postfix_trouble.policy.findings import Finding
 
+_PASSWORDS = "smtp_sasl_password_maps"
+_NEEDED = "mail that needs this table is deferred (4.3.0)"
+_SUFFERS = {
+    "smtp_delivery_status_filter": "statuses and texts are as without it",
+    "smtp_reply_filter": "mail is deferred at the first reply of a server (4.3.0)",
+    _PASSWORDS: "mail for servers that offer AUTH is deferred (4.3.0)",
+}
+# Of lines in a table that are told.
+_WARNINGS = 10
 # A key that no table has.
 _NOBODY = "postfix-trouble.invalid"
 # Seconds that name servers get.
@@ -36,32 +45,54 @@ def inspect(settings: Settings, lmtp: bool) -> Iterator[Finding]:
 
 
 def _tables(settings: Settings, lmtp: bool) -> Iterator[Finding]:
-    from postfix_trouble.edge.tables import open_maps
+    """Search each table as a delivery would."""
+    from postfix_trouble.edge.tables import open_configured, unreachable
 
-    for name, row in TABLE.items():
-        ours = row.kind == "M" and not row.unsupported and not name.startswith("lmtp_")
-        spec = settings.text(name) if ours else ""
-        if not spec:
-            continue
+    for name in settings.tables():
         shown = lmtp_name(name) if lmtp else name
-        secret = name == "smtp_sasl_password_maps"
-        if secret and (exposed := _exposed(settings)) is not None:
+        if name == _PASSWORDS and (exposed := _exposed(settings)) is not None:
             yield exposed
             continue
-        maps = open_maps(spec, shown, secret=secret)
-        try:
-            maps.find(_NOBODY)
-        except TableError as problem:
+        if problem := unreachable(settings, name):
             yield error(
                 shown,
-                problem.problem,
-                "mail that needs this table is deferred (4.3.0)",
-                f"{spec}: make it readable for the account that delivers",
+                problem,
+                "all mail is deferred (4.3.5)",
+                "make the file readable for the account that delivers, or name a table"
+                " that it can open",
             )
-        else:
-            yield fine(shown, spec)
-        finally:
-            maps.close()
+            continue
+        warnings: list[str] = []
+        maps = open_configured(settings, name, warnings.append)
+        problems = list(dict.fromkeys(maps.problems(_NOBODY)))
+        for problem in problems:
+            consequence = _SUFFERS.get(name, _NEEDED)
+            yield error(shown, problem, consequence, _instead(problem))
+        for text in warnings[:_WARNINGS]:
+            yield warning(shown, text, "the line counts for nothing", "mend it")
+        if not problems:
+            yield _searched(shown, masked(shown, settings.text(name)))
+
+
+def _searched(name: str, specs: str) -> Finding:
+    if "proxy:" in specs:
+        text = "the program opens the tables itself: proxymap(8) serves Postfix only"
+        return note(name, specs, text)
+    return fine(name, specs)
+
+
+def _instead(problem: str) -> str:
+    """What to write, or do, about a table that can't be searched."""
+    if "type:name" in problem:
+        return (
+            "write type:name for each table; what has commas or blanks goes into"
+            " braces: static:{user:password}"
+        )
+    if "unsupported dictionary type" in problem:
+        return "install what has this type (postfix-mysql ...), or take another type"
+    if "No such file" in problem:
+        return "name a file that is there (postmap FILE makes an indexed one)"
+    return "make it readable for the account that delivers"
 
 
 def _exposed(settings: Settings) -> Finding | None:

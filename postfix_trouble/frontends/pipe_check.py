@@ -15,7 +15,7 @@ from postfix_trouble.frontends.entry import (
     own_settings,
     value,
 )
-from postfix_trouble.frontends.parameters import read_config
+from postfix_trouble.frontends.parameters import read_config, read_text
 from postfix_trouble.policy import pipe_entry
 from postfix_trouble.policy.findings import error, note
 
@@ -30,8 +30,7 @@ if TYPE_CHECKING:
 def look(path: str) -> Iterator[Finding]:
     """Check all entries of a master.cf that run the program."""
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            services = mastercf.parse(file.read(), path)
+        services = mastercf.parse(read_text(path), path)
     except (OSError, ConfigError) as problem:
         text = problem.strerror if isinstance(problem, OSError) else problem
         yield error(path, str(text), "nothing is known of Postfix's side", "see there")

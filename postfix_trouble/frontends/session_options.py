@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
@@ -10,7 +9,7 @@ import click
 from postfix_trouble.config.parameters import lmtp_name
 from postfix_trouble.config.settings import Settings
 from postfix_trouble.frontends import typed
-from postfix_trouble.frontends.parameters import overriding, read_config
+from postfix_trouble.frontends.parameters import make_settings, overriding, read_config
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -152,9 +151,9 @@ def _settings(given: dict[str, Any], lmtp: bool, smtps: bool) -> Settings:
         form = lmtp_name if lmtp else str
         return {form(name): text for name, text in names.items() if text is not None}
 
-    return Settings(
+    return make_settings(
         {**named({**defaults}), **values},
+        config=config,
         overrides={**overrides, **named(chosen)},
         lmtp=lmtp,
-        system_hostname=os.uname().nodename,
     )

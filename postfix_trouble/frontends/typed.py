@@ -169,9 +169,10 @@ def hint(reasons: Iterable[str]) -> None:
 
 def _from_file(path: str) -> str:
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+        with open(path, "rb") as file:
             problem = exposure(path, os.fstat(file.fileno()).st_mode)
-            password = file.readline().rstrip("\r\n")
+            line = file.readline().rstrip(b"\r\n")
+        password = line.decode("utf-8", "surrogateescape")
     except OSError as error:
         problem, password = f"open {path}: {error.strerror}", ""
     if not problem and not password:

@@ -54,6 +54,7 @@ def judge(
     for row in effective(settings):
         if row.name in given:
             yield from _row(row, lmtp)
+    yield from _level(settings, given)
     yield from _unknown(given)
     yield from _combined(settings)
 
@@ -76,6 +77,22 @@ def _row(row: Row, lmtp: bool) -> Iterator[Finding]:
             yield error(name, reason, _DEFERRED, remedy)
         else:
             yield note(name, reason)
+
+
+def _level(settings: Settings, given: Collection[str]) -> Iterator[Finding]:
+    """What an old compatibility_level, or none, leaves as it was long ago."""
+    name = "compatibility_level"
+    old = []
+    if not (settings.given("smtputf8_enable") or settings.flag("smtputf8_enable")):
+        old.append("addresses in UTF-8 go out without SMTPUTF8")
+    digest = "smtp_tls_fingerprint_digest"
+    if not settings.given(digest) and settings.text(digest) == "md5":
+        old.append("fingerprints are MD5")
+    if old:
+        level = settings.text(name)
+        told = level if name in given else f"{level}, since main.cf has none"
+        remedy = f"set {name} = 3.6 if that is not wanted"
+        yield note(name, told, f"as in Postfix: {', '.join(old)}", remedy)
 
 
 def _unknown(given: Collection[str]) -> Iterator[Finding]:

@@ -179,7 +179,7 @@ def test_any_table_answers(kind: str, text: str, key: str) -> None:
 
 @given(st.text(alphabet='ab="\\{}, \t\n#é', max_size=60))
 def test_any_text_is_a_table_or_says_why_not(text: str) -> None:
-    entries, _ = text_table(text, "t")
+    entries, _ = text_table(text, "t", utf8=True)
     assert "" not in entries.values()
     with contextlib.suppress(SyntaxProblem):
         assert inline_table(text)

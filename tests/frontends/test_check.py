@@ -239,13 +239,73 @@ def about(found: list[dict[str, str]], name: str) -> dict[str, str]:
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
     path = tmp_path / "main.cf"
-    path.write_text("myhostname = mail.example.org\n")
+    path.write_text("myhostname = mail.example.org\ncompatibility_level = 3.6\n")
     return path
 
 
 def test_all_is_well(config: Path) -> None:
     found, code = findings("--config", str(config))
     assert (code, {f["severity"] for f in found}) == (0, {"ok"})
+
+
+@pytest.mark.parametrize(
+    ("line", "told", "consequences"),
+    [
+        (
+            "",
+            "0, since main.cf has none",
+            "as in Postfix: addresses in UTF-8 go out without SMTPUTF8, fingerprints"
+            " are MD5",
+        ),
+        ("compatibility_level = 2", "2", "as in Postfix: fingerprints are MD5"),
+    ],
+)
+def test_an_old_level_is_told(
+    line: str, told: str, consequences: str, config: Path
+) -> None:
+    config.write_text(f"myhostname = mail.example.org\n{line}\n")
+    said = about(findings("--config", str(config))[0], "compatibility_level")
+    assert (said["problem"], said["consequence"]) == (told, consequences)
+    assert said["severity"] == "note"
+
+
+def test_each_table_is_tried_and_told_of(config: Path, tmp_path: Path) -> None:
+    table = tmp_path / "generic"
+    table.write_bytes(b"a b\nb\xe9 c\n")
+    with config.open("a") as file:
+        file.write(f"smtp_generic_maps = static:a, texthash:{table}\n")
+        file.write("smtp_sasl_auth_enable = yes\n")
+        file.write("smtp_sasl_password_maps = static:me:can,ary texthash:/no/such\n")
+        file.write("smtp_header_checks = static:x regexp:/no/such\n")
+        file.write("smtp_tls_policy_maps = proxy:texthash:/no/such\n")
+        file.write("smtp_body_checks = proxy:static:x\n")
+    found, code = findings("--config", str(config))
+    said = {f["about"]: f for f in found}
+    assert code == 78
+    assert [f["about"] for f in found if "non-UTF-8 input" in f["problem"]] == [
+        "smtp_generic_maps"
+    ]
+    broken = [f for f in found if f["about"] == "smtp_sasl_password_maps"]
+    assert "static:{user:password}" in broken[0]["remedy"]
+    assert "can,ary" not in json.dumps(found)
+    assert "deferred (4.3.0)" in broken[0]["consequence"]
+    assert "No such file" in said["smtp_header_checks"]["problem"]
+    assert "name a file that is there" in said["smtp_header_checks"]["remedy"]
+    policy = said["smtp_tls_policy_maps"]
+    assert "proxymap(8) serves Postfix only" in policy["problem"]
+    assert "4.3.5" in policy["consequence"]
+    assert said["smtp_body_checks"]["severity"] == "note"
+    assert "proxymap(8)" in said["smtp_body_checks"]["consequence"]
+
+
+def test_a_myorigin_file_that_is_not_there_is_an_error(config: Path) -> None:
+    with config.open("a") as file:
+        file.write("myorigin = /no/such/mailname\n")
+    found, code = findings("--config", str(config))
+    said = about(found, "myorigin")
+    assert said["problem"] == "myorigin = /no/such/mailname: No such file or directory"
+    assert "4.3.5" in said["consequence"]
+    assert code == 78
 
 
 @pytest.mark.parametrize(

@@ -35,8 +35,8 @@ class NameServers:
         self, path: str, own: str, *, dnssec: bool, below: Callable[[int], int]
     ) -> None:
         try:
-            with open(path, encoding="utf-8", errors="replace") as file:
-                text = file.read(65536)
+            with open(path, "rb") as file:
+                text = file.read(65536).decode("utf-8", "replace")
         except OSError:
             # As the C library: there may be a server on this machine.
             text = ""

@@ -2,7 +2,22 @@
 
 from __future__ import annotations
 
-from postfix_trouble.edge.tables.maps import Maps, is_local, match_list, open_maps
+from postfix_trouble.edge.tables.maps import (
+    Maps,
+    is_local,
+    match_list,
+    open_configured,
+    open_maps,
+    unreachable,
+)
 from postfix_trouble.model.failure import TableError
 
-__all__ = ["Maps", "TableError", "is_local", "match_list", "open_maps"]
+__all__ = [
+    "Maps",
+    "TableError",
+    "is_local",
+    "match_list",
+    "open_configured",
+    "open_maps",
+    "unreachable",
+]

@@ -6,6 +6,7 @@ import os
 import stat
 
 from postfix_trouble.config.lines import logical_lines
+from postfix_trouble.config.masking import shown
 from postfix_trouble.config.text_table import (
     SyntaxProblem,
     inline_lines,
@@ -14,7 +15,8 @@ from postfix_trouble.config.text_table import (
     text_table,
 )
 from postfix_trouble.config.text_table import fold as fold_case
-from postfix_trouble.edge.tables.kinds import Table, TableProblem, shown
+from postfix_trouble.edge.tables.kinds import Table, TableProblem
+from postfix_trouble.edge.tables.utf8 import is_utf8
 from postfix_trouble.model.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -69,8 +71,9 @@ class FixedTable(Table):
             pairs = list(self._entries.items())
             # Of two keys that differ in case only, the one that comes last in here.
             ordered = pairs if self._last_counts else reversed(pairs)
-            self._folded = {fold_case(name): value for name, value in ordered}
-        return self._folded.get(fold_case(key))
+            folded = ((fold_case(name, self.utf8), value) for name, value in ordered)
+            self._folded = dict(folded)
+        return self._folded.get(fold_case(key, self.utf8))
 
 
 class StaticTable(Table):
@@ -109,14 +112,16 @@ class RuleTable(Table):
         return self._table.find(key)
 
 
-def open_text(name: str, secret: bool) -> tuple[FixedTable, list[str]]:
+def open_text(name: str, secret: bool, utf8: bool) -> tuple[FixedTable, list[str]]:
     """Read a texthash file; and what to warn of."""
-    entries, warnings = text_table(read_text(name, secret), name)
+    entries, warnings = text_table(read_text(name, secret), name, utf8)
     return FixedTable(entries), warnings
 
 
-def open_inline(name: str) -> FixedTable:
+def open_inline(name: str, utf8: bool) -> FixedTable:
     """Take an inline table from its name."""
+    if utf8 and not is_utf8(name):
+        raise TableProblem("bad UTF-8 syntax")
     try:
         return FixedTable(inline_table(name), last_counts=True)
     except SyntaxProblem as problem:

@@ -11,17 +11,13 @@ class NoLibraryError(Exception):
     """A library for regular expressions is not there, or not one that is known."""
 
 
-def shown(spec: str) -> str:
-    """A table's type:name for messages: what is in braces may be a password."""
-    kind, _, name = spec.partition(":")
-    return f"{kind}:{{...}}" if name.lstrip().startswith("{") else spec
-
-
 class Table:
     """One table of a list."""
 
     # Of keys as they are, not of patterns: parts of an address are keys, too.
     fixed = True
+    # Under smtputf8_enable = yes: letters beyond ASCII have two cases, too.
+    utf8 = False
 
     def find(self, key: str, fold: bool) -> str | None:
         """The value of a key, None if there is none. Raises TableProblem."""

@@ -29,7 +29,7 @@ def entries(spec: str) -> list[tuple[str, str]] | None:
         if kind == "inline":
             return list(inline_table(name).items())
         if kind == "texthash":
-            return list(text_table(files.read_text(name), name)[0].items())
+            return list(text_table(files.read_text(name), name, utf8=True)[0].items())
         if kind in ("regexp", "pcre", "cidr"):
             rules, _warnings = files.open_rules(kind, name, secret=False)
             results = enumerate(rules.results(), 1)
@@ -41,7 +41,7 @@ def entries(spec: str) -> list[tuple[str, str]] | None:
         raise TableProblem(str(problem)) from None
     if kind in _MADE:
         try:
-            return list(text_table(files.read_text(name), name)[0].items())
+            return list(text_table(files.read_text(name), name, utf8=True)[0].items())
         except TableProblem:
             # Only the table itself is there.
             return None

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import os
+from collections.abc import Callable, Iterable, Iterator
 
 from postfix_trouble.config.kinds import split_words
+from postfix_trouble.config.masking import shown
 from postfix_trouble.config.matching import (
     address_keys,
     domain_keys,
@@ -12,14 +14,20 @@ from postfix_trouble.config.matching import (
     mapped_address,
 )
 from postfix_trouble.config.matching import match_list as match_words
-from postfix_trouble.config.text_table import SyntaxProblem, between_braces, table_names
 from postfix_trouble.edge.tables import files
-from postfix_trouble.edge.tables.kinds import NoLibraryError, Table, TableProblem, shown
+from postfix_trouble.edge.tables.kinds import Table, TableProblem
+from postfix_trouble.edge.tables.opener import POSTMAP, Opener, is_table_name
+from postfix_trouble.edge.tables.postmap import file_of
 from postfix_trouble.model.failure import TableError
 from postfix_trouble.model.value import TYPE_CHECKING
 
-POSTMAP = "/usr/sbin/postmap"
-
+# Those that Postfix opens with DICT_FLAG_UTF8_REQUEST.
+_UTF8_TABLES = frozenset({
+    "smtp_generic_maps", "smtp_sasl_password_maps", "smtp_tls_per_site",
+    "smtp_tls_policy_maps",
+})  # fmt: skip
+# One table, not a list of them.
+_SINGLE = "smtp_reply_filter"
 
 if TYPE_CHECKING:
     from postfix_trouble.config.settings import Settings
@@ -32,19 +40,16 @@ class Maps:
     of each look-up that gets so far, never a table without the key.
     """
 
-    def __init__(self, specs: tuple[str, ...], parameter: str, opener: _Opener) -> None:
+    def __init__(self, specs: tuple[str, ...], parameter: str, opener: Opener) -> None:
         self._specs = specs
         self._parameter = parameter
         self._opener = opener
+        # A comma in a value that is not in braces: Postfix does not even start.
+        self._malformed = not all(map(is_table_name, specs))
         self._tables: dict[str, Table] = {}
 
     def __bool__(self) -> bool:
         return bool(self._specs)
-
-    @property
-    def warnings(self) -> list[str]:
-        """What was wrong with single lines and rules of tables opened so far."""
-        return self._opener.warnings
 
     def find(
         self, key: str, fold: bool = False, *, empty_counts: bool = False
@@ -126,14 +131,16 @@ class Maps:
     def _find(
         self, key: str, fold: bool, patterns: bool, empty_counts: bool = False
     ) -> str | None:
+        if self._malformed:
+            # The word is not shown: it may be a part of a password.
+            problem = TableProblem('expecting "type:name" form for each table')
+            raise self._error("", problem)
         for spec in self._specs:
             try:
-                table = self._tables.get(spec) or self._opener.open(spec)
-                self._tables[spec] = table
+                table = self._opened(spec)
                 value = table.find(key, fold) if patterns or table.fixed else None
             except TableProblem as problem:
-                text = f"{shown(spec)}: {problem}"
-                raise TableError(self._parameter, text) from None
+                raise self._error(spec, problem) from None
             if value == "" and not empty_counts:
                 text = f"lookup of {key} returns an empty string result"
                 raise TableError(self._parameter, text)
@@ -141,141 +148,28 @@ class Maps:
                 return value
         return None
 
+    def problems(self, key: str) -> Iterator[str]:
+        """Why tables can't be searched: each of the list is tried, with a key."""
+        for spec in self._specs:
+            one = Maps((spec,), self._parameter, self._opener)
+            try:
+                one.find(key)
+            except TableError as problem:
+                yield problem.problem
+            one.close()
 
-class _Opener:
-    """Opens tables by their type:name."""
+    def _opened(self, spec: str) -> Table:
+        if spec not in self._tables:
+            self._tables[spec] = self._opener.open(spec)
+        return self._tables[spec]
 
-    def __init__(self, secret: bool, postmap: str, config_directory: str) -> None:
-        self._secret = secret
-        self._postmap = postmap
-        self._config_directory = config_directory
-        self.warnings: list[str] = []
-
-    def open(self, spec: str) -> Table:
-        kind, colon, name = spec.partition(":")
-        if not (colon and name and kind.replace("_", "").isalnum()):
-            raise TableProblem('expecting "type:name" form')
-        try:
-            return self._open(kind, name)
-        except SyntaxProblem as problem:
-            raise TableProblem(str(problem)) from None
-
-    def _open(self, kind: str, name: str) -> Table:
-        if kind == "texthash":
-            table, warnings = files.open_text(name, self._secret)
-            self.warnings += warnings
-            return table
-        if kind == "inline":
-            return files.open_inline(name)
-        if kind == "static":
-            text = between_braces(name) if name.startswith("{") else name
-            return files.StaticTable(text)
-        if kind in ("regexp", "pcre", "cidr"):
-            return self._open_rules(kind, name)
-        if kind in ("pipemap", "unionmap", "randmap"):
-            return self._open_group(kind, name)
-        if kind == "socketmap":
-            return _open_socketmap(name)
-        if kind == "tcp":
-            from postfix_trouble.edge.tables.sockets import TcpTable
-
-            host, _, port = name.rpartition(":")
-            return TcpTable((host.strip("[]"), port))
-        if kind == "environ":
-            return files.EnvironmentTable()
-        if kind == "fail":
-            return _FailingTable()
-        return self._through_postmap(kind, name)
-
-    def _through_postmap(self, kind: str, name: str) -> Table:
-        from postfix_trouble.edge.tables.postmap import PostmapTable
-
-        return PostmapTable(
-            kind, name, self._postmap, self._config_directory, self._secret
-        )
-
-    def _open_rules(self, kind: str, name: str) -> Table:
-        try:
-            table, warnings = files.open_rules(kind, name, self._secret)
-        except NoLibraryError:
-            # Postfix has another.
-            return self._through_postmap(kind, name)
-        self.warnings += warnings
-        return table
-
-    def _open_group(self, kind: str, name: str) -> Table:
-        if kind == "randmap":
-            return _RandomTable(table_names(name))
-        tables = [self.open(spec) for spec in table_names(name)]
-        return _PipeTable(tables) if kind == "pipemap" else _UnionTable(tables)
+    def _error(self, spec: str, problem: TableProblem) -> TableError:
+        text = f"{shown(spec)}: {problem}" if spec else str(problem)
+        return TableError(self._parameter, text)
 
 
-def _open_socketmap(name: str) -> Table:
-    from postfix_trouble.edge.tables.sockets import SocketMapTable
-
-    kind, _, rest = name.partition(":")
-    address, colon, table = rest.rpartition(":")
-    if kind == "unix" and address and table:
-        return SocketMapTable(address, table)
-    host, _, port = address.rpartition(":")
-    if kind == "inet" and colon and host and port and table:
-        return SocketMapTable((host.strip("[]"), port), table)
-    raise TableProblem("expecting socketmap:inet:host:port:name or unix:path:name")
-
-
-class _GroupTable(Table):
-    """Several tables that work as one."""
-
-    def __init__(self, tables: list[Table]) -> None:
-        self._tables = tables
-
-    def close(self) -> None:
-        for table in self._tables:
-            table.close()
-
-
-class _PipeTable(_GroupTable):
-    """pipemap: what one table finds is the key for the next."""
-
-    def find(self, key: str, fold: bool) -> str | None:
-        for table in self._tables:
-            value = table.find(key, fold)
-            if value == "":
-                raise TableProblem("an empty result within a pipemap")
-            if value is None:
-                return None
-            key = value
-        return key
-
-
-class _UnionTable(_GroupTable):
-    """unionmap: the results of all tables that have the key, with commas between."""
-
-    def find(self, key: str, fold: bool) -> str | None:
-        values = [table.find(key, fold) for table in self._tables]
-        if "" in values:
-            raise TableProblem("an empty result within a unionmap")
-        return ",".join(value for value in values if value) or None
-
-
-class _FailingTable(Table):
-    """fail: an error of each look-up that gets so far."""
-
-    def find(self, _key: str, _fold: bool) -> str | None:
-        raise TableProblem("error as asked for")
-
-
-class _RandomTable(Table):
-    """randmap: one of several values, whatever the key."""
-
-    def __init__(self, values: tuple[str, ...]) -> None:
-        self._values = values
-
-    def find(self, _key: str, _fold: bool) -> str | None:
-        import random
-
-        # Any will do: it is no secret which.
-        return random.choice(self._values)  # nosec B311
+def _silent(_text: str) -> None:
+    pass
 
 
 def open_maps(
@@ -285,17 +179,60 @@ def open_maps(
     secret: bool = False,
     postmap: str = POSTMAP,
     config_directory: str = "",
+    utf8: bool = False,
+    warn: Callable[[str], None] = _silent,
 ) -> Maps:
     """The tables that the value of a parameter names, none for an empty value.
 
     `parameter` is for messages. `secret`: files with passwords, which are refused when
     others may read them. `postmap` and `config_directory` are for the types that only
-    Postfix can open; empty: the directory that postmap(1) finds for itself. Opens
-    nothing, and so does not fail.
+    Postfix can open; empty: the directory that postmap(1) finds for itself. `utf8`:
+    what is not UTF-8 is no key, and an error as a value. `warn` is told of lines and
+    rules that count for nothing. Opens nothing, and so does not fail.
     """
-    return Maps(
-        split_words(spec), parameter, _Opener(secret, postmap, config_directory)
+    specs = (spec,) if spec and parameter == _SINGLE else split_words(spec)
+    opener = Opener(secret, postmap, config_directory, utf8, warn)
+    return Maps(specs, parameter, opener)
+
+
+def open_configured(
+    settings: Settings, parameter: str, warn: Callable[[str], None] = _silent
+) -> Maps:
+    """The tables that a smtp_ parameter names, opened as smtp(8) does.
+
+    Raises ConfigError for a setting that can't be used.
+    """
+    return open_maps(
+        settings.text(parameter),
+        parameter,
+        # Passwords in a file that others may read are no secret any more.
+        secret=parameter == "smtp_sasl_password_maps",
+        postmap=settings.text("command_directory") + "/postmap",
+        config_directory=settings.config_directory(),
+        utf8=parameter in _UTF8_TABLES and settings.flag("smtputf8_enable"),
+        warn=warn,
     )
+
+
+def unreachable(settings: Settings, parameter: str) -> str:
+    """Why a proxy: table of a parameter can't be searched; empty if it can.
+
+    proxymap(8) is for Postfix's own account, so that what is behind it is opened here.
+    That takes a file with the tables, or with how to reach their server.
+    """
+    for spec in split_words(settings.text(parameter)):
+        inner = spec
+        while inner.startswith("proxy:"):
+            inner = inner.removeprefix("proxy:")
+        name = inner.partition(":")[2]
+        if inner == spec or not name.startswith("/"):
+            continue
+        try:
+            os.close(os.open(file_of(inner), os.O_RDONLY | os.O_NONBLOCK))
+        except OSError as error:
+            why = f"this account can't open {error.filename}: {error.strerror}"
+            return f"{shown(spec)}: proxymap(8) serves Postfix only, and {why}"
+    return ""
 
 
 def is_local(settings: Settings) -> Callable[[str], bool]:

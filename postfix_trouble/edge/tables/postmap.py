@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 
+from postfix_trouble.config.masking import shown
 from postfix_trouble.edge.tables.files import refuse_open_to_others
-from postfix_trouble.edge.tables.kinds import Table, TableProblem, shown
+from postfix_trouble.edge.tables.kinds import Table, TableProblem
 
 # Seconds.
 POSTMAP_TIME_LIMIT = 10.0
@@ -20,6 +21,12 @@ _SUFFIXES = {
 }
 
 
+def file_of(spec: str) -> str:
+    """The file of a table type:name, if it is one."""
+    kind, _, name = spec.partition(":")
+    return name + _SUFFIXES.get(kind, "")
+
+
 class PostmapTable(Table):
     """Any type that only Postfix itself can open, through `postmap -q`."""
 
@@ -30,7 +37,7 @@ class PostmapTable(Table):
         self._command = [postmap]
         if config_directory:
             self._command += ["-c", config_directory]
-        self._file = name + _SUFFIXES[kind] if kind in _SUFFIXES else ""
+        self._file = file_of(self._spec) if kind in _SUFFIXES else ""
         self._secret = secret
         self.fixed = kind not in ("regexp", "pcre", "cidr")
 
@@ -43,7 +50,8 @@ class PostmapTable(Table):
         if self._secret and self._file:
             refuse_open_to_others(self._file)
         # A dash alone would make it read keys from its input; so it gets one there.
-        command = [*self._command, *([] if fold else ["-f"]), "-q", "-", self._spec]
+        options = ([] if fold else ["-f"]) + ([] if self.utf8 else ["-u"])
+        command = [*self._command, *options, "-q", "-", self._spec]
         try:
             done = subprocess.run(
                 command,
@@ -64,7 +72,8 @@ class PostmapTable(Table):
 
     def _value(self, key: str, status: int, output: bytes, errors: bytes) -> str | None:
         """What the answer of postmap means: `key TAB value`, or nothing."""
-        lines = os.fsdecode(errors).splitlines()
+        # Not at other ends of lines than LF: a key or a value may have them.
+        lines = [line for line in os.fsdecode(errors).split("\n") if line]
         serious = [line for line in lines if ": warning: " not in line]
         if status not in (0, 1) or serious:
             said = (serious or lines or [f"exit status {status}"])[-1]

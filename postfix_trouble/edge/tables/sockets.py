@@ -104,7 +104,7 @@ class SocketTable(Table):
 
     def find(self, key: str, fold: bool) -> str | None:
         """Ask the server; over a new connection if an old one turns out dead."""
-        text = fold_case(key) if fold else key
+        text = fold_case(key, self.utf8) if fold else key
         deadline = time.monotonic() + self._time_limit
         try:
             if self._connection:
