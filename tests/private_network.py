@@ -43,7 +43,7 @@ class NotAllowed(Exception):
 def enter(directory: Path) -> None:
     """Enter new namespaces. The directory keeps the files that are put over /etc."""
     if os.geteuid() != 0:
-        raise NotAllowed("needs root for a network of its own")
+        raise NotAllowed(needs.NOT_ROOT)
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(_NEW_MOUNTS | _NEW_NETWORK) != 0:
         raise NotAllowed(f"unshare: {os.strerror(ctypes.get_errno())}")

@@ -23,6 +23,7 @@ import pytest
 from deliveries import LONG, MESSAGE, ONE, TWO, Client, Done
 from installation import install
 
+import needs
 from fickle_server import FickleServer
 from scripted_server import Script, ScriptedServer
 
@@ -99,6 +100,7 @@ def not_there(state: Path) -> None:
 
 def of_others(state: Path) -> None:
     state.mkdir(mode=0o700)
+    needs.root()
     shutil.chown(state, "nobody")
 
 
@@ -296,6 +298,7 @@ class locked:
 @pytest.mark.fault("43 a file system that calls itself NFS")
 def test_network_file_system(client: Client, server: FickleServer) -> None:
     """Processes of several hosts share no memory, which a write-ahead log needs."""
+    needs.root()
     client.state.mkdir(mode=0o700)
     device = os.stat(client.state).st_dev
     mounts = client.place / "mountinfo"

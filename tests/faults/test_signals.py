@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 from deliveries import (
-    LONG,
     MESSAGE,
     QUEUE_ID,
     TWO,
@@ -149,7 +148,7 @@ def test_signal(
         tmp_path,
         stage,
         end,
-        message=LONG if stage == "body" else MESSAGE,
+        message=ENDLESS if stage == "body" else MESSAGE,
     )
     with server:
         done = end_of(process)
