@@ -174,7 +174,7 @@ cd "$1"
 mkdir upper work root
 mount -t overlay overlay -o lowerdir=/,upperdir=upper,workdir=work root
 mount -t proc proc root/proc
-mount --bind /dev root/dev
+mount --rbind /dev root/dev
 echo ready
 read -r line || exit 0
 """
