@@ -16,6 +16,8 @@ PORT = 587
 ZONE = {f"{name}.real.test": {"A": [HOST]} for name in ("right", "wrong", "unknown")}
 NAME = "real.example.test"
 FILES = Path("/etc/postfix/real")
+# Where Debian 12's looks whatever cyrus_sasl_config_path says.
+SASL = FILES.parent / "sasl"
 STORED = "stored.test"
 USER, PASSWORD = "sender", "correct-horse, ünd battery"
 MECHANISMS = ("PLAIN", "LOGIN", "CRAM-MD5", "SCRAM-SHA-1", "SCRAM-SHA-256")
@@ -35,7 +37,7 @@ _PASSWORDS = f"""
 MASTER = f"""
 {HOST}:{PORT} inet n - n - - smtpd
   -o {{smtpd_sasl_auth_enable=yes}} -o smtpd_sasl_type=cyrus -o smtpd_sasl_path=smtpd
-  -o smtpd_sasl_local_domain={NAME}
+  -o smtpd_sasl_local_domain={NAME} -o cyrus_sasl_config_path={SASL}
   -o smtpd_tls_security_level=may -o smtpd_tls_auth_only=yes
   -o smtpd_tls_cert_file={FILES}/good.pem -o smtpd_tls_key_file={FILES}/good-key.pem
   -o smtpd_relay_restrictions=permit_sasl_authenticated,reject_unauth_destination
@@ -72,8 +74,7 @@ def prepare(certificates: Path, account: str, group_name: str) -> None:
     shutil.copytree(certificates, FILES)
     FILES.chmod(0o755)
     text = _SASL.format(files=FILES, mechanisms=" ".join(MECHANISMS))
-    # Where Debian's looks whatever cyrus_sasl_config_path says.
-    (FILES.parent / "sasl/smtpd.conf").write_text(text)
+    (SASL / "smtpd.conf").write_text(text)
     subprocess.run(
         ["saslpasswd2", "-p", "-c", "-f", FILES / "sasldb2", "-u", NAME, USER],
         input=PASSWORD.encode(),
