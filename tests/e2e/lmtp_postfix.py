@@ -72,9 +72,15 @@ class LmtpPostfix(PrivatePostfix):
         self._command(*command, *argv, message=message)
 
     def inject(self, messages: int) -> None:
-        """Many messages, each to a recipient that begins with a number; no bounces."""
+        """Many messages, each to a recipient with a number; no bounces."""
         command = ("smtp-source", "-N", "-s", "10", "-m", str(messages), "-l", "4096")
         self._command(*command, "-f", "", "-t", "r@d.test", f"127.0.0.1:{self.port}")
+
+    def injected(self, messages: int) -> set[str]:
+        """The recipients of inject(), as this Postfix's smtp-source numbers them."""
+        if "<r0@d.test>" in self.log():
+            return {f"r{number}@d.test" for number in range(messages)}
+        return {f"{number}r@d.test" for number in range(1, messages + 1)}
 
     def flush(self, queue_id: str = "") -> None:
         """Try again all that is in the queue, or one message."""

@@ -45,8 +45,8 @@ def check_books(postfix: LmtpPostfix, door: Door, sink: Sink, count: int) -> int
 
     The number of messages that bounced.
     """
-    everybody = {f"{number}r@d.test" for number in range(1, count + 1)}
-    refused = {who for who in everybody if who.partition("r")[0][-1] == "3"}
+    everybody = postfix.injected(count)
+    refused = {who for who in everybody if who.partition("@")[0].strip("r")[-1] == "3"}
     ends: dict[str, list[str]] = {who: [] for who in everybody}
     for record in deliveries(postfix.log()):
         if record.recipient in ends and record.status != "deferred":

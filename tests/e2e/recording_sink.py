@@ -1,9 +1,9 @@
 """An SMTP server that takes mail, writes down whose, and can be killed at any moment.
 
 usage: recording_sink.py PORT FILE [SECONDS]
-The number that a recipient begins with says what happens to it: ending in 3, refused
-for ever; in 7, put off the first time; else taken, after so many seconds. A line of
-FILE is "RECIPIENT taken" (written before the reply) or "RECIPIENT put-off".
+The number in a recipient's name says what happens to it: ending in 3, refused for ever;
+in 7, put off the first time; else taken, after so many seconds. A line of FILE is
+"RECIPIENT taken" (written before the reply) or "RECIPIENT put-off".
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import threading
 import time
 
 HELLO = b"250-sink.test\r\n250-PIPELINING\r\n250-SIZE 104857600\r\n250 8BITMIME\r\n"
-NUMBER = re.compile(rb"<(\d*)")
+NUMBER = re.compile(rb"<r?(\d*)")
 
 
 class Books:

@@ -20,6 +20,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
+import needs
+
 pytestmark = [pytest.mark.e2e, pytest.mark.more]
 
 PATIENCE = 20.0
@@ -214,6 +216,8 @@ def postfix(request: pytest.FixtureRequest) -> Iterator[Postfix]:
     home = Path(tempfile.mkdtemp(prefix="lmtp-"))
     home.chmod(0o755)
     by_spawn = request.param == "spawn"
+    if by_spawn:
+        needs.open_to_others(sys.executable)
     instance = Postfix(home, "private/door" if by_spawn else f"{home}/door")
     try:
         with contextlib.nullcontext() if by_spawn else listening(home):
