@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,11 @@ SHARE = {
     "man/man1/postfix-trouble.1",
     "man/man8/postfix-trouble.8",
     "zsh/site-functions/_postfix-trouble",
-    *(f"doc/postfix-trouble/{path.name}" for path in ROOT.glob("[A-Z]*.md")),
+    *(
+        f"doc/postfix-trouble/{path.name}"
+        for path in ROOT.glob("[A-Z]*.md")
+        if path.name != "CONTRIBUTING.md"
+    ),
     *(f"doc/postfix-trouble/docs/{path.name}" for path in ROOT.glob("docs/*.[ms]*")),
     *(f"doc/postfix-trouble/examples/{path.name}" for path in ROOT.glob("contrib/*")),
     "doc/postfix-trouble/LICENSE",
@@ -102,7 +107,8 @@ def test_prefix(place: Path) -> None:
     prefix = place / "prefix"
     library = prefix / "lib/postfix-trouble"
     # An older version, and what belongs to others.
-    stale = library / "lib/python3.11/site-packages/postfix_trouble/gone.py"
+    python = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+    stale = library / f"lib/{python}/site-packages/postfix_trouble/gone.py"
     foreign = prefix / "share/man/man1/other.1"
     for path in (stale, foreign):
         path.parent.mkdir(parents=True)
