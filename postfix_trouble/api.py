@@ -17,13 +17,16 @@ from postfix_trouble.config.settings import ConfigError, Settings
 from postfix_trouble.engine import explaining
 from postfix_trouble.engine.explaining import Case, Explanation
 from postfix_trouble.frontends.parameters import make_settings, read_config
+from postfix_trouble.model.afterwards import warn
 from postfix_trouble.model.envelope import DeliveryRequest, Recipient
 from postfix_trouble.model.failure import TableError
 from postfix_trouble.model.status import EnhancedStatus
+from postfix_trouble.model.sysexits import EX_OK, EX_TEMPFAIL
 from postfix_trouble.model.value import TYPE_CHECKING
 from postfix_trouble.model.verdict import DSN, Disposition, Outcome, Report
 
 if TYPE_CHECKING:
+    from postfix_trouble.agent import Agent
     from postfix_trouble.edge.message import Message
 
 __all__ = [
@@ -126,9 +129,10 @@ def deliver(
     told what Postfix would log. Nothing is kept between calls.
 
     Raises ConfigError for settings that can't be used, ValueError for an empty or
-    unsendable address and for a bad `ret` or `notify`.
+    unsendable address and for a bad `ret` or `notify`. A KeyboardInterrupt passes, with
+    a note (PEP 678) of each recipient whose end was known by then.
     """
-    from postfix_trouble.agent import Agent, deliver_request
+    from postfix_trouble.agent import deliver_request
     from postfix_trouble.content.lines import unix_lines
     from postfix_trouble.edge.message import Message
 
@@ -138,25 +142,22 @@ def deliver(
     request = _request(content, sender, recipients, nexthop, smtputf8)
     request = _with_dsn(request, envid, ret, notify)
     request = request._replace(lmtp=lmtp, queue_id=queue_id, age=age)
-    end = time.monotonic() + (
-        chosen.seconds("trouble_deadline") if time_limit is None else time_limit
-    )
     ended: list[Outcome] = []
-    agent = Agent(
-        chosen,
-        request,
-        content,
-        left=lambda: end - time.monotonic(),
-        note=note,
-        ended=ended.extend,
-    )
+    agent = _agent(chosen, request, content, time_limit, note, ended)
     try:
         report = deliver_request(agent)
     except TableError as problem:
-        report = _put_off(request, ended, f"table look-up error: {problem}")
-    finally:
-        content.close()
-    return _delivery(report)
+        report = _put_off(request, f"table look-up error: {problem}")
+    except KeyboardInterrupt as interrupt:
+        for end in ended:
+            words = f"{end.disposition.value} ({end.dsn.status} {end.dsn.reason})"
+            interrupt.add_note(f"{end.recipient.address}: {words}")
+        raise
+    try:
+        return _delivery(report)
+    except Exception as bug:  # noqa: BLE001  it is known how each recipient ended
+        warn(note, "report", bug)
+        return _short(report)
 
 
 def explain(
@@ -192,6 +193,29 @@ _made_of = settings
 
 def _made(values: Mapping[str, str], lmtp: bool) -> Settings:
     return _made_of(values, lmtp=lmtp)
+
+
+def _agent(
+    settings: Settings,
+    request: DeliveryRequest,
+    content: Message,
+    time_limit: float | None,
+    note: Callable[[str], None],
+    ended: list[Outcome],
+) -> Agent:
+    from postfix_trouble.agent import Agent
+
+    if time_limit is None:
+        time_limit = settings.seconds("trouble_deadline")
+    end = time.monotonic() + time_limit
+    return Agent(
+        settings,
+        request,
+        content,
+        left=lambda: end - time.monotonic(),
+        note=note,
+        ended=ended.extend,
+    )
 
 
 def _request(
@@ -249,16 +273,13 @@ def _word(word: str, words: tuple[str, ...], name: str) -> str:
     return word
 
 
-def _put_off(request: DeliveryRequest, ended: list[Outcome], reason: str) -> Report:
-    """Who is finished stays so; all others are to be tried again."""
+def _put_off(request: DeliveryRequest, reason: str) -> Report:
+    """Nobody is finished yet; all are to be tried again."""
     why = DSN(EnhancedStatus("4.3.0"), reason)
-    done = {outcome.recipient.position for outcome in ended}
-    rest = [
+    found = [
         Outcome(recipient, Disposition.DEFERRED, why, action="delayed")
         for recipient in request.recipients
-        if recipient.position not in done
     ]
-    found = sorted([*ended, *rest], key=lambda end: end.recipient.position)
     return Report(request, tuple(found))
 
 
@@ -274,6 +295,13 @@ def _delivery(report: Report) -> Delivery:
         end.output.decode("utf-8"),
         as_json.render(report, end, ()),
     )
+
+
+def _short(report: Report) -> Delivery:
+    """The same without what takes words, where those can't be found."""
+    sent = all(end.disposition is Disposition.SENT for end in report.outcomes)
+    code = EX_OK if sent else EX_TEMPFAIL
+    return Delivery(tuple(map(_result, report.outcomes)), (), False, code, "", "")
 
 
 def _result(outcome: Outcome) -> Result:

@@ -73,7 +73,10 @@ FAULTS = {
     "41": ("a child is left that holds the output", "pipe(8) does not wait for it"),
     "42": ("an upgrade in mid-run", "delivered or 75, never twice"),
     "43": ("state directory on a network file system", "works, without WAL"),
-    "LMTP": ("a bug in the LMTP server", "451 4.3.0 for each recipient"),
+    "LMTP": (
+        "a bug in the LMTP server",
+        "451 4.3.0 for each recipient that does not have it",
+    ),
     "spawn": (
         "spawn(8) has the connection on descriptors 1 and 2",
         "nothing but replies is written to it",

@@ -73,8 +73,8 @@ class Agent(Tables):
     ) -> None:
         """What belongs to the request.
 
-        `left`: seconds that are left for all of it. `critical`: is told when the dot
-        goes out, and when what came of it is written down. `state`: where refused
+        `left`: seconds that are left for all of it. `critical`: is told whether the dot
+        is out, and what comes of it not yet written down. `state`: where refused
         log-ins and tokens are remembered. `abandoned`: nobody wants to know any more,
         so the message must not be ended. `said`: is told of each line of the dialogue
         (direction and text, secrets masked) when it comes or goes.
@@ -94,7 +94,6 @@ class Agent(Tables):
     def ended(self, outcomes: tuple[Outcome, ...]) -> None:
         """Recipients are finished, and that is known to whoever must know it."""
         self._ended(outcomes)
-        self.critical(False)
 
     # --- the message
 

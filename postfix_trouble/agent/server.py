@@ -6,7 +6,7 @@ import time
 
 from postfix_trouble.content.failure import ContentError
 from postfix_trouble.model.failure import TableError
-from postfix_trouble.model.reply import Lost, Reply
+from postfix_trouble.model.reply import Lost
 from postfix_trouble.model.steps import (
     Authenticate,
     HandshakeFailed,
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from postfix_trouble.agent.request import Agent
     from postfix_trouble.edge import wire
     from postfix_trouble.model.relay import Destination
+    from postfix_trouble.model.reply import Reply
     from postfix_trouble.model.steps import Answer, Step
     from postfix_trouble.model.tls import TlsPolicy
 
@@ -89,6 +90,8 @@ class Server:
     def play(self, step: Step) -> Answer:
         """Carry out one step. A table that can't be searched is Lost.DATA."""
         try:
+            # Until what comes of the final dot is written down, and one step on.
+            self._agent.critical(isinstance(step, Read) and step.phase is Phase.DOT)
             return self._actions[type(step)](step)
         except TableError as problem:
             self._agent.note(str(problem))
@@ -96,6 +99,7 @@ class Server:
 
     def close(self) -> None:
         """Hang up."""
+        self._agent.critical(False)
         self._connection.hang_up()
 
     def record(self) -> ServerRecord:
@@ -130,16 +134,12 @@ class Server:
 
     def _read(self, step: Read) -> Answer:
         phase = step.phase
-        dot = phase is Phase.DOT
         self._reads += 1
-        if dot:
-            self._agent.critical(True)
         budget = "handshake" if phase in _HANDSHAKE else f"reply {self._reads}"
-        answer = self._connection.read(budget, self._limit(phase))
-        if dot and not (isinstance(answer, Reply) and answer.klass == 2):
-            # If the server took it, the moment lasts until that is written down.
-            self._agent.critical(False)
-        return answer
+        limit = self._limit(phase)
+        if phase is not Phase.DOT:
+            return self._connection.read(budget, limit)
+        return self._connection.verdict(budget, limit)
 
     def _send_body(self, step: SendBody) -> Answer:
         limit = self._agent.settings.seconds("smtp_data_xfer_timeout")

@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, MutableMapping, Sequence
 from typing import Any
 
+from postfix_trouble.model.afterwards import warn
 from postfix_trouble.model.value import Value
 
 # sd_listen_fds(3): SD_LISTEN_FDS_START.
@@ -232,7 +233,7 @@ def accept_all(
         try:
             serve(connection)
         except Exception as bug:  # noqa: BLE001
-            note(f"internal error: {type(bug).__name__}: {bug}")
+            warn(note, "connection ended", bug)
         finally:
             connection.close()
             running.discard(threading.current_thread())

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from postfix_trouble.content.lmtp_input import DataReader
+from postfix_trouble.model.afterwards import warn
 from postfix_trouble.model.envelope import DeliveryRequest
 from postfix_trouble.model.value import TYPE_CHECKING, Value
 from postfix_trouble.policy import lmtp
@@ -99,14 +100,21 @@ def _converse(
             continue
         with _Spool(spool_directory, client.limits.message) as spool:
             client.data(spool)
-            for reply in _result(client, dialogue.request, spool, deliver, note):
-                client.say(reply)
-        dialogue.reset()
-        try:
-            client.flush()
-        except _GoneError:
-            note("client hung up before the reply: it may send the message again")
-            raise
+            replies = _result(client, dialogue.request, spool, deliver, note)
+            try:
+                # Before anything else: who has the message must not get it again.
+                client.say(*replies)
+                client.flush()
+            except _GoneError:
+                note("client hung up before the reply: it may send the message again")
+                raise
+            except Exception as bug:  # noqa: BLE001  whatever goes wrong with us
+                warn(note, "replies", bug)
+                if not client.output:
+                    client.say(*replies)
+                client.flush()
+            finally:
+                dialogue.reset()
 
 
 def _result(
@@ -130,18 +138,9 @@ def _result(
             raise RuntimeError(f"{len(replies)} replies for {count} recipients")
     except (Exception, SystemExit) as bug:  # noqa: BLE001
         # SystemExit too: whoever calls exit in a delivery means a process of its own.
-        note(f"internal error: {_told(bug)}")
+        warn(note, "message deferred", bug)
         return [lmtp.BUG] * count
     return replies
-
-
-def _told(bug: BaseException) -> str:
-    """An exception and the line that raised it, for the log."""
-    where = bug.__traceback__
-    while where is not None and where.tb_next is not None:
-        where = where.tb_next
-    place = f" ({where.tb_frame.f_code.co_name}:{where.tb_lineno})" if where else ""
-    return f"{type(bug).__name__}: {bug}{place}"
 
 
 class _GoneError(Exception):
@@ -166,7 +165,8 @@ class _Client:
         self._connection = connection
         self._stop = stop
         self._input = bytearray()
-        self._output: list[bytes] = []
+        # What is to be written still.
+        self.output = b""
         # When we hang up even in the middle of a transaction: we were told to stop.
         self._last = _NEVER
         # Seconds that a reply may wait until the client takes it.
@@ -181,31 +181,27 @@ class _Client:
             # Or each small reply would wait for the client's delayed ACK: 40 ms.
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
-    def say(self, lines: Lines) -> None:
-        """Queue a reply. A group of pipelined commands is answered by one write."""
-        self._output += (line + b"\r\n" for line in lines)
+    def say(self, *replies: Lines) -> None:
+        """Queue replies. A group of pipelined commands is answered by one write."""
+        self.output += b"".join([line + b"\r\n" for lines in replies for line in lines])
 
     def flush(self) -> None:
         """Write what is queued."""
-        if not self._output:
-            return
-        waiting, self._output = memoryview(b"".join(self._output)), []
         try:
-            while waiting:
-                waiting = self._send(waiting)
+            while self.output:
+                self._send()
         except OSError as problem:
             raise _GoneError from problem
 
-    def _send(self, waiting: memoryview) -> memoryview:
-        """Write what the system takes. What is left."""
+    def _send(self) -> None:
+        """Write what the system takes."""
         try:
-            return waiting[self._connection.send(waiting) :]
+            self.output = self.output[self._connection.send(self.output) :]
         except BlockingIOError:
             room = select.poll()
             room.register(self._connection, select.POLLOUT)
             if not room.poll(self._patience * 1000):
                 raise
-            return waiting
 
     def last_words(self, reply: Lines) -> None:
         """Say why we hang up, if the client takes it at once."""

@@ -24,9 +24,10 @@ import select
 import time
 
 from postfix_trouble.edge.smtplib_lean import smtplib
+from postfix_trouble.model.afterwards import warn
 from postfix_trouble.model.reply import Lost, Reply
 from postfix_trouble.model.value import TYPE_CHECKING
-from postfix_trouble.policy.replies import ReplyReader
+from postfix_trouble.policy.replies import ReplyReader, first_reply
 
 if TYPE_CHECKING:
     import socket
@@ -128,11 +129,13 @@ class Connection(smtplib.SMTP):
         # Blanks out what was said then, should the server repeat it later.
         self.conceal: Callable[[str], str] | None = None
         self._queue: list[bytes] = []
+        # The reply to the final dot as it comes, while it is read.
+        self._received: list[bytes] = []
         self._reader = ReplyReader(
             limit=line_limit,
             utf8=utf8,
             line_filter=reply_filter,
-            heard=self._heard,
+            heard=self._record,
             note=self._remark,
         )
         self._note = note
@@ -229,6 +232,41 @@ class Connection(smtplib.SMTP):
             pass
         return self.reply
 
+    def verdict(self, phase: str, limit: float) -> Reply | Lost:
+        """read(), for the reply to the final dot: what it says is what counts.
+
+        A filter that can't be searched, or anything else of ours that fails over a 2xx,
+        leaves the words of the server: it has the message. Any other reply is Lost.DATA
+        then, since the filter might have made it a softer one.
+        """
+        self.limits.arm(phase, limit)
+        lost = self.flush()
+        if lost is not None:
+            return lost
+        self._received = [self._reader.unused]
+        try:
+            return self.read(phase, limit)
+        except Exception as problem:  # noqa: BLE001  whatever it is
+            reply = self._read_plainly()
+            warn(self._note, f"reply of {self.relay.namaddrport}", problem)
+        finally:
+            self._received = []
+        counts = isinstance(reply, Lost) or reply.code // 100 == 2
+        return reply if counts else Lost.DATA
+
+    def _read_plainly(self) -> Reply | Lost:
+        """The same reply once more: no filter, no transcript, nobody is told."""
+        data = b"".join(self._received)
+        while (found := first_reply(data)) is None:
+            more = self._receive()
+            if isinstance(more, Lost):
+                return more
+            data += more
+        reply, rest = found
+        self._reader.forget()
+        self._reader.feed(rest)
+        return reply
+
     def getreply(self) -> tuple[int, bytes]:
         """Write what is queued; read one reply: its code, its lines without the code.
 
@@ -254,6 +292,8 @@ class Connection(smtplib.SMTP):
             data = self._receive()
             if isinstance(data, Lost):
                 return data
+            if self._received:
+                self._received.append(data)
             self._reader.feed(data)
 
     def _concealed(self, reply: Reply) -> Reply:
@@ -338,9 +378,6 @@ class Connection(smtplib.SMTP):
         if not self.secret:
             text = self.conceal(text) if self.conceal else text
             self._note(f"{self.relay.namaddrport}: {text}")
-
-    def _heard(self, direction: str, line: str) -> None:
-        self._record(direction, line)
 
     def _record(self, direction: str, line: str) -> None:
         if self.secret:

@@ -8,8 +8,11 @@ by the last line of defence then, never lost.
 
 from __future__ import annotations
 
+from postfix_trouble.model.afterwards import warn
+from postfix_trouble.model.failure import TableError
+from postfix_trouble.model.status import EnhancedStatus
 from postfix_trouble.model.value import TYPE_CHECKING
-from postfix_trouble.model.verdict import DSN, Action, Outcome
+from postfix_trouble.model.verdict import DSN, Action, Disposition, Outcome
 from postfix_trouble.policy import trouble
 
 if TYPE_CHECKING:
@@ -40,13 +43,15 @@ class Attempt:
         self.clock = clock
         self._appending = appending
         self._ended = ended
-        self._note = note
+        self.note = note
         now = clock()
         self.stamps = trouble.Stamps(now - request.age, now)
         # Recipients without a mark, in the order of the request.
         self.unmarked = list(request.recipients)
         self._kept: list[Recipient] = []
         self.outcomes: list[Outcome] = []
+        # So many of them were passed on.
+        self._told = 0
         self.skipped: list[str] = []
         self.verdicts: list[Verdict] = []
         # The report that counts if nobody takes the mail. Last writer wins.
@@ -61,7 +66,7 @@ class Attempt:
     def skip(self, reason: str) -> None:
         """Note why a host or recipient is passed over in favour of another host."""
         self.skipped.append(reason)
-        self._note(reason)
+        self.note(reason)
 
     def fail_all(self, verdict: Verdict, relay: Relay | None) -> None:
         """Apply a verdict to everybody who is not marked yet."""
@@ -103,6 +108,63 @@ class Attempt:
             )
         self._end(finished)
 
+    def taken(
+        self,
+        recipients: tuple[Recipient, ...],
+        reply: Reply,
+        relay: Relay,
+        action: str,
+        bug: Exception,
+    ) -> None:
+        """The same, when succeed() has failed: that does not take the mail back.
+
+        In the server's words then, whatever smtp_delivery_status_filter says.
+        """
+        warn(self.note, f"after {reply.code} to end of DATA", bug)
+        ended = [outcome.recipient for outcome in self.outcomes]
+        text = " ".join(reply.text.split("\n"))
+        why = DSN(reply.status, text, relay.host, "smtp", text)
+        for each in recipients:
+            if each in self.unmarked:
+                self.unmarked.remove(each)
+            if each not in ended:
+                self.outcomes.append(
+                    Outcome(
+                        each,
+                        Disposition.SENT,
+                        why,
+                        relay.namaddrport,
+                        action=action,
+                        connection_use=self.connection_use,
+                    )
+                )
+        try:
+            self._pass_on()
+        except Exception as again:  # noqa: BLE001  nobody could be told
+            warn(self.note, "outcomes", again)
+
+    def break_off(self, problem: Exception) -> None:
+        """Something of ours went wrong: who has ended stays so, the rest is deferred.
+
+        Not a try at another server: it may be one that has the message already.
+        """
+        if isinstance(problem, TableError):
+            text = f"table look-up error: {problem}"
+            self.note(text)
+        else:
+            text = "internal error, see the log"
+            warn(self.note, "delivery broken off", problem)
+        ended = [outcome.recipient for outcome in self.outcomes]
+        left = [each for each in self.request.recipients if each not in ended]
+        why = DSN(EnhancedStatus("4.3.0"), text)
+        deferred = Disposition.DEFERRED
+        self.outcomes += [Outcome(x, deferred, why, action="delayed") for x in left]
+        self.unmarked, self._kept = [], []
+        try:
+            self._pass_on()
+        except Exception as again:  # noqa: BLE001  as above
+            warn(self.note, "outcomes", again)
+
     def end_session(self) -> None:
         """Offer who was kept to the next host (Postfix smtp_rcpt_cleanup)."""
         if self.unmarked:
@@ -139,6 +201,12 @@ class Attempt:
             for outcome in finished
         )
         self.outcomes += outcomes
-        if outcomes:
-            self._ended(outcomes)
+        self._pass_on()
         return any(outcome.action == "delayed" for outcome in outcomes)
+
+    def _pass_on(self) -> None:
+        """Pass on the outcomes that were not passed on yet."""
+        new = tuple(self.outcomes[self._told :])
+        if new:
+            self._ended(new)
+        self._told = len(self.outcomes)

@@ -39,13 +39,32 @@ def deliver(
     """Try to deliver to every recipient; there is an outcome for each in the report.
 
     `destinations` is a DSN when the nexthop could not be understood. `status_filter`
-    is smtp_delivery_status_filter. Raises Panic if a recipient has no outcome.
+    is smtp_delivery_status_filter. What goes wrong when somebody has the message
+    already is a warning, and the others are deferred; before that it is raised.
     """
     appending = trouble.Appending(
         settings.flag("soft_bounce"), status_filter, outside.note
     )
     attempt = Attempt(request, appending, outside.clock, outside.ended, outside.note)
     servers: list[ServerRecord] = []
+    try:
+        _try_all(attempt, destinations, settings, outside, servers)
+        return _report(attempt, servers)
+    except Exception as problem:
+        if not attempt.outcomes:
+            raise
+        attempt.break_off(problem)
+        return _report(attempt, servers)
+
+
+def _try_all(
+    attempt: Attempt,
+    destinations: tuple[Destination, ...] | DSN,
+    settings: Settings,
+    outside: Surroundings,
+    servers: list[ServerRecord],
+) -> None:
+    """Try destinations until everybody has an outcome."""
     destination = None
     if isinstance(destinations, DSN):
         attempt.why = destinations
@@ -57,10 +76,13 @@ def deliver(
             break
     if attempt.unmarked:
         _give_up(attempt, settings, outside, destinations, destination)
-    if len(attempt.outcomes) != len(request.recipients):
+
+
+def _report(attempt: Attempt, servers: list[ServerRecord]) -> Report:
+    if len(attempt.outcomes) != len(attempt.request.recipients):
         raise Panic("not every recipient has an outcome")
     return Report(
-        request,
+        attempt.request,
         tuple(sorted(attempt.outcomes, key=lambda end: end.recipient.position)),
         tuple(attempt.skipped),
         attempt.throttled,
@@ -230,10 +252,18 @@ class _Visit:
 
 
 def _play(wire: Wire, script: Script[Any]) -> Any:
-    """Have the wire carry out a script, step by step. What the script returns."""
-    answer = None
+    """Have the wire carry out a script, step by step. What the script returns.
+
+    What the wire raises is raised in the script, which may know better.
+    """
     try:
+        step = next(script)
         while True:
-            answer = wire.play(script.send(answer))
+            try:
+                answer = wire.play(step)
+            except Exception as problem:  # noqa: BLE001  most scripts pass it on
+                step = script.throw(problem)
+            else:
+                step = script.send(answer)
     except StopIteration as end:
         return end.value

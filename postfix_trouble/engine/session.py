@@ -98,10 +98,15 @@ class Session:
         """Read one reply, and notice if the server stumbled on its way to it."""
         self.phase = phase
         answer: Reply | Lost = yield Read(phase)
-        if isinstance(answer, Reply) and answer.garbled:
+        if isinstance(answer, Reply):
+            self.heard(answer)
+        return answer
+
+    def heard(self, reply: Reply) -> None:
+        """What a reply tells of the server, whatever it says."""
+        if reply.garbled:
             self.errors.add("protocol")
             self.reusable = False
-        return answer
 
     def warn(self, text: str) -> Script[None]:
         """Put a warning into the log."""

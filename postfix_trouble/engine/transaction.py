@@ -12,12 +12,14 @@ when all replies to a group are in can the script change its mind:
 from __future__ import annotations
 
 from postfix_trouble.engine import commands
+from postfix_trouble.model.afterwards import warn
 from postfix_trouble.model.reply import Lost, Reply
 from postfix_trouble.model.steps import (
     Note,
     Pause,
     Pending,
     Phase,
+    Read,
     Send,
     SendBody,
     Unsendable,
@@ -243,24 +245,39 @@ def _replies(
     `phase` words a connection that breaks. False if it did.
     """
     count = len(accepted) if session.lmtp and accepted else 1
+    # All that can be known is made out before the reply comes: between that and the
+    # record of what it means nothing is called that could fail.
+    session.phase, step, action = Phase.DOT, Read(Phase.DOT), _action(session)
     for index in range(count):
-        reply = yield from session.read(Phase.DOT)
+        try:
+            reply = yield step
+        except Exception as bug:  # noqa: BLE001  it is still there to be read
+            warn(session.attempt.note, "reply to end of DATA", bug)
+            reply = yield step
         if isinstance(reply, Lost):
             lost = Lost.EOF if phase is Phase.BODY else reply
             session.stream_except(lost, phase)
             return False
-        session.attempt.stamps.deliver_done = session.attempt.clock()
-        if not accepted:
-            continue
         whom = accepted[index : index + 1] if session.lmtp else accepted
-        _final(session, whom, reply)
+        try:
+            _final(session, whom, reply, action)
+        except Exception as bug:
+            if reply.code // 100 != 2:
+                raise
+            session.attempt.taken(whom, reply, session.relay, action, bug)
     return True
 
 
-def _final(session: Session, whom: tuple[Recipient, ...], reply: Reply) -> None:
+def _final(
+    session: Session, whom: tuple[Recipient, ...], reply: Reply, action: str
+) -> None:
     """The server's last word on these recipients."""
+    session.attempt.stamps.deliver_done = session.attempt.clock()
+    session.heard(reply)
+    if not whom:
+        return
     if reply.klass == 2:
-        session.attempt.succeed(whom, reply, session.relay, _action(session))
+        session.attempt.succeed(whom, reply, session.relay, action)
         return
     reason = _refusal(session, Phase.DOT, reply)
     if session.lmtp:

@@ -15,6 +15,7 @@ from postfix_trouble.edge.maillog import MailLog
 from postfix_trouble.edge.message import Message
 from postfix_trouble.frontends import command, options
 from postfix_trouble.frontends.interrupts import Settled, Watch
+from postfix_trouble.model.afterwards import warn
 from postfix_trouble.model.failure import TableError
 from postfix_trouble.model.status import EnhancedStatus
 from postfix_trouble.model.sysexits import EX_TEMPFAIL
@@ -44,14 +45,15 @@ def run(argv: list[str], parent: int | None = None) -> int:
     call = _Call(line, watch)
     try:
         end = call.deliver()
-    except Settled:
-        assert call.request is not None
-        call.request.so_far(DSN())
-        end = pipe8.result(call.request.outcomes)
-    except Exception as problem:  # noqa: BLE001  it raises what nobody knows
+        watch.finished()
+    except (Exception, Settled) as problem:  # noqa: BLE001  after() may raise it
+        watch.finished()
         end = call.after(problem)
-    watch.finished()
-    return call.answer(end)
+    try:
+        call.answer(end)
+    except Exception as bug:  # noqa: BLE001  the exit code says the same
+        warn(call.note, "answer", bug)
+    return end.code
 
 
 class _Call:
@@ -86,15 +88,18 @@ class _Call:
             return pipe8.answer(message)
         return self._deliver_message(settings, message)
 
-    def after(self, problem: Exception) -> Exit:
-        """The answer when something of ours went wrong. Raises what nobody knows."""
-        if isinstance(problem, TableError):
+    def after(self, problem: Exception | Settled) -> Exit:
+        """The answer when something of ours went wrong: whatever it was, who has the
+        message has it. Raises it if nothing is known about anybody."""
+        if isinstance(problem, Settled):
+            why = DSN(EnhancedStatus("4.3.0"), "terminated by signal")
+        elif isinstance(problem, TableError):
             why = DSN(EnhancedStatus("4.3.0"), f"table look-up error: {problem}")
         elif isinstance(problem, (options.UsageError, ConfigError)):
             text = f"mail system configuration error: {problem}"
             why = DSN(EnhancedStatus("4.3.5"), text)
         elif self.request is not None and self.request.outcomes:
-            self.note(f"internal error: {type(problem).__name__}: {problem}")
+            warn(self.note, "delivery broken off", problem)
             why = DSN(EnhancedStatus("4.3.0"), "internal error, see the log")
         else:
             raise problem
@@ -140,11 +145,11 @@ class _Call:
         )
         return True
 
-    def answer(self, end: Exit) -> int:
+    def answer(self, end: Exit) -> None:
         """Print the answer: the status line, or the JSON object."""
         if not self.line.switch("--json"):
             _write(end.output)
-            return end.code
+            return
         from postfix_trouble.reports import as_json
 
         request = self.request
@@ -155,7 +160,6 @@ class _Call:
             sender, nexthop = line.value("--sender"), line.value("--nexthop")
             text = as_json.failure(end, sender, nexthop, self.queue_id)
         _write((text + "\n").encode("utf-8"))
-        return end.code
 
 
 def _write(output: bytes) -> int:

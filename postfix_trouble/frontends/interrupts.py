@@ -24,6 +24,8 @@ else:
 
 # Seconds for the reply to the final dot, once a signal has come.
 _GRACE = 10
+# Seconds more, when that time or all time is over: the reply may be here just now.
+_RESPITE = 1
 # Seconds by which the alarm comes after the deadline, for what does not look at it.
 _AFTER = 5
 
@@ -37,7 +39,10 @@ _UNKNOWN = (
 
 
 class Settled(BaseException):
-    """Everybody has the message: a signal or the alarm only says to come to an end."""
+    """Everybody has the message: a signal or the alarm only says to come to an end.
+
+    Raised by one signal only, and by the alarm: what is done about it is not disturbed.
+    """
 
 
 class Watch:
@@ -52,6 +57,8 @@ class Watch:
         self._critical = False
         self._settled = False
         self._alive = [True]
+        # The end is near: one signal, or the alarm while the dot was out, was seen.
+        self._ending = False
 
     def left(self) -> float:
         """Seconds until the deadline."""
@@ -90,15 +97,24 @@ class Watch:
 
     def _signal(self, _number: int, _frame: object) -> None:
         if self._settled:
-            raise Settled
-        if self._critical:
+            if not self._ending:
+                self._ending = True
+                signal.setitimer(signal.ITIMER_REAL, _AFTER)
+                raise Settled
+        elif self._critical:
             signal.setitimer(signal.ITIMER_REAL, _GRACE)
         else:
             self._die(_TERMINATED)
 
     def _alarm(self, _number: int, _frame: object) -> None:
         if self._settled:
+            self._ending = True
+            signal.setitimer(signal.ITIMER_REAL, _AFTER)
             raise Settled
+        if self._critical and not self._ending:
+            self._ending = True
+            signal.setitimer(signal.ITIMER_REAL, _RESPITE)
+            return
         self._die(_UNKNOWN if self._critical else _TIME_LIMIT)
 
     def _die(self, line: bytes) -> None:

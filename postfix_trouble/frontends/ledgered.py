@@ -51,6 +51,11 @@ class LedgeredRequest:
                 return mixed.no_ledger(found.text)
         assert isinstance(known, dict)
         self._known = known
+        self._owner.sent_before = frozenset(
+            position
+            for position, place in enumerate(self._places)
+            if place in known and known[place].disposition is Disposition.SENT
+        )
         return None
 
     def deliver(self) -> Exit:

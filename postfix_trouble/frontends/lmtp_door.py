@@ -12,10 +12,12 @@ from postfix_trouble.frontends.command import plausible_age
 from postfix_trouble.frontends.connections import Connections, PooledAgent
 from postfix_trouble.frontends.rare_notices import RareNotices
 from postfix_trouble.frontends.suspensions import Suspensions
+from postfix_trouble.model.afterwards import warn
 from postfix_trouble.model.failure import TableError
 from postfix_trouble.model.status import EnhancedStatus
 from postfix_trouble.model.value import TYPE_CHECKING, Value
 from postfix_trouble.model.verdict import DSN, Disposition, Outcome, Report
+from postfix_trouble.policy import lmtp
 from postfix_trouble.reports import lmtp as lmtp_report
 from postfix_trouble.reports.log import delivery_records
 
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
 DEADLINE = 540.0
 # Destinations of one message that are served at the same time.
 _AT_ONCE = 5
+_BUG = DSN(EnhancedStatus("4.3.0"), "internal error, see the log")
+# Where a reply can't be worded.
+_PLAINLY = {Disposition.SENT: (b"250 2.0.0 Ok",)}
 _TOO_LATE = DSN(EnhancedStatus("4.4.2"), "delivery time limit exceeded")
 
 
@@ -99,9 +104,16 @@ class Client:
         idle = self._door.settings.seconds("smtp_connection_cache_time_limit")
         busy = time.monotonic() - self._last < idle
         delivery = _Delivery(self._door, transaction, client_gone, busy)
-        outcomes = delivery.run()
-        self._last = time.monotonic()
-        return [lmtp_report.reply(outcome) for outcome in outcomes]
+        try:
+            delivery.run()
+            self._last = time.monotonic()
+            return [lmtp_report.reply(outcome) for outcome in delivery.outcomes()]
+        except (Exception, SystemExit) as bug:  # noqa: BLE001  some have the message
+            warn(self._door.log.write, "replies", bug)
+            return [
+                _PLAINLY.get(outcome.disposition, lmtp.BUG)
+                for outcome in delivery.outcomes()
+            ]
 
 
 class _Delivery:
@@ -115,6 +127,8 @@ class _Delivery:
         busy: bool,
     ) -> None:
         self._door = door
+        # How recipients ended, by position. Whatever goes wrong, this stands.
+        self._ended: dict[int, Outcome] = {}
         self._client_gone = client_gone
         self._busy = busy
         deadline = min(DEADLINE, door.settings.seconds("trouble_deadline"))
@@ -132,10 +146,16 @@ class _Delivery:
             queue_id=request.queue_id or self._message.queue_id() or "NOQUEUE",
         )
 
-    def run(self) -> list[Outcome]:
-        """Deliver to all destinations, several at the same time. Outcomes in order."""
+    def outcomes(self) -> list[Outcome]:
+        """How each recipient ended, in order: deferred where that is not known."""
+        missing = [x for x in self._request.recipients if x.position not in self._ended]
+        why = _put_off(self._request._replace(recipients=tuple(missing)), _BUG)
+        found = [*self._ended.values(), *why]
+        return sorted(found, key=lambda end: end.recipient.position)
+
+    def run(self) -> None:
+        """Deliver to all destinations, several at the same time."""
         waiting = _parts(self._request, self._door.nexthop)
-        found: list[Outcome] = []
 
         def work() -> None:
             while waiting:
@@ -143,7 +163,7 @@ class _Delivery:
                     part = waiting.pop(0)
                 except IndexError:
                     return
-                found.extend(self._part(part))
+                self._part(part)
 
         threads = []
         try:
@@ -160,34 +180,34 @@ class _Delivery:
             for thread in threads:
                 thread.join()
             self._message.close()
-        return sorted(found, key=lambda end: end.recipient.position)
 
-    def _part(self, part: _Part) -> tuple[Outcome, ...]:
+    def _part(self, part: _Part) -> None:
         """Deliver to one destination. What goes wrong with us puts the mail off."""
         request = self._request._replace(
             nexthop=part.nexthop, recipients=part.recipients
         )
-        ended: list[Outcome] = []
         try:
-            return self._attempt(request, ended).outcomes
+            report = self._attempt(request)
+            self._record(report.outcomes)
+            self._afterwards(report)
         except TableError as problem:
             self._note(str(problem))
             why = DSN(EnhancedStatus("4.3.0"), f"table look-up error: {problem}")
+            self._record(_put_off(request, why))
         except Exception as bug:  # noqa: BLE001  the other parts may be delivered
-            self._note(f"internal error: {type(bug).__name__}: {bug}")
-            why = DSN(EnhancedStatus("4.3.0"), "internal error, see the log")
-        # Who has the message must not get it again.
-        done = {outcome.recipient.position for outcome in ended}
-        left = tuple(each for each in part.recipients if each.position not in done)
-        return (*ended, *_put_off(request._replace(recipients=left), why))
+            warn(self._note, f"mail for {part.nexthop}", bug)
 
-    def _attempt(self, request: DeliveryRequest, ended: list[Outcome]) -> Report:
-        """Deliver, unless the destination is in trouble. `ended` has who is finished,
-        as soon as that is so."""
+    def _record(self, outcomes: tuple[Outcome, ...]) -> None:
+        """These ended, unless they have ended already."""
+        for outcome in outcomes:
+            self._ended.setdefault(outcome.recipient.position, outcome)
+
+    def _attempt(self, request: DeliveryRequest) -> Report:
+        """Deliver, unless the destination is in trouble."""
         door = self._door
 
         def note_ended(outcomes: tuple[Outcome, ...]) -> None:
-            ended.extend(outcomes)
+            self._record(outcomes)
             self._log_ended(outcomes)
 
         # If others used up the time, this destination is in no trouble for that.
@@ -210,7 +230,11 @@ class _Delivery:
                 wanted=wanted,
                 abandoned=self._client_gone,
             )
-            report = deliver_request(agent)
+            return deliver_request(agent)
+
+    def _afterwards(self, report: Report) -> None:
+        """What the next messages, and the postmaster, should know."""
+        door = self._door
         door.suspensions.remember(report)
         if any(server.errors for server in report.servers):
             from postfix_trouble.frontends.postmaster import tell
@@ -223,7 +247,6 @@ class _Delivery:
                 by_mail=True,
                 verbose=False,
             )
-        return report
 
     def _note(self, text: str) -> None:
         self._door.log.write(f"{self._request.queue_id}: {text}")

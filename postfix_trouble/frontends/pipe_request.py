@@ -59,6 +59,8 @@ class PipeRequest:
         self.by_hand = by_hand
         self.verbose = verbose
         self.report: Report | None = None
+        # Positions of recipients that had the message before this attempt.
+        self.sent_before: frozenset[int] = frozenset()
         # Of this attempt, so far.
         self.outcomes: tuple[Outcome, ...] = ()
         self.notices: tuple[str, ...] = ()
@@ -152,8 +154,8 @@ class PipeRequest:
         return False
 
     def ended(self, outcomes: tuple[Outcome, ...]) -> None:
-        """Log outcomes as Postfix does."""
-        self.outcomes += outcomes
+        """Log outcomes as Postfix does. Those that are known already are no more."""
+        self.outcomes += tuple(x for x in outcomes if x not in self.outcomes)
         queue_id = self.request.queue_id or "NOQUEUE"
         for record in delivery_records(queue_id, outcomes, self.settings):
             self.log.write(record)
@@ -163,12 +165,11 @@ class PipeRequest:
     @property
     def settled(self) -> bool:
         """Everybody has the message, and nothing that comes now can change that."""
-        count = len(self.request.recipients)
-        if self._by_ledger:
-            # It is the ledger that knows.
-            return False
-        sent = [end.disposition is Disposition.SENT for end in self.outcomes]
-        return len(sent) == count and all(sent)
+        sent = set(self.sent_before)
+        for end in self.outcomes:
+            if end.disposition is Disposition.SENT:
+                sent.add(end.recipient.position)
+        return len(sent) == len(self.request.recipients)
 
     @property
     def _by_ledger(self) -> bool:
@@ -178,10 +179,12 @@ class PipeRequest:
 
     def so_far(self, why: DSN) -> Report | None:
         """What is known when something of ours has gone wrong: who has the message
-        must not get it again, and the rest is put off. None if the ledger knows."""
-        if self._by_ledger:
+        must not get it again, and the rest is put off. None if the ledger knows more
+        than can be told here."""
+        if self._by_ledger and not (self.outcomes and self.settled):
             return None
         done = {outcome.recipient.position for outcome in self.outcomes}
+        done |= self.sent_before
         rest = (
             Outcome(recipient, Disposition.DEFERRED, why, action="delayed")
             for recipient in self.request.recipients

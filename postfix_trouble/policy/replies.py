@@ -56,6 +56,14 @@ def status_of(code: int, line: str) -> EnhancedStatus:
     return EnhancedStatus(f"{klass}.0.0")
 
 
+def first_reply(data: bytes) -> tuple[Reply, bytes] | None:
+    """The first whole reply in what a server sent, and what follows; None: not yet."""
+    reader = ReplyReader()
+    reader.feed(data)
+    reply = reader.next()
+    return None if reply is None else (reply, reader.unused)
+
+
 class ReplyReader:
     """Takes bytes as they come and gives replies.
 
@@ -93,6 +101,11 @@ class ReplyReader:
     def pending(self) -> bool:
         """Bytes are here that no reply has used."""
         return self._at < len(self._buffer)
+
+    @property
+    def unused(self) -> bytes:
+        """Those bytes."""
+        return self._buffer[self._at :]
 
     def forget(self) -> None:
         """Drop what has been read: nothing said in the clear counts under TLS."""
