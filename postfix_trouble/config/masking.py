@@ -44,3 +44,9 @@ def masked_line(line: str) -> str:
 def is_secret(text: str) -> bool:
     """Whether a text that should be something else may hold a password."""
     return any(word in text for word in (_SECRET, "static:", "inline:"))
+
+
+def masked_pair(pair: str) -> str:
+    """The NAME=VALUE of an -o option, for people to see."""
+    name, equals, value = pair.partition("=")
+    return f"{name.strip()}{equals}{masked(name.strip(), value.strip())}"

@@ -97,14 +97,17 @@ def pipe_entry(service: Service) -> PipeEntry:
     """What the arguments of a pipe service say."""
     values: dict[str, str] = {}
     argv: list[str] = []
-    overrides, unknown = [], []
+    overrides: list[str] = []
+    unknown: list[str] = []
     words = iter(service.arguments)
     for word in words:
-        if word == "-o":
-            overrides.append(_unbraced(next(words, "")))
-            continue
-        if word.startswith("-"):
-            overrides += [_unbraced(word[2:])] if word.startswith("-o") else []
+        # Behind the first attribute there are no options any more.
+        option = word.startswith("-") and not (values or unknown)
+        if option:
+            if word == "-o":
+                overrides.append(_unbraced(next(words, "")))
+            elif word.startswith("-o"):
+                overrides.append(_unbraced(word[2:]))
             continue
         name, equals, value = _unbraced(word).partition("=")
         name = name.strip().lower()

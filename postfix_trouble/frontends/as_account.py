@@ -55,6 +55,22 @@ def look(
     if isinstance(account, Finding):
         yield account
         return
+    if entry.directory and not os.path.isdir(entry.directory):
+        yield error(
+            about(entry),
+            f"directory={entry.directory} is not there",
+            f"pipe(8) can't go there: {_DEFERRED}",
+            "make it, or take directory= out",
+        )
+        return
+    if entry.directory and not permitted(entry.directory, account, 1):
+        yield error(
+            about(entry),
+            f"directory={entry.directory} is closed to {account.name}",
+            f"pipe(8) can't go there: {_DEFERRED}",
+            f"make it accessible for {account.name}, or take directory= out",
+        )
+        return
     if os.geteuid() == 0:
         yield from _tried(entry, values, account, wanted)
         return

@@ -9,6 +9,7 @@ from postfix_trouble.config.kinds import ConfigError, to_integer, to_seconds
 from postfix_trouble.frontends import options
 from postfix_trouble.frontends.entry import (
     PROGRAM,
+    chroot_default,
     overridden,
     own_arguments,
     own_settings,
@@ -76,6 +77,7 @@ def _door(
         now = now._replace(problem=str(problem))
     limit = f"{entry.service.name}_time_limit"
     try:
+        now = now._replace(chroot_default=chroot_default(values))
         known = overridden(values, entry.overrides)
         text = value(known, limit, "$command_time_limit")
         now = now._replace(time_limit=to_seconds(limit, text, "s"))

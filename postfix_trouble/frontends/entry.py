@@ -61,3 +61,10 @@ def value(values: Mapping[str, str], name: str, default: str) -> str:
         return expand(values.get(name, default), raw)
     except ExpansionError as problem:
         raise ConfigError(name, f"parameter {name}: {problem}") from None
+
+
+def chroot_default(values: Mapping[str, str]) -> bool:
+    """What `-` in the column chroot means. `values`: Postfix's, empty if unknown."""
+    known = {"compatibility_level": "0", **values}
+    level = "${{$compatibility_level} <level {1} ? {y} : {n}}"
+    return bool(values) and value(known, "", level) == "y"

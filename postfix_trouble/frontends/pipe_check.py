@@ -10,6 +10,7 @@ from postfix_trouble.config.kinds import ConfigError, to_integer, to_seconds
 from postfix_trouble.frontends import door_check, options
 from postfix_trouble.frontends.entry import (
     PROGRAM,
+    chroot_default,
     overridden,
     own_arguments,
     own_settings,
@@ -114,4 +115,5 @@ def _circumstances(
         to_integer(recipients, count),
         settings.seconds("trouble_deadline") if settings else 900.0,
         settings.text("trouble_state_directory") if settings else "",
+        chroot_default(values),
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 from postfix_trouble.config.mastercf import NULL_SENDER
 from postfix_trouble.model.value import TYPE_CHECKING, Value
 from postfix_trouble.policy.findings import error, fine, warning
-from postfix_trouble.policy.pipe_entry import MARGIN, about
+from postfix_trouble.policy.pipe_entry import MARGIN, about, chrooted, misplaced
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,6 +31,8 @@ class Door(Value):
     deadline: float = 540.0
     # Why the command line can't be used; empty if it can.
     problem: str = ""
+    # What `-` in the column chroot means.
+    chroot_default: bool = False
 
 
 class Client(Value):
@@ -51,7 +53,7 @@ def judge(
     """Look at a door, and at those that may be its clients: it is the transport table
     that says who is."""
     found = [
-        *_columns(entry),
+        *_columns(entry, now),
         *_arguments(entry, now),
         *_time(entry, now, clients),
         *(finding for each in clients for finding in _client(each, entry, now)),
@@ -61,7 +63,7 @@ def judge(
         yield fine(about(entry), "the entry is as it should be")
 
 
-def _columns(entry: PipeEntry) -> Iterator[Finding]:
+def _columns(entry: PipeEntry, now: Door) -> Iterator[Finding]:
     service, name = entry.service, about(entry)
     if service.kind == "inet":
         yield warning(
@@ -77,13 +79,8 @@ def _columns(entry: PipeEntry) -> Iterator[Finding]:
             "spawn(8) can't become the user: all mail for the door is deferred",
             "make it n",
         )
-    if service.chroot == "y":
-        yield error(
-            name,
-            "column chroot is y",
-            "the program is not found in there: all mail is deferred",
-            "make it n",
-        )
+    yield from chrooted(entry, now.chroot_default)
+    yield from misplaced(entry)
 
 
 def _arguments(entry: PipeEntry, now: Door) -> Iterator[Finding]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 
+from postfix_trouble.config.masking import masked_pair
 from postfix_trouble.config.mastercf import FLAGS, NULL_SENDER
 from postfix_trouble.model.value import TYPE_CHECKING, Value
 from postfix_trouble.policy.findings import error, fine, note, warning
@@ -44,6 +45,8 @@ class Circumstances(Value):
     # trouble_deadline, seconds.
     deadline: float = 900.0
     state_directory: str = ""
+    # What `-` in the column chroot means: it does so at compatibility_level 0.
+    chroot_default: bool = False
 
 
 class Line(Value):
@@ -63,10 +66,11 @@ def about(entry: PipeEntry) -> str:
 def judge(entry: PipeEntry, line: Line, now: Circumstances) -> Iterator[Finding]:
     """Everything that can be said without looking at the file system."""
     found = [
-        *_columns(entry),
+        *_columns(entry, now),
         *_attributes(entry),
+        *misplaced(entry),
         *_flags(entry, line),
-        *_arguments(entry, line),
+        *_arguments(entry, line, now),
         *_json(entry, line, now),
         *_limits(entry, now),
     ]
@@ -78,7 +82,7 @@ def judge(entry: PipeEntry, line: Line, now: Circumstances) -> Iterator[Finding]
 # --- columns and attributes ---------------------------------------------------------
 
 
-def _columns(entry: PipeEntry) -> Iterator[Finding]:
+def _columns(entry: PipeEntry, now: Circumstances) -> Iterator[Finding]:
     service, name = entry.service, about(entry)
     if service.kind != "unix":
         yield error(name, f"type {service.kind}", _FATAL, "make it unix")
@@ -89,13 +93,38 @@ def _columns(entry: PipeEntry) -> Iterator[Finding]:
             "pipe(8) can't become the user: all mail of this transport is deferred",
             "make it n",
         )
-    if service.chroot == "y":
+    yield from chrooted(entry, now.chroot_default)
+
+
+def chrooted(entry: PipeEntry, default: bool) -> Iterator[Finding]:
+    """Whether the column chroot puts the program where it is not found."""
+    column = entry.service.chroot
+    if column == "y" or (column == "-" and default):
+        why = ", which is y: compatibility_level is 0" if column == "-" else ""
         yield error(
-            name,
-            "column chroot is y",
+            about(entry),
+            f"column chroot is {column}{why}",
             "the program is not found in there: all mail is deferred",
             "make it n",
         )
+
+
+# Parameters that only the program has, and pipe(8) and spawn(8) have not.
+_OWN = ("smtp_", "lmtp_", "trouble_", "tls_")
+
+
+def misplaced(entry: PipeEntry) -> Iterator[Finding]:
+    """Settings of the program that it never sees, since they stand before argv=."""
+    for pair in entry.overrides:
+        if pair.strip().startswith(_OWN):
+            name = pair.partition("=")[0].strip()
+            yield error(
+                about(entry),
+                f"-o {masked_pair(pair)} stands before argv=",
+                f"it is {entry.service.command}(8)'s, and the program never sees it:"
+                f" mail goes out without {name}",
+                "write it into argv=, behind the command: deliver -o NAME=VALUE",
+            )
 
 
 def _attributes(entry: PipeEntry) -> Iterator[Finding]:
@@ -117,6 +146,13 @@ def _attributes(entry: PipeEntry) -> Iterator[Finding]:
             f"null_sender={entry.null_sender}",
             "bounces go out from an address that answers",
             "write null_sender= with nothing behind it",
+        )
+    if entry.chroot:
+        yield error(
+            name,
+            f"chroot={entry.chroot}",
+            "the program is not found in there: all mail is deferred",
+            "take chroot= out",
         )
     if entry.eol not in ("\\n", ""):
         yield error(
@@ -180,7 +216,7 @@ _NEEDED = (
 )
 
 
-def _arguments(entry: PipeEntry, line: Line) -> Iterator[Finding]:
+def _arguments(entry: PipeEntry, line: Line, now: Circumstances) -> Iterator[Finding]:
     name = about(entry)
     if line.problem:
         yield error(
@@ -192,12 +228,12 @@ def _arguments(entry: PipeEntry, line: Line) -> Iterator[Finding]:
         return
     yield from _macros(entry)
     yield from _quotes(entry)
-    yield from _recipients(entry, line)
+    yield from _recipients(entry, line, now)
     for option, macro, consequence in _NEEDED:
         if option not in line.values:
             remedy = f"add {option} ${{{macro}}}"
             yield error(name, f"{option} is missing", consequence, remedy)
-    if line.values.get("--sender", "${sender}") not in ("${sender}", "$(sender)"):
+    if not _is_macro(line.values.get("--sender", "$sender"), "sender"):
         yield warning(
             name,
             f"--sender {line.values['--sender']}",
@@ -222,6 +258,11 @@ def _json(entry: PipeEntry, line: Line, now: Circumstances) -> Iterator[Finding]
     if not single and not now.state_directory:
         consequence += ", and requests with more than one recipient are deferred"
     yield make(about(entry), "--json", consequence, "take --json out")
+
+
+def _is_macro(text: str, name: str) -> bool:
+    """Whether a text is a macro, in one of its three forms, and nothing else."""
+    return text in (f"${{{name}}}", f"$({name})", f"${name}")
 
 
 def macros(text: str) -> list[str]:
@@ -262,12 +303,10 @@ def _quotes(entry: PipeEntry) -> Iterator[Finding]:
             )
 
 
-def _recipients(entry: PipeEntry, line: Line) -> Iterator[Finding]:
+def _recipients(entry: PipeEntry, line: Line, now: Circumstances) -> Iterator[Finding]:
     name = about(entry)
     remedy = "let argv end with -- ${recipient}"
-    if [macros(word) for word in line.recipients] != [["recipient"]] or (
-        line.recipients[0] not in ("${recipient}", "$(recipient)", "$recipient")
-    ):
+    if len(line.recipients) != 1 or not _is_macro(line.recipients[0], "recipient"):
         shown = " ".join(line.recipients) or "nothing"
         yield error(
             name,
@@ -282,6 +321,9 @@ def _recipients(entry: PipeEntry, line: Line) -> Iterator[Finding]:
             "an address that begins with - is taken for an option: it is deferred",
             remedy,
         )
+    if now.recipient_limit == 1:
+        # There is one recipient, and one of each of its macros.
+        return
     for option, value in line.values.items():
         hit = [macro for macro in macros(value) if macro in _PER_RECIPIENT]
         if "recipient" in macros(value) or (hit and option != "--original-recipient"):

@@ -142,11 +142,6 @@ def test_sound_entries(now: Circumstances) -> None:
             "--nexthop is missing",
         ),
         (
-            START + SOUND.replace("--nexthop ${nexthop}", "--nexthop ${domain}"),
-            "error",
-            "--nexthop ${domain}",
-        ),
-        (
             START + SOUND.replace("--sender ${sender}", ""),
             "error",
             "--sender is missing",
@@ -197,6 +192,92 @@ def test_mistakes(arguments: str, severity: str, problem: str) -> None:
 )
 def test_columns(columns: str, problem: str) -> None:
     assert ("error", problem) in judged(entry(START + SOUND, columns), ONE)
+
+
+def test_a_dash_is_chroot_at_level_0() -> None:
+    dash = entry(START + SOUND, "trouble unix - n - - 20 pipe")
+    assert judged(dash, ONE)[0][0] == "ok"
+    assert judged(dash, ONE._replace(chroot_default=True)) == [
+        ("error", "column chroot is -, which is y: compatibility_level is 0")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [("myhostname = a.test\n", True), ("compatibility_level = 1\n", False)],
+)
+def test_the_level_is_that_of_the_main_cf_beside_it(
+    text: str, told: bool, tmp_path: Path
+) -> None:
+    (tmp_path / "main.cf").write_text(text)
+    path = tmp_path / "master.cf"
+    columns = "trouble unix - n - - 20 pipe"
+    door = "door unix - n - - 20 spawn user=nobody argv=/bin/postfix-trouble lmtp"
+    path.write_text(f"{columns}\n  {START}{SOUND}\n{door}\n")
+    found, _code = findings("--master-cf", str(path))
+    said = [f["about"] for f in found if "column chroot is -" in f["problem"]]
+    assert said == (["trouble, line 1", "door, line 3"] if told else [])
+
+
+def test_settings_before_argv_are_not_the_programs(tmp_path: Path) -> None:
+    options = "-o smtp_tls_security_level=encrypt -o soft_bounce=yes"
+    path = tmp_path / "master.cf"
+    path.write_text(
+        f"trouble unix - n n - 20 pipe {options} {START}{SOUND}\n"
+        f"door unix - n n - 20 spawn -o {{smtp_sasl_password_maps = static:u:canary}}"
+        " user=nobody argv=/bin/postfix-trouble lmtp\n"
+    )
+    found, code = findings("--master-cf", str(path))
+    said = {f["about"]: f for f in found if "before argv=" in f["problem"]}
+    first, second = said["trouble, line 1"], said["door, line 2"]
+    assert first["problem"] == (
+        "-o smtp_tls_security_level=encrypt stands before argv="
+    )
+    assert first["consequence"] == (
+        "it is pipe(8)'s, and the program never sees it: mail goes out without"
+        " smtp_tls_security_level"
+    )
+    assert "spawn(8)'s" in second["consequence"]
+    assert "canary" not in json.dumps(found)
+    assert code == 78
+
+
+def test_an_option_behind_an_attribute_is_no_option() -> None:
+    found = entry(f"user=nobody -o x=y null_sender= {SOUND}")
+    assert found.overrides == ()
+    assert ("error", "unknown attribute name: -o") in judged(found, ONE)
+
+
+@pytest.mark.parametrize("directory", ["/no/such", "/dev/null"])
+def test_a_directory_that_is_not_there(directory: str, tmp_path: Path) -> None:
+    path = tmp_path / "master.cf"
+    path.write_text(
+        f"trouble unix - n n - 20 pipe directory={directory} {START}{SOUND}\n"
+    )
+    found, code = findings("--master-cf", str(path))
+    said = [f["problem"] for f in found if f["severity"] == "error"]
+    assert f"directory={directory} is not there" in said
+    assert code == 78
+
+
+def test_chroot_of_the_entry() -> None:
+    found = judged(entry(f"chroot=/var/jail {START}{SOUND}"), ONE)
+    assert found == [("error", "chroot=/var/jail")]
+
+
+@pytest.mark.parametrize("form", ["${}", "$()", "$"])
+def test_macros_have_three_forms(form: str) -> None:
+    arguments = SOUND
+    for name in ("queue_id", "nexthop", "sender", "recipient"):
+        text = f"${name}" if form == "$" else f"{form[:2]}{name}{form[2:]}"
+        arguments = arguments.replace(f"${{{name}}}", text)
+    assert judged(entry(START + arguments), KEPT)[0][0] == "ok"
+
+
+def test_with_one_recipient_its_macros_may_stand_anywhere() -> None:
+    each = entry(START + SOUND.replace("${nexthop}", "${domain}"))
+    assert judged(each, ONE) == [("ok", "the entry is as it should be")]
+    assert judged(each, KEPT)[0] == ("error", "--nexthop ${domain}")
 
 
 def test_quoted_addresses_need_the_flag() -> None:
