@@ -72,6 +72,17 @@ _TIMED_OUT = re.compile(
 )
 _LOCAL_DATA = re.compile(r"^local data error while talking to (?P<where>\S+)$")
 _CONNECT = re.compile(r"^connect to (?P<where>\S+): .+$")
+# A reply alone, with what Postfix puts behind it.
+_ANSWER = re.compile(
+    r"^(?P<reply>\d{3}(?:[ -].*)?) \(in reply to (?P<command>.+) command\)$", re.DOTALL
+)
+# What stands before a reason in a delivery report (bounce(8), RFC 3464 2.3.6).
+_REPORTED = re.compile(
+    r"^(?:Diagnostic-Code:\s*)?(?:smtp|x-postfix);\s*"
+    r"|^<[^<>]*>(?: \(expanded\s+from\s+<[^<>]*>\))?:\s+",
+    re.IGNORECASE,
+)
+_FOLD = re.compile(r"\r?\n[ \t]+")
 _CODE = re.compile(r"\d{3}(?=[ -]|$)")
 _LAST_LINE = re.compile(r" [2-5]\d\d (?!.* [2-5]\d\d )", re.DOTALL)
 
@@ -107,7 +118,7 @@ _DOINGS = {phase.doing: phase.name.lower() for phase in Phase}
 
 def recognise(text: str) -> Heard | None:
     """Take apart what somebody pasted. None if it tells of no failure we know."""
-    text = text.strip()
+    text = _unwrapped(text.strip())
     if not text:
         return None
     record = _RECORD.search(text)
@@ -120,10 +131,30 @@ def recognise(text: str) -> Heard | None:
         lmtp = found.lmtp or bool(re.search(r"\blmtp\[", text))
         return found._replace(logged=logged, relay=relay, lmtp=lmtp)
     if _CODE.match(text):
-        return Heard(separate_lines(text))
+        return _reply_alone(text, "")
     if text.lower() in _PLAIN_WORDS:
         return Heard(lost=_PLAIN_WORDS[text.lower()])
     return _without_status(text)
+
+
+def _unwrapped(text: str) -> str:
+    """A reason without what a delivery report, or mailq(1), has around it."""
+    found = _REPORTED.match(text)
+    if found:
+        # A long one is folded there.
+        return _FOLD.sub(" ", text[found.end() :])
+    if text.startswith("(") and text.endswith(")"):
+        return text[1:-1]
+    return text
+
+
+def _reply_alone(text: str, stage: str) -> Heard:
+    """A reply without a host; `stage` if it does not tell its own."""
+    found = _ANSWER.match(text)
+    if not found:
+        return Heard(separate_lines(text), stage=stage)
+    stage = _COMMANDS.get(found["command"], stage)
+    return Heard(separate_lines(found["reply"]), stage=stage, lmtp=stage == "lhlo")
 
 
 def _of_others(record: re.Match[str], found: Heard) -> bool:
@@ -184,7 +215,7 @@ def _reason(reason: str, logged: Logged) -> Heard:
     if found:
         return Heard(lost=Lost.DATA, relay=_relay(found["where"]))
     if _CODE.match(reason):
-        return Heard(separate_lines(reason), stage="dot")
+        return _reply_alone(reason, "dot")
     if reason.startswith("Cannot start TLS: "):
         return Heard(own_reason=reason, stage="handshake")
     stage = "connect" if _CONNECT.match(reason) else ""

@@ -79,6 +79,54 @@ REASONS = [
 ]
 
 
+# --- as it stands in delivery reports and in mailq ----------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "heard"),
+    [
+        ("554 5.7.1 no (in reply to end of DATA command)", ("554 5.7.1 no", "dot")),
+        ("554 5.7.1 no (in reply to MAIL FROM command)", ("554 5.7.1 no", "mail")),
+        ("550-a 550 b (in reply to RCPT TO command)", ("550-a\n550 b", "rcpt")),
+        ("554 no (in reply to VRFY command)", ("554 no", "")),
+        ("554 no (in reply to you)", ("554 no (in reply to you)", "")),
+        ("Diagnostic-Code: smtp; 554 5.7.1 no", ("554 5.7.1 no", "")),
+        ("diagnostic-code:SMTP;554 5.7.1 no", ("554 5.7.1 no", "")),
+        ("smtp; 554 5.7.1 no", ("554 5.7.1 no", "")),
+        ("Diagnostic-Code: smtp; 554 5.7.1\n    no", ("554 5.7.1 no", "")),
+        (
+            "smtp; 554 no (in reply to end of DATA command)",
+            ("554 no", "dot"),
+        ),
+    ],
+)
+def test_replies_alone_tell_their_stage(text: str, heard: tuple[str, str]) -> None:
+    assert recognise(text) == Heard(heard[0], stage=heard[1])
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        "<u@example.com>: ",
+        "<u@example.com> (expanded from <v@example.com>): ",
+        "Diagnostic-Code: X-Postfix; ",
+        "(",
+    ],
+)
+@pytest.mark.parametrize(("reason", "heard"), [REASONS[0], REASONS[3], REASONS[13]])
+def test_reasons_in_reports(before: str, reason: str, heard: Heard) -> None:
+    text = before + reason + (")" if before == "(" else "")
+    assert recognise(text) == heard._replace(relay=RELAY)
+    if before != "(":
+        # bounce(8) breaks lines.
+        assert recognise(text.replace(" (in", "\n    (in")) == recognise(text)
+
+
+def test_a_report_without_a_failure_of_a_server_is_not_recognised() -> None:
+    assert recognise("<u@example.com>: unknown user") is None
+    assert recognise("Diagnostic-Code: X-Unix; exit 1") is None
+
+
 @pytest.mark.parametrize(("reason", "heard"), REASONS)
 def test_reasons(reason: str, heard: Heard) -> None:
     heard = heard._replace(relay=RELAY)
