@@ -72,6 +72,7 @@ TESTS = {
         "tests/policy/test_tls_level.py",
         "tests/policy/test_dane.py",
     ),
+    "policy/key_chain.py": ("tests/policy/test_key_chain.py",),
     "policy/tls_offer.py": ("tests/policy/test_tls_level.py",),
     "policy/dane.py": (
         "tests/policy/test_dane.py",

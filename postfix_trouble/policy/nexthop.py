@@ -50,8 +50,9 @@ def destinations(
 
     `default_port`: smtp_tcp_port or lmtp_tcp_port. `known_ports`: the words of
     known_tcp_ports. `service_port`: port of a TCP service in the system's database,
-    None if it is not there. A DSN (4.3.5) if the first one can't be understood:
-    where Postfix's client dies, and the mail stays in the queue.
+    None if it is not there. A DSN if the first one can't be understood (4.3.5), or has
+    no name in the DNS (4.1.2): where Postfix's client dies, and the mail stays in the
+    queue.
 
     Only LMTP knows sockets: an SMTP nexthop never selects a file.
     """
@@ -72,8 +73,13 @@ def destinations(
     return tuple(found)
 
 
+# Of what a recipient's address may have; all else is our own configuration's.
+_NO_NAME = "domain without an A-label (UTS #46)"
+
+
 def _misconfigured(problem: str) -> DSN:
-    return DSN(EnhancedStatus("4.3.5"), problem)
+    status = "4.1.2" if problem.startswith(_NO_NAME) else "4.3.5"
+    return DSN(EnhancedStatus(status), problem)
 
 
 def _elements(text: str) -> list[str]:
@@ -163,7 +169,9 @@ def _host_and_service(text: str, default: str) -> tuple[str, str] | str:
     if not service:
         return "missing service information"
     if not address_family(host):
-        host = idn_to_ascii(host)
+        shown, host = host, idn_to_ascii(host)
+        if shown and not host:
+            return _NO_NAME
         if hostname_problem(host):
             return "valid hostname or network address required"
     if _numeric(given[:1]) and not _numeric(given):

@@ -385,3 +385,11 @@ def test_what_is_not_understood(text: str, named: dict[str, Any], problem: str) 
     found = explain(text, **named)
     assert isinstance(found, Problem)
     assert str(found) == problem
+
+
+def test_a_setting_of_ours_that_stopped_the_handshake_is_repeated() -> None:
+    why = 'Cannot start TLS: smtp_tls_protocols = TLSv9: unknown protocol "TLSv9"'
+    found = explain(RECORD.format(OTHER, "4.7.5", "deferred", why))
+    assert isinstance(found, Explanation)
+    assert found.stage == "handshake"
+    assert {case.outcome.dsn.reason for case in found.cases if case.outcome} == {why}
