@@ -55,25 +55,33 @@ class MailLog:
 
     def close(self) -> None:
         """Let go of the daemon; the next record finds it again."""
-        if self._socket is not None:
-            self._socket.close()
-        self._socket = None
+        daemon, self._socket = self._socket, None
+        if daemon is not None:
+            daemon.close()
 
     def _to_syslog(self, line: str) -> None:
-        """Not by way of syslog(3), which waits for the daemon for ever."""
+        """Not by way of syslog(3), which waits for the daemon for ever.
+
+        Threads share the socket: each has its own name for it, since another one may
+        let go of it at any moment, and it is connected before others see it.
+        """
         now = time.strftime("%b %e %H:%M:%S")
         record = f"<{_PRIORITY}>{now} {self.name}: {line}"
+        daemon = self._socket
         try:
-            if self._socket is None:
-                self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-                self._socket.connect(SYSLOG)
-            self._socket.settimeout(self._patience)
-            self._socket.send(record.encode("utf-8", "replace"))
+            if daemon is None:
+                daemon = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+                daemon.connect(SYSLOG)
+                self._socket = daemon
+            daemon.settimeout(self._patience)
+            daemon.send(record.encode("utf-8", "replace"))
         except (TimeoutError, BlockingIOError):
             self._patience = 0.0
         except OSError:
             # Perhaps there is another daemon the next time.
             self.close()
+            if daemon is not None:
+                daemon.close()
 
     def _to_file(self, line: str) -> None:
         now = time.strftime("%b %e %H:%M:%S")

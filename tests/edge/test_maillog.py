@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import socket
+import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -78,3 +80,33 @@ def test_no_daemon_is_no_matter(
 ) -> None:
     monkeypatch.setattr(maillog, "SYSLOG", str(tmp_path / "nothing"))
     MailLog("postfix-trouble").write("x")
+
+
+def test_threads_share_a_log_whose_daemon_comes_and_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each look at the socket is one of another thread's: it may be gone by then."""
+    monkeypatch.setattr(maillog, "SYSLOG", str(tmp_path / "nobody"))
+    log = MailLog("postfix-trouble")
+    raised: list[BaseException] = []
+    together = threading.Barrier(20)
+
+    def write() -> None:
+        together.wait()
+        try:
+            for _ in range(300):
+                log.write("x")
+        except BaseException as problem:  # noqa: BLE001
+            raised.append(problem)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=write) for _ in range(20)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert raised == []
