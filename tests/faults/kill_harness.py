@@ -6,13 +6,14 @@ a random moment. The server accepts, refuses, puts off and breaks off at random.
 end the books must balance: everybody has the message or was reported, nobody has half
 of it, nobody was reported who was not refused, and nobody has it twice but for a kill
 (or a server that did not answer) between the final dot and the commit. Who was refused
-is reported with the first attempt after that which ends by itself, and once more at
+is reported by the attempt that was told so, if it ends by itself, and once more at
 most for each kill.
 
 A delivery is a fork of a process that has the program loaded: all of the program runs,
 only the interpreter's start is spared (test_signals.py kills the real command).
 
 usage: kill_harness.py [--kills N] [--workers N] [--seed N] [--signal KILL|TERM|BUG]
+                       [--stages STAGE,...]
 
 BUG: an exception is raised there instead, as if the program had a mistake.
 """
@@ -294,7 +295,14 @@ class End(NamedTuple):
 class Tries:
     """Starts deliveries, and kills them."""
 
-    def __init__(self, directory: Path, rng: random.Random, number: int) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        rng: random.Random,
+        number: int,
+        stages: tuple[str, ...],
+    ) -> None:
+        self._stages = stages
         self._directory = directory
         self._rng = rng
         self._signal = number
@@ -311,9 +319,10 @@ class Tries:
 
     def killed(self, request: Request) -> End:
         """Kill it at a drawn step, or at a moment that the clock draws."""
-        if self._rng.random() < 0.2 and self._signal != BUG:
+        everywhere = self._stages == STAGES
+        if everywhere and self._rng.random() < 0.2 and self._signal != BUG:
             return self.run(request, Tracer(self._shared, "", 0), self._rng.random())
-        stage = self._rng.choice(STAGES)
+        stage = self._rng.choice(self._stages)
         step = self._rng.randint(1, max(self._steps[stage], 1))
         return self.run(request, Tracer(self._shared, stage, step, self._signal))
 
@@ -377,8 +386,8 @@ class Result(NamedTuple):
     # Stages in which it was killed.
     kills: list[str]
     attempts: int
-    # When attempts ended by themselves that could report what they had to.
-    ends: list[float]
+    # From when to when: attempts that ended by themselves, and could report.
+    ends: list[tuple[float, float]]
 
 
 def work(tries: Tries, requests: Iterator[Request], kills: int) -> Iterator[Result]:
@@ -388,17 +397,18 @@ def work(tries: Tries, requests: Iterator[Request], kills: int) -> Iterator[Resu
     while done < kills:
         request = next(requests)
         stages: list[str] = []
-        ends: list[float] = []
+        ends: list[tuple[float, float]] = []
         code, attempts = 75, 0
         while code in AGAIN and attempts < ATTEMPTS:
             attempts += 1
+            begun = time.time()
             unlucky = rng.random() < 0.75 and attempts < ATTEMPTS // 2
             end = tries.killed(request) if unlucky else tries.spared(request)
             code = end.code
             if code < 0 or end.shot or b"terminated by signal" in end.output:
                 stages.append(end.stage)
             elif b"bounce or trace service" not in end.output:
-                ends.append(time.time())
+                ends.append((begun, time.time()))
             if b"suspended" in end.output:
                 time.sleep(0.2)
         done += len(stages)
@@ -413,7 +423,14 @@ def work(tries: Tries, requests: Iterator[Request], kills: int) -> Iterator[Resu
         )
 
 
-def worker(directory: Path, port: int, kills: int, seed: int, number: int) -> int:
+def worker(
+    directory: Path,
+    port: int,
+    kills: int,
+    seed: int,
+    number: int,
+    stages: tuple[str, ...],
+) -> int:
     """Do that in a process of its own. Results go to a file."""
     pid = os.fork()
     if pid:
@@ -422,7 +439,7 @@ def worker(directory: Path, port: int, kills: int, seed: int, number: int) -> in
         rng = random.Random(seed)
         # No two workers have a request in common.
         first = (seed & 15) << 18
-        tries = Tries(directory, rng, number)
+        tries = Tries(directory, rng, number, stages)
         numbers = iter(range(first, first + (1 << 18)))
         requests = (made(number, port, rng) for number in numbers)
         tries.measure(
@@ -458,12 +475,12 @@ def balance(
     reports: dict[str, list[float]],
 ) -> tuple[Counter[str], list[str]]:
     """The sums, and what is wrong."""
-    refused: dict[str, float] = {}
+    refused: dict[str, list[float]] = defaultdict(list)
     copies: dict[str, list[tuple[bool, bool]]] = defaultdict(list)
     for line in journal:
         kind, what = json.loads(line)
         if kind == "refused":
-            refused.setdefault(*what)
+            refused[what[0]].append(what[1])
             continue
         recipients, whole, told = what
         for recipient in recipients:
@@ -487,8 +504,12 @@ def balance(
             sums["bounced"] += bounced or silent
             sums["copies"] += len(mine)
             sums["reported again"] += max(0, len(told) - 1)
-            due = [end for end in result.ends if end > refused.get(recipient, end)]
-            if result.sender and due and not (by_postfix and due[0] == result.ends[-1]):
+            due = [
+                end
+                for begun, end in result.ends
+                if any(begun < moment < end for moment in refused.get(recipient, ()))
+            ]
+            if result.sender and due and not by_postfix:
                 late = not told or min(told) > due[0]
                 sums["reported late"] += late
                 if late:
@@ -518,7 +539,7 @@ def balance(
 
 
 def harness(
-    kills: int, workers: int, seed: int, number: int
+    kills: int, workers: int, seed: int, number: int, stages: tuple[str, ...]
 ) -> tuple[Counter[str], list[str]]:
     """Run it all. Returns the sums, and what is wrong."""
     directory = Path(tempfile.mkdtemp(prefix="postfix-trouble-kills-"))
@@ -531,7 +552,8 @@ def harness(
     try:
         each = -(-kills // workers)
         pids = [
-            worker(directory, port, each, seed * 16 + n, number) for n in range(workers)
+            worker(directory, port, each, seed * 16 + n, number, stages)
+            for n in range(workers)
         ]
         codes = [os.waitpid(pid, 0)[1] for pid in pids]
         # What was started on behalf of the killed ends by itself.
@@ -565,11 +587,13 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=3)
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--signal", choices=("KILL", "TERM", "BUG"))
+    parser.add_argument("--stages", default=",".join(STAGES))
     parser.set_defaults(signal="KILL")
     options = parser.parse_args()
     bug = options.signal == "BUG"
+    stages = tuple(options.stages.split(","))
     sent = BUG if bug else signal.Signals[f"SIG{options.signal}"]
-    sums, wrong = harness(options.kills, options.workers, options.seed, sent)
+    sums, wrong = harness(options.kills, options.workers, options.seed, sent, stages)
     for name, number in sums.items():
         print(f"{number:8} {name}")
     print(f"seed {options.seed}")

@@ -4,7 +4,8 @@ All messages go through pipe(8), with the second recipe of master.cf.example, to
 server that accepts, refuses, puts off, stalls and breaks off. Meanwhile processes are
 killed at random: the interpreter, the launcher, pipe(8) itself. In the end each
 recipient has the message or its sender was told (or it is still queued), and whoever
-has it twice was the victim of a kill or of a server that did not answer.
+has it twice was the victim of a kill or of a server that did not answer. Whoever was
+refused was reported by the very process that was told so, unless it was killed.
 
 It needs root and Linux: the Postfix is a private one, in namespaces of its own.
 
@@ -273,8 +274,48 @@ def balance(
     return sums, wrong
 
 
+def reported_late(
+    log: Path, names: dict[str, str], mails: list[Mail], but: set[str]
+) -> tuple[int, list[str]]:
+    """How many attempts reported whom they had refused, and those that did not.
+
+    `log`: the program's own. `but`: queue ids of which a process was killed, and those
+    that Postfix has bounced.
+    """
+    null = {names.get(r) for mail in mails if not mail.sender for r in mail.recipients}
+    refused: dict[tuple[str, str], str] = {}
+    submitted: set[tuple[str, str]] = set()
+    with log.open(errors="backslashreplace") as lines:
+        for line in lines:
+            found = re.search(r"\[(\d+)\]: (\w+): (.*)", line)
+            if found is None:
+                continue
+            attempt, text = (found[1], found[2]), found[3]
+            if ", status=bounced " in text:
+                refused.setdefault(attempt, text)
+            elif text == "sender non-delivery notification submitted":
+                submitted.add(attempt)
+    late = [
+        f"not reported at once: {queue_id}[{process}]: {text}"
+        for (process, queue_id), text in refused.items()
+        if (process, queue_id) not in submitted and queue_id not in but | null
+    ]
+    return len(refused.keys() & submitted), late
+
+
+def bounced_by_postfix(log: Path) -> set[str]:
+    """The queue ids of what pipe(8) was told to bounce."""
+    with log.open(errors="backslashreplace") as lines:
+        return {
+            record.queue_id
+            for line in lines
+            for record in deliveries(line)
+            if record.status == "bounced"
+        }
+
+
 def soak(
-    postfix: PrivatePostfix, program: Path, options: argparse.Namespace
+    postfix: PrivatePostfix, program: Path, log: Path, options: argparse.Namespace
 ) -> tuple[Counter[str], list[str]]:
     rng = random.Random(options.seed)
     server = FickleServer(Whims(options.seed), listen=SERVER)
@@ -303,6 +344,10 @@ def soak(
         left = queue()
     names = queue_ids(postfix.log_file)
     sums, wrong = balance(mails, journal.taken, reports.told, killer.kills, names, left)
+    but = {queue_id for _, queue_id, _ in killer.kills}
+    but |= bounced_by_postfix(postfix.log_file)
+    sums["reported at once"], late = reported_late(log, names, mails, but)
+    wrong += late
     sums["seconds"] = round(time.monotonic() - begun)
     return sums, wrong
 
@@ -356,7 +401,7 @@ def main() -> int:
     )
     postfix.start()
     try:
-        sums, wrong = soak(postfix, installed, options)
+        sums, wrong = soak(postfix, installed, log, options)
     finally:
         postfix.stop()
     for name, number in sums.items():

@@ -16,10 +16,12 @@ HARNESS = Path(__file__).with_name("kill_harness.py")
 Figures = Callable[[str, object], None]
 
 
-def kills(number: int, timeout: int, figures: Figures, kind: str = "KILL") -> None:
+def kills(
+    number: int, timeout: int, figures: Figures, kind: str = "KILL", *more: str
+) -> None:
     # A process of its own: it forks, and must have no threads.
     done = subprocess.run(
-        [sys.executable, HARNESS, "--kills", str(number), "--signal", kind],
+        [sys.executable, HARNESS, "--kills", str(number), "--signal", kind, *more],
         capture_output=True, text=True, timeout=timeout, check=False,
     )  # fmt: skip
     print(done.stdout, done.stderr)
@@ -33,6 +35,14 @@ def kills(number: int, timeout: int, figures: Figures, kind: str = "KILL") -> No
 @pytest.mark.fault("1, 2, 3, kills kill -9 at every stage (30 kills)")
 def test_some_kills() -> None:
     kills(30, 50, lambda name, text: None)
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.fault("3, 38 kill -9 from the last outcome to the answer (40 kills)")
+def test_kills_around_a_report() -> None:
+    """None is lost, each is reported in time, and once more for a kill at most."""
+    stages = "settling,books,report,sendmail,answer"
+    kills(40, 110, lambda name, text: None, "KILL", "--stages", stages)
 
 
 @pytest.mark.long

@@ -29,7 +29,8 @@ def soak(messages: int, seconds: int, figures: Figures) -> None:
     found = re.search(r"^ *(\d+) messages$", done.stdout, re.M)
     assert found
     assert int(found[1]) == messages
-    # It would show nothing if nobody was killed.
+    # It would show nothing if nobody was refused, or killed.
+    assert re.search(r"^ *[1-9]\d* reported at once$", done.stdout, re.M)
     for victim in ("launcher", "interpreter", r"pipe\(8\)"):
         assert re.search(rf"^ *[1-9]\d* killed: {victim}$", done.stdout, re.M)
 
