@@ -66,7 +66,7 @@ FAULTS = {
     "37": ("some delivered, some put off", "75; each gets it once"),
     "38": (
         "some delivered, some refused",
-        "our bounce, 0; without sendmail(1) 4.3.0, and again",
+        "our bounce at once, 0; without sendmail(1) 4.3.0, and again",
     ),
     "39": ("the same, and the sender must not be told", "0, and a line in the log"),
     "40": ("all refused, for several reasons", "our bounce with each of them, 0"),
