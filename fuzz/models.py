@@ -137,7 +137,7 @@ class _Message:
             line = self._lines[0] if self._lines else None
             if self._lines and not line:
                 # The empty line.
-                if kind is Kind.RFC822:
+                if kind in (Kind.RFC822, Kind.GLOBAL):
                     self._put(b"", eight_bit)
                     self._lines.pop(0)
                     place, kind = "nested", Kind.LEAF
@@ -176,6 +176,7 @@ class _Message:
                     continue
             self.out += header + b"\n"
         if self._downgrade and eight_bit:
+            kind = Kind.LEAF if kind is Kind.GLOBAL else kind
             encoding = b"quoted-printable" if kind is Kind.LEAF else b"7bit"
             self.out += b"Content-Transfer-Encoding: " + encoding + b"\n"
         return kind, eight_bit

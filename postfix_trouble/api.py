@@ -246,9 +246,9 @@ def _request(
         found,
         nexthop,
         size=content.size,
-        encoding=content.encoding,
+        encoding=content.encoding(),
         smtputf8=utf8,
-        utf8_header=utf8 and content.utf8_header,
+        utf8_header=utf8 and content.utf8_header(),
     )
 
 

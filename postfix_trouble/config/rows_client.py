@@ -42,6 +42,12 @@ DIALOGUE = {
     "smtp_nested_header_checks": P("M", "", "rules for headers of attached mail"),
     "smtp_body_checks": P("M", "", "rules for body lines"),
     "disable_mime_output_conversion": P("B", "no", "don't convert 8 bit to 7 bit"),
+    "detect_8bit_encoding_header": P(
+        "B", "yes", "8BITMIME where a header declares 8-bit text"
+    ),
+    "disable_mime_input_processing": P(
+        "B", "no", "don't look at headers of parts for that"
+    ),
     "mime_nesting_limit": P("I", "100", "depth up to which MIME is followed", 1),
     "smtputf8_enable": P(
         "B",

@@ -29,6 +29,8 @@ class Facts(Value):
 
     # "8bit" if Content-Transfer-Encoding says 8bit or binary, else empty.
     encoding: str = ""
+    # There may be parts, or a message in the message, with headers of their own.
+    structured: bool = False
     # Non-ASCII bytes in the message header (not in those of its parts).
     utf8: bool = False
     # The topmost Received: header, without its name.
@@ -94,21 +96,29 @@ def headers(chunks: Iterable[bytes]) -> Iterator[bytes]:
 def facts(chunks: Iterable[bytes]) -> Facts:
     """Read the header of a message; no more than that is taken from the chunks."""
     encoding = trace = b""
-    utf8 = False
+    structured = utf8 = False
     for header in headers(chunks):
         utf8 = utf8 or not header.isascii()
         name, _, value = header.partition(b":")
         match name.rstrip(b" \t").lower():
-            case b"content-transfer-encoding" if value.lstrip().lower() in (
-                b"8bit",
-                b"binary",
-            ):
-                # Any of several counts, and "binary" too (Postfix cleanup_message.c,
-                # detect_8bit_encoding_header); a comment or a blank spoils it there.
+            case b"content-transfer-encoding" if says_8bit(value):
+                # Any of several counts.
                 encoding = b"8bit"
+            case b"content-type":
+                value = value.lower()
+                structured |= b"multipart" in value or b"message" in value
             case b"received" if not trace:
                 trace = value
-    return Facts(encoding.decode(), utf8, trace)
+    return Facts(encoding.decode(), structured, utf8, trace)
+
+
+def says_8bit(value: bytes) -> bool:
+    """Whether Postfix takes a Content-Transfer-Encoding for the one of 8-bit text.
+
+    "binary" counts, too; a comment or a blank behind it spoils it (cleanup_message.c,
+    detect_8bit_encoding_header).
+    """
+    return value.lstrip().lower() in (b"8bit", b"binary")
 
 
 def date(text: str) -> float | None:

@@ -50,8 +50,8 @@ def outgoing(
     note: told once if a line was broken.
 
     Postfix sends one more line with nothing but a space where a line of exactly
-    n * 2048 bytes also ends exactly at a break; that trace of its queue file
-    records is not copied.
+    n * 2048 bytes, or a last line that was handed in without its line end, also ends
+    exactly at a break; that trace of its queue file records is not copied.
     """
     limit = max(limit, 2) if limit else 0
     column = 0  # of the output line that the next byte comes to

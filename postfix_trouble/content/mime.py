@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
 
 from postfix_trouble.content.failure import ContentError
-from postfix_trouble.content.headers import LIMIT, name_length
+from postfix_trouble.content.headers import LIMIT, name_length, says_8bit
 from postfix_trouble.content.mime_headers import Kind, content_type, transfer_encoding
 from postfix_trouble.content.quoted_printable import LineEncoder, encode_lines
 from postfix_trouble.content.records import SIZE
@@ -168,6 +168,9 @@ class Parser:
     def _headers_done(self) -> None:
         """The place for the encoding that results."""
         if self._downgrade and self._eight_bit:
+            if self._kind is Kind.GLOBAL:
+                # Its headers are 8-bit text, too (RFC 6532 3.7).
+                self._kind = Kind.LEAF
             leaf = self._kind is Kind.LEAF
             header = b"Content-Transfer-Encoding: "
             header += b"quoted-printable" if leaf else b"7bit"
@@ -180,7 +183,7 @@ class Parser:
             # Not in a part, where it would break signatures.
             if place is Place.MESSAGE:
                 self._write_body(b"", True)
-        elif self._kind is Kind.RFC822:
+        elif self._kind in (Kind.RFC822, Kind.GLOBAL):
             self._enter(Place.NESTED, Kind.LEAF)
         elif self._kind is Kind.MULTIPART:
             self._enter(None, Kind.LEAF)
@@ -273,17 +276,38 @@ class Parser:
         return text
 
 
-def utf8_headers(chunks: Iterable[bytes]) -> bool:
+def utf8_headers(chunks: Iterable[bytes], nesting_limit: int = 100) -> bool:
     """Whether any header has non-ASCII bytes, be it in a part or a nested message.
 
     Postfix marks a message with such a header as one that needs SMTPUTF8, if the
     sender asked for that (cleanup_out_header).
     """
+    return _any_header(chunks, nesting_limit, lambda header, _: not header.isascii())
+
+
+def declared_8bit(chunks: Iterable[bytes], nesting_limit: int = 100) -> bool:
+    """Whether any header declares 8-bit text, be it in a part or a nested message.
+
+    Postfix marks such a message as one for BODY=8BITMIME (cleanup_header_callback).
+    """
+
+    def declares(header: bytes, name: bytes) -> bool:
+        encoding = name == b"content-transfer-encoding"
+        return encoding and says_8bit(header.partition(b":")[2])
+
+    return _any_header(chunks, nesting_limit, declares)
+
+
+def _any_header(
+    chunks: Iterable[bytes], nesting_limit: int, wanted: Callable[[bytes, bytes], bool]
+) -> bool:
+    """Whether one is wanted, by its text and its name in lower case."""
     found = False
 
-    def look(header: bytes, _place: Place, _name: bytes) -> bytes:
+    def look(header: bytes, _place: Place, name: bytes) -> bytes:
         nonlocal found
-        found = found or not header.isascii()
+        found = found or wanted(header, name)
         return b""
 
-    return any(found for _ in Parser(header=look).run(chunks)) or found
+    parser = Parser(nesting_limit=nesting_limit, header=look)
+    return any(found for _ in parser.run(chunks)) or found

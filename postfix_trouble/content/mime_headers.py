@@ -30,9 +30,14 @@ class Kind(Enum):
     LEAF = "leaf"
     # message/rfc822: begins with a header of its own.
     RFC822 = "rfc822"
+    # message/global (RFC 6532): the same, but encoded as a whole.
+    GLOBAL = "global"
     # message/partial and the like: its body is left alone.
     MESSAGE = "message"
     MULTIPART = "multipart"
+
+
+_MESSAGES = {b"rfc822": Kind.RFC822, b"global": Kind.GLOBAL}
 
 
 class ContentType(Value):
@@ -134,8 +139,8 @@ def content_type(value: bytes) -> ContentType:
         return ContentType(Kind.LEAF)
     slash = len(first) > 2 and first[1] == ("special", b"/")
     if _is(first[0], b"message"):
-        rfc822 = slash and _is(first[2], b"rfc822")
-        return ContentType(Kind.RFC822 if rfc822 else Kind.MESSAGE)
+        subtype = first[2][1].lower() if slash and first[2][0] == "word" else b""
+        return ContentType(_MESSAGES.get(subtype, Kind.MESSAGE))
     if not _is(first[0], b"multipart"):
         return ContentType(None)
     boundaries = tuple(

@@ -43,7 +43,6 @@ class Message:
         self._pieces = pieces
         self._spool = spool
         self._facts: Facts | None = None
-        self._utf8: bool | None = None
         self._digest = ""
         self._break_noted = False
         if spool < 0:
@@ -116,22 +115,34 @@ class Message:
             yield chunk
             at += len(chunk)
 
-    @property
-    def encoding(self) -> str:
-        """ "8bit" if the header of the message says so, else empty."""
-        return self._header.encoding
+    def encoding(self, structure: bool = True, nesting_limit: int = 100) -> str:
+        """ "8bit" if the header of the message or of a part says so, else empty.
 
-    @property
-    def utf8_header(self) -> bool:
+        structure: look for parts at all. nesting_limit: mime_nesting_limit. Looks at
+        the whole message if it has parts. Raises ContentError.
+        """
+        header = self._header
+        if header.encoding or not (structure and header.structured):
+            return header.encoding
+        if not self._mentions_8bit():
+            return ""
+        from postfix_trouble.content.mime import declared_8bit
+
+        return "8bit" if declared_8bit(self.chunks(), nesting_limit) else ""
+
+    def utf8_header(self, structure: bool = True, nesting_limit: int = 100) -> bool:
         """Whether a header has bytes that are not ASCII, those of parts included.
 
-        Looks at the whole message if its own header has none. Raises ContentError.
+        structure, nesting_limit: as above. Looks at the whole message if its own header
+        has none. Raises ContentError.
         """
-        if self._utf8 is None:
-            self._utf8 = self._header.utf8 or (
-                not all(map(bytes.isascii, self.chunks())) and self._utf8_in_parts()
-            )
-        return self._utf8
+        if self._header.utf8 or not structure:
+            return self._header.utf8
+        if all(map(bytes.isascii, self.chunks())):
+            return False
+        from postfix_trouble.content.mime import utf8_headers
+
+        return utf8_headers(self.chunks(), nesting_limit)
 
     def received(self) -> float | None:
         """When the message came to this system: its topmost Received: header.
@@ -194,10 +205,15 @@ class Message:
             os.close(self._spool)
             self._spool = -1
 
-    def _utf8_in_parts(self) -> bool:
-        from postfix_trouble.content.mime import utf8_headers
-
-        return utf8_headers(self.chunks())
+    def _mentions_8bit(self) -> bool:
+        """Whether it is worth the milliseconds that the MIME parser takes to load."""
+        tail = b""
+        for chunk in self.chunks():
+            text = tail + chunk.lower()
+            if b"8bit" in text or b"binary" in text:
+                return True
+            tail = text[-5:]
+        return False
 
     @property
     def _header(self) -> Facts:

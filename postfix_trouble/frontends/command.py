@@ -81,13 +81,34 @@ def read_request(
         size=_number(line, "--size", message.size),
         envid=line.value("--envid"),
         ret=_one_of(line, "--ret", ("", "full", "hdrs")),
-        encoding=_one_of(line, "--encoding", ("", "7bit", "8bit")) or message.encoding,
+        encoding=_one_of(line, "--encoding", ("", "7bit", "8bit"))
+        or encoding(message, settings),
         smtputf8=smtputf8,
         # Whether a header has non-ASCII bytes matters only to those who asked.
-        utf8_header=smtputf8 and message.utf8_header,
+        utf8_header=smtputf8 and utf8_header(message, settings),
         age=_age(line, settings, message),
         attributes=line.pairs("--attribute"),
         lmtp=line.switch("--lmtp"),
+    )
+
+
+def encoding(message: Message, settings: Settings) -> str:
+    """The body encoding that cleanup(8) has found: "8bit", or empty."""
+    if not settings.flag("detect_8bit_encoding_header"):
+        return ""
+    return message.encoding(*_mime_input(settings))
+
+
+def utf8_header(message: Message, settings: Settings) -> bool:
+    """Whether cleanup(8) has found a header that needs SMTPUTF8."""
+    return message.utf8_header(*_mime_input(settings))
+
+
+def _mime_input(settings: Settings) -> tuple[bool, int]:
+    """Whether it looked for parts at all, and how deep."""
+    return (
+        not settings.flag("disable_mime_input_processing"),
+        settings.integer("mime_nesting_limit"),
     )
 
 

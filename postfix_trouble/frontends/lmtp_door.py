@@ -8,7 +8,7 @@ import time
 
 from postfix_trouble.agent import deliver_request
 from postfix_trouble.edge.message import Message
-from postfix_trouble.frontends.command import plausible_age
+from postfix_trouble.frontends.command import encoding, plausible_age, utf8_header
 from postfix_trouble.frontends.connections import Connections, PooledAgent
 from postfix_trouble.frontends.rare_notices import RareNotices
 from postfix_trouble.frontends.suspensions import Suspensions
@@ -138,8 +138,8 @@ class _Delivery:
         received = self._message.received()
         age = None if received is None else time.time() - received
         self._request = request._replace(
-            encoding=request.encoding or self._message.encoding,
-            utf8_header=request.smtputf8 and self._message.utf8_header,
+            encoding=request.encoding or encoding(self._message, door.settings),
+            utf8_header=request.smtputf8 and utf8_header(self._message, door.settings),
             age=plausible_age(age, door.settings, not request.sender),
             lmtp=door.settings.lmtp,
             # lmtp(8) tells only with lmtp_send_xforward_command.

@@ -48,7 +48,7 @@ OPTIONS = (
     Option(
         "--encoding",
         "7bit|8bit",
-        "Body encoding; default: what the message header says.",
+        "Body encoding; default: what the headers of message and parts say.",
     ),
     Option(
         "--smtputf8",

@@ -189,9 +189,9 @@ class _Sending:
             whom,
             nexthop,
             size=message.size,
-            encoding=message.encoding,
+            encoding=message.encoding(),
             smtputf8=wide,
-            utf8_header=wide and message.utf8_header,
+            utf8_header=wide and message.utf8_header(),
             lmtp=self.session.lmtp,
         )
 

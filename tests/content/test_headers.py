@@ -65,6 +65,20 @@ def test_encoding(text: bytes, expected: str) -> None:
     assert facts([text]).encoding == expected
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (b"Content-Type: Multipart/Mixed; boundary=b\n", True),
+        (b"content-type :\n message/rfc822\n", True),
+        (b"Content-Type: text/plain\nContent-Type: multipart/x\n", True),
+        (b"Content-Type: text/plain\n", False),
+        (b"\nContent-Type: multipart/mixed\n", False),
+    ],
+)
+def test_there_may_be_parts(text: bytes, expected: bool) -> None:
+    assert facts([text]).structured is expected
+
+
 def test_utf8_header() -> None:
     assert facts(["Subject: é\n".encode()]).utf8
     assert not facts(["Subject: e\n\né\n".encode()]).utf8

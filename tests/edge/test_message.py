@@ -69,10 +69,71 @@ def test_a_message_is_read_and_can_be_read_again(
 def test_facts_and_text() -> None:
     message = Message.from_bytes(TEXT)
     assert message.size == len(TEXT)
-    assert message.encoding == "8bit"
-    assert not message.utf8_header
+    assert message.encoding() == "8bit"
+    assert not message.utf8_header()
     assert message.received() is None
     assert b"".join(message.outgoing()).endswith(b"\r\n\r\n..one\r\ntwo\r\n")
+
+
+MULTIPART = b"Content-Type: multipart/mixed; boundary=b\n"
+NESTED = b"Content-Type: message/rfc822\n"
+EIGHT = b"Content-Transfer-Encoding: 8Bit\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        (MULTIPART + b"\n--b\n" + EIGHT + b"\nx\n--b--\n", "8bit"),
+        (MULTIPART + b"\n--b\n" + EIGHT.replace(b"8B", b"8 B") + b"\nx\n", ""),
+        (MULTIPART + b"\n--b\n\n" + EIGHT, ""),
+        (MULTIPART + b"\n" + EIGHT + b"--b\n\n", ""),
+        (MULTIPART + b"\n--b\n" + NESTED + b"\n" + EIGHT, "8bit"),
+        (NESTED + b"\n" + EIGHT + b"\n", "8bit"),
+        (NESTED.replace(b"rfc822", b"global") + b"\n" + EIGHT + b"\n", "8bit"),
+        (NESTED.replace(b"rfc822", b"partial") + b"\n" + EIGHT + b"\n", ""),
+        (b"Content-Type: text/plain\n\n--b\n" + EIGHT + b"\nx\n", ""),
+        # The word itself where chunks meet.
+        (
+            MULTIPART + b"\n--b\n".rjust(65536 - 48 - len(EIGHT), b"\n") + EIGHT * 3,
+            "8bit",
+        ),
+    ],
+)
+def test_encoding_of_parts(text: bytes, encoding: str) -> None:
+    """As cleanup(8) counts them; see tests/e2e/test_messages.py."""
+    assert Message.from_bytes(text).encoding() == encoding
+
+
+@pytest.mark.parametrize("cut", range(1, 6))
+def test_encoding_where_chunks_meet(cut: int) -> None:
+    end = MULTIPART + b"\n--b\nContent-Transfer-Encoding: binary"
+    fill = (65536 - len(end) + cut) // 2
+    start = b"A: b\n" + b"B:" + b"x" * (2 * fill - 8) + b"\n"
+    message = Message.from_bytes(start + end + b"\n\nx\n")
+    first = next(message.chunks())
+    assert b"binary" not in first[-5:]
+    assert first[-1:] in b"binary"
+    assert message.encoding() == "8bit"
+
+
+def test_encoding_where_parts_are_not_looked_at() -> None:
+    """disable_mime_input_processing and mime_nesting_limit of cleanup(8)."""
+    deep = (
+        MULTIPART + b"\n--b\n" + MULTIPART.replace(b"=b", b"=c") + b"\n--c\n"
+        b"Content-Type: multipart/mixed; boundary=d\n\n--d\n"
+        b"Content-Type: multipart/mixed; boundary=e\n\n--e\n" + EIGHT + b"\nx\n"
+    )
+    message = Message.from_bytes(deep)
+    assert message.encoding() == "8bit"
+    assert message.encoding(nesting_limit=1) == ""
+    assert message.encoding(structure=False) == ""
+    assert Message.from_bytes(EIGHT).encoding(structure=False) == "8bit"
+
+
+def test_utf8_where_parts_are_not_looked_at() -> None:
+    message = Message.from_bytes(NESTED + b"\nA: \xe4\n\n")
+    assert message.utf8_header()
+    assert not message.utf8_header(structure=False)
 
 
 def test_a_broken_line_is_noted_once_for_all_servers() -> None:
@@ -108,7 +169,7 @@ def test_crlf_line_ends() -> None:
     ],
 )
 def test_utf8_header(text: bytes, found: bool) -> None:
-    assert Message.from_bytes(text).utf8_header is found
+    assert Message.from_bytes(text).utf8_header() is found
 
 
 def test_slow_input_is_deferred(pipe: tuple[int, int]) -> None:
