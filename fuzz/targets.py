@@ -91,8 +91,13 @@ def ehlo(data: bytes) -> None:
         assert word
         if name is None:
             name = word[1] or None
-        elif word[1].lower() not in discard:
-            words[word[1].lower()] = word[2].strip(" \t")
+        elif (keyword := word[1].lower()) not in discard:
+            value, before = word[2].strip(" \t"), words.get(keyword)
+            if keyword in ("auth", "xforward") and before is not None:
+                # Several lines count together.
+                same = before.lower() == value.lower()
+                value = value if same else f"{before} {value}".strip(" ")
+            words[keyword] = value
     assert found.helo_name == (name or "")
     for keyword in ("pipelining", "starttls", "dsn", "smtputf8", "size"):
         assert getattr(found, keyword) is (keyword in words), keyword
