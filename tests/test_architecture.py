@@ -201,11 +201,24 @@ Subject: x
 x
 """
 
+PARTS = b"""\
+Content-Type: multipart/alternative; boundary="b"
 
-def test_start_up(tmp_path: Path) -> None:
+--b
+Content-Transfer-Encoding: 8bit
+
+\xc3\xa4
+--b--
+"""
+
+
+@pytest.mark.parametrize(
+    "message", [MESSAGE, PARTS], ids=["plain", "with parts of 8-bit text"]
+)
+def test_start_up(message: bytes, tmp_path: Path) -> None:
     with ScriptedServer() as server:
         nexthop = f"[127.0.0.1]:{server.port}"
         argv = ["deliver", "--sender", "s@a.test", "--nexthop", nexthop]
-        found = loaded([*argv, "--", "r@b.test"], MESSAGE, tmp_path)
+        found = loaded([*argv, "--", "r@b.test"], message, tmp_path)
     assert len(server.connections[0].messages) == 1
     assert sorted(roots(found) - START_UP) == []

@@ -16,32 +16,33 @@ Memory: one header, the boundaries, and a chunk.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from enum import Enum
-
 from postfix_trouble.content.failure import ContentError
 from postfix_trouble.content.headers import LIMIT, name_length, says_8bit
 from postfix_trouble.content.mime_headers import Kind, content_type, transfer_encoding
 from postfix_trouble.content.quoted_printable import LineEncoder, encode_lines
 from postfix_trouble.content.records import SIZE
+from postfix_trouble.model.choice import Choice
+from postfix_trouble.model.value import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    # (header with its newlines but the last, where, name in lower case) -> text to
+    # send. The name is empty for a header of our own making.
+    HeaderStage = Callable[[bytes, "Place", bytes], bytes]
+    # (line or piece of one, whether the line ends with it) -> text to send.
+    BodyStage = Callable[[bytes, bool], bytes]
 
 # Output is handed on in pieces of about this many bytes.
 _PIECE = 65536
 
 
-class Place(Enum):
+class Place(Choice):
     """Where a header is."""
 
     MESSAGE = "at the start of the message"
     PART = "at the start of a part of a multipart"
     NESTED = "at the start of a message in the message"
-
-
-# (header with its newlines but the last, where, name in lower case) -> text to send.
-# The name is empty for a header of our own making.
-HeaderStage = Callable[[bytes, Place, bytes], bytes]
-# (line or piece of one, whether the line ends with it) -> text to send.
-BodyStage = Callable[[bytes, bool], bytes]
 
 
 def unchanged(header: bytes, _place: Place, _name: bytes) -> bytes:
