@@ -92,7 +92,7 @@ class Watch:
     def finished(self) -> None:
         """The outcome is known; nothing may come between it and the answer."""
         signal.setitimer(signal.ITIMER_REAL, 0)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in (signal.SIGALRM, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
 
     def _signal(self, _number: int, _frame: object) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from after_the_dot import FAULTS, Answer, Job, Runs
+from after_the_dot import FAULTS, SIGNALS, Answer, Job, Runs
 
 from scripted_server import Script, ScriptedServer
 
@@ -167,6 +167,36 @@ class PipeLmtp(PipeLedger):
     lmtp = True
 
 
+class PipeDeferred(PipeLedger):
+    """The same; one recipient is deferred at first, and Postfix tries again."""
+
+    options = ("--age=60",)
+
+    def __init__(self, tmp_path: Path) -> None:
+        super().__init__(tmp_path)
+        later = {
+            "stages": {**TALKATIVE["stages"], f"rcpt:{SENT[1]}": "450 4.2.0 later"}
+        }
+        self.server.scripts = (later, TALKATIVE)
+
+    def job(self) -> Job:
+        self._job = super().job()
+        return self._job
+
+    def check(self, runs: Runs, site: str = "", fault: str = "") -> tuple[str, Answer]:
+        self.fresh()
+        first = runs.run(self.job()._replace(site=site, fault=fault))
+        again = runs.run(self._job)
+        wrong = "" if first.status == 75 else f"first: {first.status}"
+        wrong += self.wrong(again)
+        # The one that was deferred is in the envelope of both.
+        for recipient, wanted in zip(self.recipients, (1, 2), strict=True):
+            count = copies(self.server, recipient)
+            if count != wanted:
+                wrong += f" {recipient}: {count} copies"
+        return wrong, first
+
+
 class Api(Way):
     """A Python program."""
 
@@ -240,6 +270,7 @@ WAYS: list[Callable[[Path], Way]] = [
     PipeState,
     PipeLedger,
     PipeLmtp,
+    PipeDeferred,
     Api,
     Lmtp,
     LmtpKept,
@@ -280,6 +311,30 @@ def test_some_calls_after_the_dot_fail(
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("make", WAYS)
 def test_each_call_after_the_dot_fails(
+    make: Callable[[Path], Way], runs: Runs, fault: str, tmp_path: Path
+) -> None:
+    way = make(tmp_path)
+    with way.server:
+        found, _ = failing(way, runs, fault)
+    assert not found
+
+
+@pytest.mark.parametrize("fault", SIGNALS)
+@pytest.mark.parametrize("make", [Pipe, PipeLedger])
+def test_a_signal_comes_at_some_calls(
+    make: Callable[[Path], Way], runs: Runs, fault: str, tmp_path: Path
+) -> None:
+    way = make(tmp_path)
+    with way.server:
+        found, _ = failing(way, runs, fault, SAMPLE)
+    assert not found
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("fault", SIGNALS)
+@pytest.mark.parametrize("make", [Pipe, PipeJson, PipeLedger])
+def test_a_signal_comes_at_each_call(
     make: Callable[[Path], Way], runs: Runs, fault: str, tmp_path: Path
 ) -> None:
     way = make(tmp_path)
