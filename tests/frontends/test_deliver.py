@@ -203,6 +203,33 @@ def test_without_smtputf8_an_address_goes_as_it_is(tmp_path: Path) -> None:
     assert "RCPT TO:<j\u00fcrgen@d.test>" in server.connections[0].commands
 
 
+EIGHT = b"Content-Transfer-Encoding: 8bit\n"
+PARTS = b"Content-Type: multipart/mixed; boundary=b\n\n--b\n" + EIGHT + b"\nx\n--b--\n"
+
+
+@pytest.mark.parametrize(
+    ("message", "setting", "body"),
+    [
+        (EIGHT + b"\nx\n", "", " BODY=8BITMIME"),
+        (PARTS, "", " BODY=8BITMIME"),
+        (EIGHT + b"\nx\n", "disable_mime_input_processing=yes", " BODY=8BITMIME"),
+        (PARTS, "disable_mime_input_processing=yes", ""),
+        (EIGHT + b"\nx\n", "detect_8bit_encoding_header=no", ""),
+        (PARTS, "detect_8bit_encoding_header=no", ""),
+    ],
+)
+def test_8bitmime_is_asked_for_as_cleanup8_has_it(
+    tmp_path: Path, message: bytes, setting: str, body: str
+) -> None:
+    more = ("-o", setting) if setting else ()
+    with ScriptedServer({"keywords": ["8BITMIME"]}) as server:
+        done = deliver(
+            *options(server, tmp_path), *more, "--", "r@d.test", message=message
+        )
+    assert done.code == 0, done.output
+    assert f"MAIL FROM:<s@d.test>{body}" in server.connections[0].commands
+
+
 # --- nothing exits 0 without a delivery -----------------------------------------------
 
 NEXTHOP = ["--nexthop", "[127.0.0.1]:9"]
