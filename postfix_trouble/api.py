@@ -19,14 +19,11 @@ from postfix_trouble.engine.explaining import Case, Explanation
 from postfix_trouble.frontends.parameters import make_settings, read_config
 from postfix_trouble.model.afterwards import warn
 from postfix_trouble.model.envelope import DeliveryRequest, Recipient
-from postfix_trouble.model.failure import TableError
-from postfix_trouble.model.status import EnhancedStatus
 from postfix_trouble.model.sysexits import EX_OK, EX_TEMPFAIL
 from postfix_trouble.model.value import TYPE_CHECKING
-from postfix_trouble.model.verdict import DSN, Disposition, Outcome, Report
+from postfix_trouble.model.verdict import Disposition, Outcome, Report
 
 if TYPE_CHECKING:
-    from postfix_trouble.agent import Agent
     from postfix_trouble.edge.message import Message
 
 __all__ = [
@@ -132,7 +129,7 @@ def deliver(
     unsendable address and for a bad `ret` or `notify`. A KeyboardInterrupt passes, with
     a note (PEP 678) of each recipient whose end was known by then.
     """
-    from postfix_trouble.agent import deliver_request
+    from postfix_trouble.agent import Caller, Service
     from postfix_trouble.content.lines import unix_lines
     from postfix_trouble.edge.message import Message
 
@@ -142,16 +139,15 @@ def deliver(
     request = _request(content, sender, recipients, nexthop, smtputf8)
     request = _with_dsn(request, envid, ret, notify)
     request = request._replace(lmtp=lmtp, queue_id=queue_id, age=age)
+    seconds = chosen.seconds("trouble_deadline") if time_limit is None else time_limit
+    last = time.monotonic() + seconds
     ended: list[Outcome] = []
-    agent = _agent(chosen, request, content, time_limit, note, ended)
+    caller = Caller(lambda: last - time.monotonic(), note, ended.extend)
+    service = Service(chosen, lambda record: None)
     try:
-        report = deliver_request(agent)
-    except TableError as problem:
-        report = _put_off(request, f"table look-up error: {problem}")
+        report = service.deliver(request, content, caller._replace(mail_notices=False))
     except KeyboardInterrupt as interrupt:
-        for end in ended:
-            words = f"{end.disposition.value} ({end.dsn.status} {end.dsn.reason})"
-            interrupt.add_note(f"{end.recipient.address}: {words}")
+        _tell(interrupt, ended)
         raise
     try:
         return _delivery(report)
@@ -193,29 +189,6 @@ _made_of = settings
 
 def _made(values: Mapping[str, str], lmtp: bool) -> Settings:
     return _made_of(values, lmtp=lmtp)
-
-
-def _agent(
-    settings: Settings,
-    request: DeliveryRequest,
-    content: Message,
-    time_limit: float | None,
-    note: Callable[[str], None],
-    ended: list[Outcome],
-) -> Agent:
-    from postfix_trouble.agent import Agent
-
-    if time_limit is None:
-        time_limit = settings.seconds("trouble_deadline")
-    end = time.monotonic() + time_limit
-    return Agent(
-        settings,
-        request,
-        content,
-        left=lambda: end - time.monotonic(),
-        note=note,
-        ended=ended.extend,
-    )
 
 
 def _request(
@@ -273,14 +246,10 @@ def _word(word: str, words: tuple[str, ...], name: str) -> str:
     return word
 
 
-def _put_off(request: DeliveryRequest, reason: str) -> Report:
-    """Nobody is finished yet; all are to be tried again."""
-    why = DSN(EnhancedStatus("4.3.0"), reason)
-    found = [
-        Outcome(recipient, Disposition.DEFERRED, why, action="delayed")
-        for recipient in request.recipients
-    ]
-    return Report(request, tuple(found))
+def _tell(interrupt: KeyboardInterrupt, ended: list[Outcome]) -> None:
+    for end in ended:
+        words = f"{end.disposition.value} ({end.dsn.status} {end.dsn.reason})"
+        interrupt.add_note(f"{end.recipient.address}: {words}")
 
 
 def _delivery(report: Report) -> Delivery:
@@ -293,7 +262,7 @@ def _delivery(report: Report) -> Delivery:
         report.throttled is not None,
         end.code,
         end.output.decode("utf-8"),
-        as_json.render(report, end, ()),
+        as_json.render(report, end),
     )
 
 

@@ -20,11 +20,13 @@ from postfix_trouble.policy.literal import find_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+    from typing import Protocol
 
+    from postfix_trouble.agent.connections import Lease
     from postfix_trouble.config.settings import Settings
     from postfix_trouble.content.stages import Stages
     from postfix_trouble.edge.message import Message
+    from postfix_trouble.edge.resolver import Resolver
     from postfix_trouble.edge.state import State
     from postfix_trouble.engine.session import Kept
     from postfix_trouble.engine.surroundings import Route, Wire
@@ -33,6 +35,25 @@ if TYPE_CHECKING:
     from postfix_trouble.model.relay import Destination, Relay
     from postfix_trouble.model.verdict import Outcome, Report
     from postfix_trouble.policy.sasl import Credentials
+
+    class Trace(Protocol):
+        """Somebody who looks on, and decides nothing."""
+
+        def said(self, direction: str, line: str) -> None:
+            """A line of the dialogue came or went, secrets masked."""
+            ...
+
+        def route(
+            self, destination: Destination, find: Callable[[Destination], Route]
+        ) -> Route:
+            """Have the servers of a destination found."""
+            ...
+
+        def connect(
+            self, relay: Relay, connect: Callable[[], Wire | DSN]
+        ) -> Wire | DSN:
+            """Have a connection made."""
+            ...
 
 
 # Parameters that change the text of a message; the checks in the order of Tables.
@@ -69,15 +90,16 @@ class Agent(Tables):
         critical: Callable[[bool], None] = lambda begun: None,
         state: State | None = None,
         abandoned: Callable[[], bool] = lambda: False,
-        said: Callable[[str, str], None] | None = None,
+        trace: Trace | None = None,
+        credentials: Credentials | None = None,
     ) -> None:
         """What belongs to the request.
 
         `left`: seconds that are left for all of it. `critical`: is told whether the dot
         is out, and what comes of it not yet written down. `state`: where refused
         log-ins and tokens are remembered. `abandoned`: nobody wants to know any more,
-        so the message must not be ended. `said`: is told of each line of the dialogue
-        (direction and text, secrets masked) when it comes or goes.
+        so the message must not be ended. `trace`:
+        somebody looks on. `credentials`: typed by a person, for any server.
         """
         super().__init__(settings, note)
         self.request = request
@@ -88,8 +110,11 @@ class Agent(Tables):
         self.critical = critical
         self.state = state
         self.abandoned = abandoned
-        self.said = said
-        self._resolver: Any = None
+        # Connections that others left open, in a process that stays.
+        self.lease: Lease | None = None
+        self._trace = trace
+        self._credentials = credentials
+        self._resolver: Resolver | None = None
 
     def ended(self, outcomes: tuple[Outcome, ...]) -> None:
         """Recipients are finished, and that is known to whoever must know it."""
@@ -126,10 +151,11 @@ class Agent(Tables):
             found = find_server(destination, self.settings.text("myhostname"))
             if found is not None:
                 return found
-        route: Route = self._name_service().route(destination)
-        return route
+        if self._trace is None:
+            return self._name_service().route(destination)
+        return self._trace.route(destination, self._name_service().route)
 
-    def _name_service(self) -> Any:
+    def _name_service(self) -> Resolver:
         if self._resolver is None:
             from postfix_trouble.edge.resolver import Resolver
 
@@ -145,8 +171,7 @@ class Agent(Tables):
 
     def _query(self, name: str, kind: str) -> Answer:
         """Ask the DNS for more than the way to a server."""
-        answer: Answer = self._name_service().query(name, kind)
-        return answer
+        return self._name_service().query(name, kind)
 
     def tls_policy(self, destination: Destination, relay: Relay) -> TlsPolicy | DSN:
         """The TLS policy for a server, or why it must be passed over."""
@@ -182,6 +207,8 @@ class Agent(Tables):
         self, destination: Destination, relay: Relay
     ) -> Credentials | None:
         """The user name and password for a server. Raises TableError."""
+        if self._credentials is not None:
+            return self._credentials
         if not self.settings.flag("smtp_sasl_auth_enable"):
             return None
         from postfix_trouble.policy import sasl
@@ -196,23 +223,41 @@ class Agent(Tables):
         )
 
     def keeps(self, destination: Destination, relay: Relay, use: int) -> bool:
-        """One process, one message: no connection stays open."""
-        return False
+        """Whether the connection stays open after this use of it."""
+        return self.lease is not None and self.lease.keeps(destination, use)
 
     def kept(
         self, destination: Destination, relay: Relay, tls: TlsPolicy
     ) -> tuple[Server, Kept] | None:
-        """There is none."""
-        return None
+        """A connection to this server that somebody left open. It may be dead."""
+        if self.lease is None:
+            return None
+        found = self.lease.take(destination, relay, tls)
+        if found is not None:
+            found[0].adopt(self)
+        return found
 
     def keep(self, wire: Wire, kept: Kept) -> None:
-        """Not reached: see keeps()."""
-        wire.close()
+        """Leave the connection to others; keeps() has said so."""
+        assert self.lease is not None
+        assert isinstance(wire, Server)
+        self.lease.put(wire, kept)
 
     def connect(
         self, destination: Destination, relay: Relay, tls: TlsPolicy
-    ) -> Server | DSN:
+    ) -> Wire | DSN:
         """Open a connection, or say why not."""
+        if self.lease is not None:
+            self.lease.opens(destination, relay, tls)
+        if self._trace is None:
+            return self._connect(destination, relay, tls)
+        return self._trace.connect(
+            relay, lambda: self._connect(destination, relay, tls)
+        )
+
+    def _connect(
+        self, destination: Destination, relay: Relay, tls: TlsPolicy
+    ) -> Server | DSN:
         source = self._source_address(relay)
         if isinstance(source, DSN):
             return source
@@ -242,7 +287,7 @@ class Agent(Tables):
             utf8=self.settings.flag("smtputf8_enable"),
             reply_filter=reply_filter,
             note=self.note,
-            said=self.said,
+            said=None if self._trace is None else self._trace.said,
         )
         return Server(self, connection, destination, tls)
 
@@ -259,16 +304,21 @@ class Agent(Tables):
             # Nothing is loaded for what most have.
             return ""
         try:
-            source: str = self._name_service().source(IPV6 if sixth else IPV4)
+            return self._name_service().source(IPV6 if sixth else IPV4)
         except ConfigError as problem:
             return _misconfigured(str(problem))
-        return source
 
     # --- where to begin
 
     def destinations(self) -> tuple[Destination, ...] | DSN:
         """Where the request goes, or why nothing can be delivered at all."""
-        return self.unready() or nexthop.destinations(
+        why = self.unready()
+        if why is not None or self.lease is None:
+            return why or self._destinations()
+        return self.lease.destinations(self._destinations)
+
+    def _destinations(self) -> tuple[Destination, ...] | DSN:
+        return nexthop.destinations(
             self.request.nexthop,
             fallback=self.settings.text("smtp_fallback_relay"),
             default_port=self.settings.text("smtp_tcp_port"),
@@ -288,7 +338,8 @@ class Agent(Tables):
             for name in self.settings.tables():
                 if problem := unreachable(self.settings, name):
                     return _misconfigured(f"{name}: {problem}")
-        if not self.settings.flag("smtp_sasl_auth_enable"):
+        typed = self._credentials is not None
+        if typed or not self.settings.flag("smtp_sasl_auth_enable"):
             return None
         from postfix_trouble.edge import sasl
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from postfix_trouble.agent.service import BAD_RECIPIENT
 from postfix_trouble.frontends import options
 from postfix_trouble.frontends.parameters import make_settings, read_config
 from postfix_trouble.model.envelope import DeliveryRequest, Recipient
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     from postfix_trouble.config.settings import Settings
     from postfix_trouble.edge.message import Message
     from postfix_trouble.frontends.options import CommandLine
-
-BAD_RECIPIENT = DSN(EnhancedStatus("5.1.3"), "bad recipient address syntax")
 
 
 def read_settings(line: CommandLine) -> Settings:
@@ -64,7 +63,7 @@ def read_request(
                 position,
             )
         )
-    if all(map(refused, recipients)):
+    if not any(one.address and not unsendable(one.address) for one in recipients):
         return BAD_RECIPIENT
     nexthop = line.value("--nexthop")
     if not nexthop:
@@ -110,11 +109,6 @@ def _mime_input(settings: Settings) -> tuple[bool, int]:
         not settings.flag("disable_mime_input_processing"),
         settings.integer("mime_nesting_limit"),
     )
-
-
-def refused(recipient: Recipient) -> bool:
-    """Whether no server can be told this address."""
-    return not recipient.address or unsendable(recipient.address)
 
 
 def _wants_smtputf8(line: CommandLine, message: Message, addresses: str) -> bool:

@@ -107,6 +107,7 @@ class _Call:
         return pipe8.result(report.outcomes) if report else pipe8.answer(why)
 
     def _deliver_message(self, settings: Settings, message: Message) -> Exit:
+        from postfix_trouble.agent.service import Service, open_state
         from postfix_trouble.frontends.pipe_request import PipeRequest
 
         line = self.line
@@ -117,8 +118,9 @@ class _Call:
         # What Postfix counts are queue file records: up to a byte more for each line.
         if line.switch("--size") and request.size > 2 * message.size:
             self.note(f"the message has {message.size} bytes, not {request.size}")
+        state, problem = open_state(settings, self.note)
         self.request = PipeRequest(
-            settings,
+            Service(settings, self.log.write, state=state),
             request,
             message,
             self.watch,
@@ -126,6 +128,7 @@ class _Call:
             age=command.time_in_queue(line, message),
             by_hand=line.switch("--json") and not self._behind_pipe8(),
             verbose=line.switch("-v"),
+            problem=problem,
         )
         return self.request.deliver()
 
@@ -154,7 +157,7 @@ class _Call:
 
         request = self.request
         if request is not None and request.report is not None:
-            text = as_json.render(request.report, end, request.notices)
+            text = as_json.render(request.report, end)
         else:
             line = self.line
             sender, nexthop = line.value("--sender"), line.value("--nexthop")

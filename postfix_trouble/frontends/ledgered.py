@@ -160,8 +160,8 @@ class LedgeredRequest:
 
     def _report(self, failed: tuple[Outcome, ...]) -> bool:
         """Tell the sender, and remember that. False if the report was not accepted."""
+        from postfix_trouble.agent.postmaster import mail_system
         from postfix_trouble.edge.sendmail import submit
-        from postfix_trouble.frontends.postmaster import mail_system
         from postfix_trouble.reports import bounce
 
         owner, settings, now = self._owner, self._owner.settings, time.time()

@@ -6,20 +6,16 @@ import os
 import threading
 import time
 
-from postfix_trouble.agent import deliver_request
+from postfix_trouble.agent.connections import Connections
+from postfix_trouble.agent.service import Caller, Service, deferred, open_state
 from postfix_trouble.edge.message import Message
 from postfix_trouble.frontends.command import encoding, plausible_age, utf8_header
-from postfix_trouble.frontends.connections import Connections, PooledAgent
-from postfix_trouble.frontends.rare_notices import RareNotices
-from postfix_trouble.frontends.suspensions import Suspensions
 from postfix_trouble.model.afterwards import warn
-from postfix_trouble.model.failure import TableError
 from postfix_trouble.model.status import EnhancedStatus
 from postfix_trouble.model.value import TYPE_CHECKING, Value
-from postfix_trouble.model.verdict import DSN, Disposition, Outcome, Report
+from postfix_trouble.model.verdict import DSN, Disposition, Outcome
 from postfix_trouble.policy import lmtp
 from postfix_trouble.reports import lmtp as lmtp_report
-from postfix_trouble.reports.log import delivery_records
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,7 +23,6 @@ if TYPE_CHECKING:
     from postfix_trouble.config.settings import Settings
     from postfix_trouble.edge.lmtp_server import Transaction
     from postfix_trouble.edge.maillog import MailLog
-    from postfix_trouble.edge.state import State
     from postfix_trouble.model.envelope import DeliveryRequest, Recipient
 
 # Seconds. lmtp(8) waits lmtp_data_done_timeout (600s) for the replies; if it gave up
@@ -38,7 +33,6 @@ _AT_ONCE = 5
 _BUG = DSN(EnhancedStatus("4.3.0"), "internal error, see the log")
 # Where a reply can't be worded.
 _PLAINLY = {Disposition.SENT: (b"250 2.0.0 Ok",)}
-_TOO_LATE = DSN(EnhancedStatus("4.4.2"), "delivery time limit exceeded")
 
 
 class _Part(Value):
@@ -56,33 +50,16 @@ class Door:
         self.settings = settings
         self.log = log
         self.nexthop = nexthop or settings.text("relayhost")
-        self.connections = Connections(settings)
-        self.state = self._open_state()
-        self.suspensions = Suspensions(
-            settings.seconds("trouble_destination_retry_time"), self.state
+        state, _ = open_state(settings, log.write)
+        self.service = Service(
+            settings, log.write, state=state, connections=Connections(settings)
         )
-
-        self.notices = RareNotices(self.state)
-
-    def _open_state(self) -> State | None:
-        directory = self.settings.text("trouble_state_directory")
-        if not directory:
-            return None
-        from postfix_trouble.edge.state import State, StateProblem
-
-        state = State.open(directory, self.log.write)
-        if isinstance(state, StateProblem):
-            self.log.write(f"warning: {state.text}")
-            return None
-        return state
 
     def __enter__(self) -> Door:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.connections.close()
-        if self.state is not None:
-            self.state.close()
+        self.service.close()
 
     def client(self) -> Client:
         """Somebody to serve one client."""
@@ -149,7 +126,7 @@ class _Delivery:
     def outcomes(self) -> list[Outcome]:
         """How each recipient ended, in order: deferred where that is not known."""
         missing = [x for x in self._request.recipients if x.position not in self._ended]
-        why = _put_off(self._request._replace(recipients=tuple(missing)), _BUG)
+        why = deferred(missing, _BUG)
         found = [*self._ended.values(), *why]
         return sorted(found, key=lambda end: end.recipient.position)
 
@@ -182,18 +159,23 @@ class _Delivery:
             self._message.close()
 
     def _part(self, part: _Part) -> None:
-        """Deliver to one destination. What goes wrong with us puts the mail off."""
+        """Deliver to one destination. What goes wrong with us defers the mail."""
         request = self._request._replace(
             nexthop=part.nexthop, recipients=part.recipients
         )
         try:
-            report = self._attempt(request)
+            report = self._door.service.deliver(
+                request,
+                self._message,
+                # If others used up the time, this destination is in no trouble for it.
+                Caller(
+                    left=lambda: self._end - time.monotonic(),
+                    ended=self._record,
+                    abandoned=self._client_gone,
+                    stream=self._busy,
+                ),
+            )
             self._record(report.outcomes)
-            self._afterwards(report)
-        except TableError as problem:
-            self._note(str(problem))
-            why = DSN(EnhancedStatus("4.3.0"), f"table look-up error: {problem}")
-            self._record(_put_off(request, why))
         except Exception as bug:  # noqa: BLE001  the other parts may be delivered
             warn(self._note, f"mail for {part.nexthop}", bug)
 
@@ -202,61 +184,8 @@ class _Delivery:
         for outcome in outcomes:
             self._ended.setdefault(outcome.recipient.position, outcome)
 
-    def _attempt(self, request: DeliveryRequest) -> Report:
-        """Deliver, unless the destination is in trouble."""
-        door = self._door
-
-        def note_ended(outcomes: tuple[Outcome, ...]) -> None:
-            self._record(outcomes)
-            self._log_ended(outcomes)
-
-        # If others used up the time, this destination is in no trouble for that.
-        late = time.monotonic() >= self._end
-        standing = _TOO_LATE if late else door.suspensions.check(request.nexthop)
-        if standing is not None:
-            outcomes = _put_off(request, standing)
-            note_ended(outcomes)
-            return Report(request, outcomes, suspended=True)
-        with door.connections.use(request.nexthop, self._busy) as wanted:
-            agent = PooledAgent(
-                door.settings,
-                request,
-                self._message,
-                left=lambda: self._end - time.monotonic(),
-                note=self._note,
-                ended=note_ended,
-                state=door.state,
-                connections=door.connections,
-                wanted=wanted,
-                abandoned=self._client_gone,
-            )
-            return deliver_request(agent)
-
-    def _afterwards(self, report: Report) -> None:
-        """What the next messages, and the postmaster, should know."""
-        door = self._door
-        door.suspensions.remember(report)
-        if any(server.errors for server in report.servers):
-            from postfix_trouble.frontends.postmaster import tell
-
-            tell(
-                report,
-                door.settings,
-                door.notices,
-                self._note,
-                by_mail=True,
-                verbose=False,
-            )
-
     def _note(self, text: str) -> None:
         self._door.log.write(f"{self._request.queue_id}: {text}")
-
-    def _log_ended(self, outcomes: tuple[Outcome, ...]) -> None:
-        records = delivery_records(
-            self._request.queue_id, outcomes, self._door.settings
-        )
-        for record in records:
-            self._door.log.write(record)
 
 
 def _message(transaction: Transaction) -> Message:
@@ -275,10 +204,3 @@ def _parts(request: DeliveryRequest, nexthop: str) -> list[_Part]:
         domain = recipient.address.rpartition("@")[2].lower()
         groups.setdefault(nexthop or domain or "localhost", []).append(recipient)
     return [_Part(where, tuple(who)) for where, who in groups.items()]
-
-
-def _put_off(request: DeliveryRequest, why: DSN) -> tuple[Outcome, ...]:
-    return tuple(
-        Outcome(recipient, Disposition.DEFERRED, why, action="delayed")
-        for recipient in request.recipients
-    )

@@ -6,11 +6,10 @@ The agent is the one of every delivery; what is added here watches and decides n
 from __future__ import annotations
 
 import os
+import sys
 import time
 from typing import TYPE_CHECKING
 
-from postfix_trouble.agent import Agent
-from postfix_trouble.engine import delivery
 from postfix_trouble.model.reply import Lost
 from postfix_trouble.model.steps import (
     Authenticate,
@@ -35,14 +34,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from postfix_trouble.config.settings import Settings
-    from postfix_trouble.edge.message import Message
     from postfix_trouble.engine.surroundings import Route, Wire
-    from postfix_trouble.model.envelope import DeliveryRequest
     from postfix_trouble.model.relay import Destination, Relay
     from postfix_trouble.model.steps import Answer, Step
-    from postfix_trouble.model.tls import TlsPolicy
-    from postfix_trouble.model.verdict import Report, ServerRecord
-    from postfix_trouble.policy.sasl import Credentials
+    from postfix_trouble.model.verdict import ServerRecord
 
 _DIRECTIONS = {"In: ": Way.IN, "Out:": Way.OUT, "Replaced-by:": Way.REPLACED}
 _HELLO = (Phase.EHLO, Phase.HELO, Phase.LHLO)
@@ -188,77 +183,53 @@ class WatchedRoute:
         return self._route.last_resort
 
 
-class OnlookersAgent(Agent):
-    """The outside of a delivery that somebody looks on to."""
+class Onlooker:
+    """Somebody who looks on to a delivery (agent/request.py, Trace)."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        request: DeliveryRequest,
-        message: Message,
-        recorder: Recorder,
-        credentials: Credentials | None,
-    ) -> None:
-        """`credentials`: typed by a person, for any server; None: those of tables."""
-        end = time.monotonic() + settings.seconds("trouble_deadline")
-        parent = os.getppid()
-        super().__init__(
-            settings,
-            request,
-            message,
-            left=lambda: end - time.monotonic(),
-            note=recorder.note,
-            critical=self._critical,
-            said=recorder.said,
-            abandoned=lambda: os.getppid() != parent,
-        )
-        self.recorder = recorder
+    def __init__(self, recorder: Recorder, size: int) -> None:
+        """`size`: of the message, bytes."""
+        self._recorder = recorder
+        self._size = size
+        self.said = recorder.said
         # The final dot is out, and no reply to it is in.
         self.in_doubt = False
-        self._credentials = credentials
 
-    def route(self, destination: Destination) -> Route:
-        """As Agent's, and timed if there is something to look up."""
+    def route(
+        self, destination: Destination, find: Callable[[Destination], Route]
+    ) -> Route:
+        """Timed, if there is something to look up."""
         if destination.socket or address_family(destination.host):
-            return super().route(destination)
-        find = super().route
-        name = destination.text
-        return WatchedRoute(name, lambda: find(destination), self.recorder)
+            return find(destination)
+        return WatchedRoute(destination.text, lambda: find(destination), self._recorder)
 
-    def unready(self) -> DSN | None:
-        """As Agent's; a password that was typed is there."""
-        return None if self._credentials else super().unready()
-
-    def find_credentials(
-        self, destination: Destination, relay: Relay
-    ) -> Credentials | None:
-        """Those that were typed, else as Agent's."""
-        return self._credentials or super().find_credentials(destination, relay)
-
-    def connect(  # type: ignore[override]
-        self, destination: Destination, relay: Relay, tls: TlsPolicy
-    ) -> Wire | DSN:
-        """As Agent's, and watched."""
-        recorder = self.recorder
+    def connect(self, relay: Relay, connect: Callable[[], Wire | DSN]) -> Wire | DSN:
+        """Timed, and what goes over the connection is shown."""
+        recorder = self._recorder
         recorder.turn_to(relay.namaddrport)
         recorder.tell(Way.ABOUT, f"connecting to {relay.namaddrport}")
         begin = recorder.now()
-        found = super().connect(destination, relay, tls)
+        found = connect()
         recorder.spent("connect", begin)
         if isinstance(found, DSN):
             recorder.tell(Way.TROUBLE, found.reason)
             return found
-        return WatchedWire(found, recorder, self.message.size)
+        return WatchedWire(found, recorder, self._size)
 
-    def deliver(self) -> Report:
-        """Deliver the request. Raises TableError."""
-        return delivery.deliver(
-            self.request,
-            self.destinations(),
-            self.settings,
-            self,
-            self.status_filter(),
-        )
+    def critical(self, begun: bool) -> None:
+        """The end of the message is out, or what came of it is known.
 
-    def _critical(self, begun: bool) -> None:
-        self.in_doubt = begun
+        An interrupt closes the connection too, and then nothing is known.
+        """
+        self.in_doubt = begun or (self.in_doubt and sys.exc_info()[0] is not None)
+
+
+def waited_for() -> Callable[[], bool]:
+    """Asks later whether the one who waits for us now has gone."""
+    parent = os.getppid()
+    return lambda: os.getppid() != parent
+
+
+def time_left(settings: Settings) -> Callable[[], float]:
+    """Tells the seconds that are left of trouble_deadline, which begins now."""
+    end = time.monotonic() + settings.seconds("trouble_deadline")
+    return lambda: end - time.monotonic()

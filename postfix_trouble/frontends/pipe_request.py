@@ -10,23 +10,20 @@ from __future__ import annotations
 
 import time
 
-from postfix_trouble.agent import Agent, deliver_request
-from postfix_trouble.frontends.command import BAD_RECIPIENT, refused
+from postfix_trouble.agent import Caller
 from postfix_trouble.model.value import TYPE_CHECKING
 from postfix_trouble.model.verdict import DSN, Disposition, Outcome, Report
 from postfix_trouble.reports import pipe8
-from postfix_trouble.reports.log import delivery_records
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeAlias
 
-    from postfix_trouble.config.settings import Settings
+    from postfix_trouble.agent import Service
     from postfix_trouble.edge.maillog import MailLog
     from postfix_trouble.edge.message import Message
-    from postfix_trouble.edge.state import State
     from postfix_trouble.frontends.interrupts import Watch
-    from postfix_trouble.model.envelope import DeliveryRequest, Recipient
+    from postfix_trouble.model.envelope import DeliveryRequest
     from postfix_trouble.reports.pipe8 import Exit
 
     Ended: TypeAlias = Callable[[tuple[Outcome, ...]], None]
@@ -37,7 +34,7 @@ class PipeRequest:
 
     def __init__(
         self,
-        settings: Settings,
+        service: Service,
         request: DeliveryRequest,
         message: Message,
         watch: Watch,
@@ -46,11 +43,14 @@ class PipeRequest:
         age: float | None,
         by_hand: bool,
         verbose: bool,
+        problem: str = "",
     ) -> None:
         """`age`: seconds since the message arrived, None if that is not sure.
         `by_hand`: who reads the answer sees every outcome. Then several recipients
-        need no ledger; and transcripts are not mailed."""
-        self.settings = settings
+        need no ledger; and transcripts are not mailed. `problem`: what is wrong with
+        the state directory, if there is to be one."""
+        self.service = service
+        self.settings = service.settings
         self.request = request
         self.message = message
         self.watch = watch
@@ -63,10 +63,8 @@ class PipeRequest:
         self.sent_before: frozenset[int] = frozenset()
         # Of this attempt, so far.
         self.outcomes: tuple[Outcome, ...] = ()
-        self.notices: tuple[str, ...] = ()
-        self._state: State | None = None
-        # What is wrong with the state directory, if there is one.
-        self._problem = ""
+        self._state = service.state
+        self._problem = problem
         # What became of recipients is remembered, and the one answer follows from that.
         self._ledgered = False
         self._started = time.monotonic()
@@ -77,9 +75,6 @@ class PipeRequest:
 
     def deliver(self) -> Exit:
         """Deliver, and say how it ended."""
-        directory = self.settings.text("trouble_state_directory")
-        if directory:
-            self._open_state(directory)
         end = self._with_ledger()
         if end is not None:
             return end
@@ -89,58 +84,23 @@ class PipeRequest:
         """Seconds since the message arrived."""
         return self.age + time.monotonic() - self._started
 
-    def _open_state(self, directory: str) -> None:
-        from postfix_trouble.edge.state import State, StateProblem
-
-        state = State.open(directory, self.note)
-        if isinstance(state, StateProblem):
-            # With one recipient nothing hangs on it: the delivery goes on.
-            self.note(f"warning: {state.text}")
-            self._problem = state.text
-        else:
-            self._state = state
-
     # --- one attempt
 
     def attempt(self, request: DeliveryRequest, ended: Ended) -> Report:
         """Try the recipients of the request, unless the destination is in trouble."""
-        bad = tuple(filter(refused, request.recipients))
-        if bad:
-            return self._without(bad, request, ended)
-        self.report = report = self._suspended(request, ended) or deliver_request(
-            Agent(
-                self.settings,
-                request,
-                self.message,
+        self.report = self.service.deliver(
+            request,
+            self.message,
+            Caller(
                 left=self.watch.left,
                 note=self.note,
                 ended=ended,
                 critical=self.watch.critical,
                 abandoned=self._abandoned,
-                state=self._state,
-            )
+                mail_notices=not self.by_hand,
+                verbose=self.verbose,
+            ),
         )
-        self._remember_destination(report)
-        self._tell_postmaster(report)
-        return report
-
-    def _without(
-        self, bad: tuple[Recipient, ...], request: DeliveryRequest, ended: Ended
-    ) -> Report:
-        """Try those whose addresses can be said; the others bounce, and they alone."""
-        from postfix_trouble.policy.trouble import Appending, bounce_append
-
-        rules = Appending(self.settings.flag("soft_bounce"))
-        outcomes = tuple(bounce_append(rules, each, BAD_RECIPIENT) for each in bad)
-        ended(outcomes)
-        left = tuple(each for each in request.recipients if each not in bad)
-        report = Report(request, ())
-        if left:
-            report = self.attempt(request._replace(recipients=left), ended)
-        found = sorted(
-            (*outcomes, *report.outcomes), key=lambda end: end.recipient.position
-        )
-        self.report = report._replace(request=request, outcomes=tuple(found))
         return self.report
 
     def _abandoned(self) -> bool:
@@ -154,11 +114,8 @@ class PipeRequest:
         return False
 
     def ended(self, outcomes: tuple[Outcome, ...]) -> None:
-        """Log outcomes as Postfix does. Those that are known already are no more."""
+        """Recipients are finished. Those that are known already are no more."""
         self.outcomes += tuple(x for x in outcomes if x not in self.outcomes)
-        queue_id = self.request.queue_id or "NOQUEUE"
-        for record in delivery_records(queue_id, outcomes, self.settings):
-            self.log.write(record)
         if self.settled:
             self.watch.settled()
 
@@ -193,38 +150,6 @@ class PipeRequest:
         found = sorted((*self.outcomes, *rest), key=lambda end: end.recipient.position)
         self.report = Report(self.request, tuple(found))
         return self.report
-
-    # --- destinations in trouble
-
-    def _retry_time(self) -> float:
-        if self._state is None:
-            return 0.0
-        return self.settings.seconds("trouble_destination_retry_time")
-
-    def _suspended(self, request: DeliveryRequest, ended: Ended) -> Report | None:
-        """The report of an attempt that is not made, None if it may be made."""
-        retry_time = self._retry_time()
-        if self._state is None or not retry_time:
-            return None
-        now = time.time()
-        standing = self._state.destinations.check(request.nexthop, now, retry_time)
-        if not isinstance(standing, DSN):
-            return None
-        outcomes = tuple(
-            Outcome(recipient, Disposition.DEFERRED, standing, action="delayed")
-            for recipient in request.recipients
-        )
-        ended(outcomes)
-        return Report(request, outcomes, suspended=True)
-
-    def _remember_destination(self, report: Report) -> None:
-        if self._state is None or not self._retry_time() or report.suspended:
-            return
-        destinations, name = self._state.destinations, report.request.nexthop
-        if report.throttled is not None:
-            destinations.mark(name, report.throttled, time.time())
-        else:
-            destinations.clear(name)
 
     # --- several recipients
 
@@ -264,20 +189,3 @@ class PipeRequest:
     def _refuse(self, why: DSN) -> Exit:
         self.note(why.reason)
         return pipe8.answer(why)
-
-    # --- the postmaster
-
-    def _tell_postmaster(self, report: Report) -> None:
-        """Transcripts of sessions that went wrong go to the log, if wanted by mail."""
-        if self.verbose or any(server.errors for server in report.servers):
-            from postfix_trouble.frontends.postmaster import tell
-            from postfix_trouble.frontends.rare_notices import RareNotices
-
-            self.notices = tell(
-                report,
-                self.settings,
-                RareNotices(self._state),
-                self.note,
-                by_mail=not self.by_hand,
-                verbose=self.verbose,
-            )

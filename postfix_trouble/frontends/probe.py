@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from postfix_trouble.edge.message import Message
-from postfix_trouble.engine.probing import Depth, Probe
+from postfix_trouble.agent import Caller, Service
+from postfix_trouble.engine.probing import Depth
 from postfix_trouble.engine.rule import rule_of
 from postfix_trouble.frontends import terminal, typed
 from postfix_trouble.frontends.help_text import Command
-from postfix_trouble.frontends.onlooker import OnlookersAgent, Recorder
+from postfix_trouble.frontends.onlooker import Onlooker, Recorder, time_left
 from postfix_trouble.frontends.session_options import read_session, session_options
 from postfix_trouble.model.envelope import DeliveryRequest, Recipient
 from postfix_trouble.model.failure import TableError
@@ -148,31 +148,24 @@ class _Probing:
 
     def run(self) -> int:
         """Ask, and show what was learnt."""
-        agent = OnlookersAgent(
-            self.settings,
+        report = Service(self.settings, lambda record: None).probe(
             self.request,
-            Message.from_bytes(b""),
-            self.recorder,
-            self.session.credentials,
-        )
-        probe = Probe(
-            self.request,
-            agent.destinations(),
-            self.settings,
-            agent,
+            Caller(
+                left=time_left(self.settings),
+                note=self.recorder.note,
+                trace=Onlooker(self.recorder, 0),
+                credentials=self.session.credentials,
+            ),
             depth=self.depth,
             found=self._found,
-            status_filter=agent.status_filter(),
+            every=self.given["every"],
         )
-        report = probe.run()
-        if self.given["every"]:
-            probe.rest()
-        rows = self._rows(report, agent) if report is not None else []
+        rows = self._rows(report) if report is not None else []
         code = pipe8.result([row.outcome for row in rows]).code if rows else EX_OK
         self._conclude(rows, code)
         return code
 
-    def _rows(self, report: Report, agent: OnlookersAgent) -> list[Row]:
+    def _rows(self, report: Report) -> list[Row]:
         retries = Retries.of(self.settings, null_sender=not self.request.sender)
         return [
             Row(

@@ -9,11 +9,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from postfix_trouble.agent import Caller, Service
 from postfix_trouble.edge.message import Message
 from postfix_trouble.engine.rule import rule_of
 from postfix_trouble.frontends import terminal, typed
 from postfix_trouble.frontends.help_text import Command
-from postfix_trouble.frontends.onlooker import OnlookersAgent, Recorder
+from postfix_trouble.frontends.onlooker import (
+    Onlooker,
+    Recorder,
+    time_left,
+    waited_for,
+)
 from postfix_trouble.frontends.session_options import read_session, session_options
 from postfix_trouble.model.envelope import DeliveryRequest, Recipient
 from postfix_trouble.model.failure import TableError
@@ -166,17 +172,27 @@ class _Sending:
     def _deliver(self, nexthop: str, recipients: Sequence[Address]) -> Delivery:
         settings, message = self.session.settings, self.message
         request = self._request(nexthop, recipients)
-        agent = OnlookersAgent(
-            settings, request, message, self.recorder, self.session.credentials
-        )
+        onlooker = Onlooker(self.recorder, message.size)
         try:
-            report = agent.deliver()
+            report = Service(settings, lambda record: None).deliver(
+                request,
+                message,
+                Caller(
+                    left=time_left(settings),
+                    note=self.recorder.note,
+                    critical=onlooker.critical,
+                    abandoned=waited_for(),
+                    trace=onlooker,
+                    credentials=self.session.credentials,
+                    mail_notices=False,
+                ),
+            )
         except KeyboardInterrupt:
-            if agent.in_doubt:
+            if onlooker.in_doubt:
                 terminal.complain("warning: the message may have been sent already")
             raise
         retries = Retries.of(settings, null_sender=not request.sender)
-        return Delivery(report, _rows(report, agent, retries))
+        return Delivery(report, _rows(report, retries))
 
     def _request(self, nexthop: str, recipients: Sequence[Address]) -> DeliveryRequest:
         message, sender = self.message, self.sender.inner
@@ -232,7 +248,7 @@ class _Sending:
         reports = [
             json.loads(
                 as_json.render(
-                    one.report, pipe8.result([row.outcome for row in one.rows]), ()
+                    one.report, pipe8.result([row.outcome for row in one.rows])
                 )
             )
             for one in deliveries
@@ -263,7 +279,7 @@ def _by_destination(
     return parts
 
 
-def _rows(report: Report, agent: OnlookersAgent, retries: Retries) -> tuple[Row, ...]:
+def _rows(report: Report, retries: Retries) -> tuple[Row, ...]:
     return tuple(
         Row(
             end,

@@ -129,3 +129,5 @@ class Report(Value):
     suspended: bool = False
     # All decisions of the policy, in order, those that kept a recipient included.
     verdicts: tuple[Verdict, ...] = ()
+    # The class of each notice that the postmaster wants.
+    notices: tuple[str, ...] = ()

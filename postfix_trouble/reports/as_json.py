@@ -14,11 +14,8 @@ if TYPE_CHECKING:
 VERSION = 1
 
 
-def render(report: Report, end: Exit, notices: tuple[str, ...]) -> str:
-    """All of a report, and how the program ends.
-
-    `notices`: the class of each notice that the postmaster wants.
-    """
+def render(report: Report, end: Exit) -> str:
+    """All of a report, and how the program ends."""
     import json
 
     shown: dict[str, Any] = {
@@ -32,7 +29,7 @@ def render(report: Report, end: Exit, notices: tuple[str, ...]) -> str:
         "recipients": [_recipient(outcome) for outcome in report.outcomes],
         "skipped": list(report.skipped),
         "throttled": report.throttled is not None,
-        "notices": list(notices),
+        "notices": list(report.notices),
         "servers": [_server(server) for server in report.servers],
     }
     # Addresses may hold bytes that are no UTF-8: as escapes they get through.

@@ -47,12 +47,13 @@ from fickle_server import TAKE_AND_CLOSE, Copy, FickleServer
 
 # What the program loads late is loaded here, once for all.
 from postfix_trouble import last_line as program
+from postfix_trouble.agent import postmaster  # noqa: F401
 from postfix_trouble.agent.request import Agent
 from postfix_trouble.agent.server import Server
 from postfix_trouble.edge import resolver, sendmail  # noqa: F401
 from postfix_trouble.edge.message import Message
 from postfix_trouble.edge.state import Ledger, State
-from postfix_trouble.frontends import deliver, postmaster  # noqa: F401
+from postfix_trouble.frontends import deliver
 from postfix_trouble.frontends.ledgered import LedgeredRequest
 from postfix_trouble.frontends.pipe_request import PipeRequest
 from postfix_trouble.model.steps import Phase

@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 
 from lmtp_client import PATIENCE, PROGRAM, Client, MakeService, Process, services
-from postfix_trouble.frontends import lmtp_door, postmaster
+from postfix_trouble.agent import postmaster
+from postfix_trouble.frontends import lmtp_door
 from scripted_server import Script, ScriptedServer
 
 OK = "250 2.0.0 Ok: queued as SAMPLE"

@@ -44,7 +44,9 @@ END = Exit(75, "4.2.0 reason")
 
 
 def shown(report: Report = REPORT, notices: tuple[str, ...] = ()) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(as_json.render(report, END, notices))
+    found: dict[str, Any] = json.loads(
+        as_json.render(report._replace(notices=notices), END)
+    )
     return found
 
 
@@ -127,7 +129,7 @@ def test_any_text_gets_through_as_one_line_of_ascii(address: str, reason: str) -
         request=REQUEST._replace(sender=address),
         outcomes=(OUTCOME._replace(dsn=DSN(EnhancedStatus("4.0.0"), reason)),),
     )
-    text = as_json.render(report, Exit(75, f"4.0.0 {reason}"), ())
+    text = as_json.render(report, Exit(75, f"4.0.0 {reason}"))
     assert text.isascii()
     assert "\n" not in text
     found = json.loads(text)

@@ -11,8 +11,8 @@ from postfix_trouble.reports.mail_system import MailSystem
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from postfix_trouble.agent.rare_notices import RareNotices
     from postfix_trouble.config.settings import Settings
-    from postfix_trouble.frontends.rare_notices import RareNotices
     from postfix_trouble.model.verdict import Report, ServerRecord
 
 

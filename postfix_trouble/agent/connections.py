@@ -12,18 +12,16 @@ from __future__ import annotations
 import threading
 import time
 
-from postfix_trouble.agent import Agent
 from postfix_trouble.model.value import TYPE_CHECKING, Value
 from postfix_trouble.model.verdict import DSN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
-    from typing import Any
 
     from postfix_trouble.agent.server import Server
     from postfix_trouble.config.settings import Settings
     from postfix_trouble.engine.session import Kept
-    from postfix_trouble.engine.surroundings import Wire
+    from postfix_trouble.model.envelope import DeliveryRequest
     from postfix_trouble.model.relay import Destination, Relay
     from postfix_trouble.model.tls import TlsPolicy
 
@@ -69,6 +67,12 @@ class Connections:
         whenever it is called, whether more mail for the nexthop is waiting.
         """
         return _Use(self, nexthop, stream)
+
+    def lease(
+        self, settings: Settings, request: DeliveryRequest, wanted: Callable[[], bool]
+    ) -> Lease:
+        """What a request may take, and leave."""
+        return Lease(self, settings, request, wanted)
 
     def begin(self, nexthop: str) -> None:
         """Count a message."""
@@ -157,43 +161,46 @@ class _Use:
         self._connections.end(self._nexthop)
 
 
-class PooledAgent(Agent):
-    """An agent that uses connections which others left open, and leaves its own."""
+class Lease:
+    """What one request takes from the connections that others left, and leaves them."""
 
     def __init__(
         self,
-        *arguments: Any,
         connections: Connections,
+        settings: Settings,
+        request: DeliveryRequest,
         wanted: Callable[[], bool],
-        **options: Any,
     ) -> None:
-        super().__init__(*arguments, **options)
+        """`wanted`: whether more mail for the nexthop is likely to come."""
         self._connections = connections
+        self._nexthop = request.nexthop
+        by_sender = settings.flag("smtp_sender_dependent_authentication")
+        login = settings.flag("smtp_sasl_auth_enable")
+        self._sender = request.sender if by_sender and login else ""
         self._wanted = wanted
         # When the present connection was made, and whom it is for.
         self._made = 0.0
         self._key: Hashable = None
 
-    def destinations(self) -> tuple[Destination, ...] | DSN:
-        """Where the request goes, or why nothing can be delivered at all."""
-        known, nexthop = self._connections.destinations, self.request.nexthop
-        if nexthop in known:
-            return self.unready() or known[nexthop]
-        found = super().destinations()
+    def destinations(
+        self, find: Callable[[], tuple[Destination, ...] | DSN]
+    ) -> tuple[Destination, ...] | DSN:
+        """Where the nexthop leads; found out only if nobody has yet."""
+        known = self._connections.destinations
+        if self._nexthop in known:
+            return known[self._nexthop]
+        found = find()
         # Domains come from envelopes: there is no end of them.
         if not isinstance(found, DSN) and len(known) < _NEXTHOPS:
-            known[nexthop] = found
+            known[self._nexthop] = found
         return found
 
-    def connect(
-        self, destination: Destination, relay: Relay, tls: TlsPolicy
-    ) -> Server | DSN:
-        """Open a connection."""
+    def opens(self, destination: Destination, relay: Relay, tls: TlsPolicy) -> None:
+        """A connection of this request's own is made now."""
         self._key = self._identity(destination, relay, tls)
         self._made = time.monotonic()
-        return super().connect(destination, relay, tls)
 
-    def keeps(self, destination: Destination, relay: Relay, use: int) -> bool:
+    def keeps(self, destination: Destination, use: int) -> bool:
         """Whether the connection stays open after this use (session count, age)."""
         limits = self._connections
         if 0 < limits.count_limit < use:
@@ -202,7 +209,7 @@ class PooledAgent(Agent):
             return False
         return limits.listed(destination) or self._wanted()
 
-    def kept(
+    def take(
         self, destination: Destination, relay: Relay, tls: TlsPolicy
     ) -> tuple[Server, Kept] | None:
         """A connection to this server that somebody left open."""
@@ -212,18 +219,15 @@ class PooledAgent(Agent):
             return None
         server, kept, self._made = found
         self._key = key
-        server.adopt(self)
         return server, kept
 
-    def keep(self, wire: Wire, kept: Kept) -> None:
+    def put(self, server: Server, kept: Kept) -> None:
         """Leave the connection to others."""
-        self._connections.put(self._key, wire, kept, self._made)  # type: ignore[arg-type]
+        self._connections.put(self._key, server, kept, self._made)
 
     def _identity(
         self, destination: Destination, relay: Relay, tls: TlsPolicy
     ) -> Hashable:
         """Connections that may stand for one another."""
-        by_sender = self.settings.flag("smtp_sender_dependent_authentication")
-        login = self.settings.flag("smtp_sasl_auth_enable")
-        sender = self.request.sender if by_sender and login else ""
-        return destination.text, relay.host, relay.address, relay.port, tls, sender
+        host, address, port = relay.host, relay.address, relay.port
+        return destination.text, host, address, port, tls, self._sender
