@@ -30,8 +30,12 @@ class Concealer:
 
     def add(self, secret: str) -> None:
         """From now on this is not shown."""
-        if len(secret) >= self._SHORT:
-            self._secrets.add(secret)
+        if len(secret) < self._SHORT:
+            return
+        self._secrets.add(secret)
+        # As a reply has it without SMTPUTF8: a question mark for each odd byte.
+        data = secret.encode("utf-8", "surrogateescape")
+        self._secrets.add("".join(chr(b) if 31 < b < 127 else "?" for b in data))
 
     def __call__(self, text: str) -> str:
         """The text without any of them; the longest go first."""

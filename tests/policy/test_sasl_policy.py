@@ -334,3 +334,9 @@ def test_secrets_are_hidden_wherever_they_turn_up() -> None:
     said = "no hunter22-longer, hunter22hunter22 abc"
     assert conceal(said) == "no <hidden>, <hidden><hidden> abc"
     assert conceal("a-zebra") == conceal("abcd") == "<hidden>"
+
+
+def test_a_secret_is_not_shown_without_its_odd_bytes_either() -> None:
+    conceal = Concealer()
+    conceal.add("vögel-3141")
+    assert conceal("535 v??gel-3141 is vögel-3141") == "535 <hidden> is <hidden>"
