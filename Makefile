@@ -69,7 +69,7 @@ dev: $(VENV)/.installed
 		|| $(PIP) install --no-build-isolation '.[dev]'
 
 demo: venv ## deliver a message to servers that take it and that refuse it
-	@$(BIN)/python3 -m postfix_trouble.frontends.demo $(BIN)/postfix-trouble
+	@$(BIN)/python3 -m postfix_trouble.cli.demo $(BIN)/postfix-trouble
 
 test: venv ## tests, with a real Postfix if there is one; about two minutes
 	@$(PYTEST) $(MANY) -m 'not (more or long or marathon)' $(PYTEST_ARGS)
@@ -92,7 +92,7 @@ cover: venv ## test coverage: all branches of policy and engine, 95 % of the res
 	@$(BIN)/python3 -m coverage combine --quiet
 	@$(BIN)/python3 -m coverage report --fail-under=95
 	@$(BIN)/python3 -m coverage report --fail-under=100 \
-		--include='*/postfix_trouble/policy/*,*/postfix_trouble/engine/*'
+		--include="$$($(BIN)/python3 tools/pure.py)"
 
 MESSAGES = 100000
 soak: venv ## MESSAGES (100000) through a real Postfix, killing (root, four hours)

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from postfix_trouble.frontends.completion import SHELLS, script
-from postfix_trouble.reports.policy_page import page
-from postfix_trouble.reports.policy_picture import draw
+from policy_page import page
+from policy_picture import draw
+
+from postfix_trouble.cli.completion import SHELLS, script
 
 ROOT = Path(__file__).parent.parent
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from postfix_trouble.content.headers import LIMIT
-from postfix_trouble.content.mime_headers import Kind, content_type, transfer_encoding
+from postfix_trouble.message.headers import LIMIT
+from postfix_trouble.message.mime_headers import Kind, content_type, transfer_encoding
 
 
 def shown(line: bytes, *, utf8: bool) -> str:

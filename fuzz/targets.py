@@ -13,27 +13,33 @@ from collections.abc import Callable, Iterator
 
 from models import lmtp_text, mime_converted, replies_of, wire_text
 
-from postfix_trouble.config import maincf, resolv_conf, settings, text_table
+from postfix_trouble.config import main_cf as maincf
+from postfix_trouble.config import settings
 from postfix_trouble.config.expansion import ExpansionError, expand
-from postfix_trouble.config.kinds import ConfigError
 from postfix_trouble.config.lines import logical_lines
-from postfix_trouble.config.pattern_table import parse as pattern_table
-from postfix_trouble.content import dns_packet, headers
-from postfix_trouble.content.failure import ContentError
-from postfix_trouble.content.generic import rewrite_header
-from postfix_trouble.content.lines import outgoing, unix_lines
-from postfix_trouble.content.lmtp_input import DataReader
-from postfix_trouble.content.mime import Parser, Place
-from postfix_trouble.edge import sasl
-from postfix_trouble.edge.tables.expressions import perl, posix
-from postfix_trouble.model.relay import Destination, Relay
-from postfix_trouble.model.reply import Lost, Reply
-from postfix_trouble.model.status import EnhancedStatus
-from postfix_trouble.model.steps import Authenticated, AuthFailed
-from postfix_trouble.model.verdict import DSN
-from postfix_trouble.policy import address, capabilities, certificate, lmtp, nexthop
-from postfix_trouble.policy.replies import ReplyReader, status_of
-from postfix_trouble.policy.sasl import Credentials, Options
+from postfix_trouble.config.types import ConfigError
+from postfix_trouble.core.outcome import DSN
+from postfix_trouble.core.relay import Destination, Relay
+from postfix_trouble.core.reply import Lost, Reply
+from postfix_trouble.core.status import EnhancedStatus
+from postfix_trouble.core.steps import Authenticated, AuthFailed
+from postfix_trouble.dns import nexthop, resolv_conf
+from postfix_trouble.dns import packet as dns_packet
+from postfix_trouble.lmtp import dialogue as lmtp
+from postfix_trouble.lmtp.input import DataReader
+from postfix_trouble.message import headers
+from postfix_trouble.message.failure import ContentError
+from postfix_trouble.message.generic import rewrite_header
+from postfix_trouble.message.lines import outgoing, unix_lines
+from postfix_trouble.message.mime import Parser, Place
+from postfix_trouble.sasl import log_in as sasl
+from postfix_trouble.sasl.choose import Credentials, Options
+from postfix_trouble.smtp import address, capabilities
+from postfix_trouble.smtp.replies import ReplyReader, status_of
+from postfix_trouble.tables import text as text_table
+from postfix_trouble.tables.expressions import perl, posix
+from postfix_trouble.tables.patterns import parse as pattern_table
+from postfix_trouble.tls import certificate
 
 RELAY = Relay("mx.test", "192.0.2.1", 25)
 

@@ -1,7 +1,7 @@
 """Starts the program, or says that it can't be started.
 
 The launcher runs this as a script, and Python compiles a script anew each time, so all
-that is more than a few lines is in last_line.py.
+that is more than a few lines is in failsafe.py.
 """
 
 import os
@@ -13,7 +13,7 @@ if __name__ == "__main__":
             # Without site, which takes 3 ms to find this directory. More isn't needed.
             place = os.path.dirname(os.path.abspath(__file__))
             sys.path.append(os.path.dirname(place))
-        from postfix_trouble.last_line import main
+        from postfix_trouble.failsafe import main
 
         main()
     finally:

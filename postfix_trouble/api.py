@@ -14,17 +14,17 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from postfix_trouble.config.settings import ConfigError, Settings
-from postfix_trouble.engine import explaining
-from postfix_trouble.engine.explaining import Case, Explanation
-from postfix_trouble.frontends.parameters import make_settings, read_config
-from postfix_trouble.model.afterwards import warn
-from postfix_trouble.model.envelope import DeliveryRequest, Recipient
-from postfix_trouble.model.sysexits import EX_OK, EX_TEMPFAIL
-from postfix_trouble.model.value import TYPE_CHECKING
-from postfix_trouble.model.verdict import Disposition, Outcome, Report
+from postfix_trouble.core.afterwards import warn
+from postfix_trouble.core.envelope import DeliveryRequest, Recipient
+from postfix_trouble.core.outcome import Disposition, Outcome, Report
+from postfix_trouble.core.sysexits import EX_OK, EX_TEMPFAIL
+from postfix_trouble.core.value import TYPE_CHECKING
+from postfix_trouble.simulate import answer as explaining
+from postfix_trouble.simulate.answer import Case, Explanation
+from postfix_trouble.terminal.parameters import make_settings, read_config
 
 if TYPE_CHECKING:
-    from postfix_trouble.edge.message import Message
+    from postfix_trouble.message.message import Message
 
 __all__ = [
     "Case",
@@ -129,9 +129,9 @@ def deliver(
     unsendable address and for a bad `ret` or `notify`. A KeyboardInterrupt passes, with
     a note (PEP 678) of each recipient whose end was known by then.
     """
-    from postfix_trouble.agent import Caller, Service
-    from postfix_trouble.content.lines import unix_lines
-    from postfix_trouble.edge.message import Message
+    from postfix_trouble.client import Caller, Service
+    from postfix_trouble.message.lines import unix_lines
+    from postfix_trouble.message.message import Message
 
     chosen = settings if isinstance(settings, Settings) else _made(settings or {}, lmtp)
     chosen.refuse_unusable()
@@ -198,7 +198,7 @@ def _request(
     nexthop: str,
     smtputf8: bool,
 ) -> DeliveryRequest:
-    from postfix_trouble.policy.address import unquote_local, unsendable
+    from postfix_trouble.smtp.address import unquote_local, unsendable
 
     if isinstance(recipients, str):
         raise ValueError("recipients must be a list of addresses, not a string")
@@ -253,7 +253,7 @@ def _tell(interrupt: KeyboardInterrupt, ended: list[Outcome]) -> None:
 
 
 def _delivery(report: Report) -> Delivery:
-    from postfix_trouble.reports import as_json, pipe8
+    from postfix_trouble.report import as_json, pipe8
 
     end = pipe8.result(report.outcomes)
     return Delivery(

@@ -13,9 +13,9 @@ from pathlib import Path
 from types import TracebackType
 
 from postfix_trouble.config.settings import Settings
-from postfix_trouble.edge import lmtp_server
-from postfix_trouble.edge.maillog import MailLog
-from postfix_trouble.frontends.lmtp_door import Door
+from postfix_trouble.lmtp import server as lmtp_server
+from postfix_trouble.lmtp.delivery import Door
+from postfix_trouble.report.maillog import MailLog
 
 PATIENCE = 20.0
 PROGRAM = [sys.executable, "-I", "-m", "postfix_trouble", "lmtp"]

@@ -30,16 +30,16 @@ class Mistake(NamedTuple):
 
 TESTS = {
     "policy/trouble.py": ("policy/test_trouble.py",),
-    "policy/replies.py": ("policy/test_replies.py",),
-    "engine/attempt.py": ("engine/test_attempt.py", "engine/test_delivery.py"),
-    "engine/delivery.py": ("engine/test_delivery.py", "engine/test_reuse.py"),
-    "engine/handshake.py": (
+    "smtp/replies.py": ("policy/test_replies.py",),
+    "smtp/recipients.py": ("engine/test_attempt.py", "engine/test_delivery.py"),
+    "smtp/delivery.py": ("engine/test_delivery.py", "engine/test_reuse.py"),
+    "smtp/handshake.py": (
         "engine/test_session.py",
         "engine/test_session_security.py",
         "engine/test_delivery.py",
     ),
-    "engine/transaction.py": ("engine/test_transaction.py", "engine/test_delivery.py"),
-    "engine/session.py": ("engine/test_delivery.py", "engine/test_session.py"),
+    "smtp/transaction.py": ("engine/test_transaction.py", "engine/test_delivery.py"),
+    "smtp/session.py": ("engine/test_delivery.py", "engine/test_session.py"),
 }
 
 MISTAKES = [
@@ -123,140 +123,138 @@ MISTAKES = [
     ),
     # --- replies
     Mistake(
-        "policy/replies.py",
+        "smtp/replies.py",
         'if klass not in ("2", "4", "5"):',
         'if klass not in "2345":',
     ),
-    Mistake("policy/replies.py", "said is not None and said[0] == klass", "said"),
-    Mistake("policy/replies.py", "self._garbled = self.garbage = True", "pass"),
-    Mistake("policy/replies.py", "if self._stored < self._limit:", "if True:"),
-    Mistake("policy/replies.py", 'line = line.partition(b"\\0")[0]', "pass"),
-    Mistake("policy/replies.py", "return self.consumed > REPLY_LIMIT", "return False"),
+    Mistake("smtp/replies.py", "said is not None and said[0] == klass", "said"),
+    Mistake("smtp/replies.py", "self._garbled = self.garbage = True", "pass"),
+    Mistake("smtp/replies.py", "if self._stored < self._limit:", "if True:"),
+    Mistake("smtp/replies.py", 'line = line.partition(b"\\0")[0]', "pass"),
+    Mistake("smtp/replies.py", "return self.consumed > REPLY_LIMIT", "return False"),
     # --- the books
     Mistake(
-        "engine/attempt.py",
+        "smtp/recipients.py",
         "if self.unmarked:\n            raise",
         "if 0:\n            raise",
     ),
     Mistake(
-        "engine/attempt.py",
+        "smtp/recipients.py",
         "sorted(self._kept, key=lambda rcpt: rcpt.position)",
         "self._kept",
     ),
     Mistake(
-        "engine/attempt.py", "verdict.throttle and put_off and", "verdict.throttle and"
+        "smtp/recipients.py", "verdict.throttle and put_off and", "verdict.throttle and"
     ),
-    Mistake("engine/attempt.py", 'relay.namaddrport if relay else "none"', '"none"'),
+    Mistake("smtp/recipients.py", 'relay.namaddrport if relay else "none"', '"none"'),
     Mistake(
-        "engine/attempt.py",
+        "smtp/recipients.py",
         "            self.skip(verdict.dsn.reason)\n            self._kept += ",
         "            self._kept += ",
     ),
     Mistake(
-        "engine/attempt.py",
+        "smtp/recipients.py",
         "if verdict.action is Action.DEFER\n",
         "if verdict.action is Action.BOUNCE\n",
     ),
     # --- hosts
     Mistake(
-        "engine/delivery.py",
+        "smtp/delivery.py",
         "0 < addresses <= self.addresses",
         "0 < addresses < self.addresses",
     ),
     Mistake(
-        "engine/delivery.py",
+        "smtp/delivery.py",
         "0 < sessions <= self.sessions",
         "0 < sessions < self.sessions",
     ),
     Mistake(
-        "engine/delivery.py",
+        "smtp/delivery.py",
         "return self.last or self.route.last_resort\n",
         "return True\n",
     ),
     Mistake(
-        "engine/delivery.py",
+        "smtp/delivery.py",
         " or not self.attempt.unmarked or route.last_resort\n",
         " or not self.attempt.unmarked\n",
     ),
     Mistake(
-        "engine/delivery.py", "policy = policy._replace(level=TlsLevel.NONE)", "pass"
+        "smtp/delivery.py", "policy = policy._replace(level=TlsLevel.NONE)", "pass"
     ),
-    Mistake("engine/delivery.py", "self.sessions -= counted", "pass"),
-    Mistake("engine/delivery.py", "self.addresses -= 1", "pass"),
-    Mistake("engine/delivery.py", "elif self.attempt.unmarked and not", "elif not"),
-    Mistake("engine/delivery.py", ", complete=attempt.complete", ""),
+    Mistake("smtp/delivery.py", "self.sessions -= counted", "pass"),
+    Mistake("smtp/delivery.py", "self.addresses -= 1", "pass"),
+    Mistake("smtp/delivery.py", "elif self.attempt.unmarked and not", "elif not"),
+    Mistake("smtp/delivery.py", ", complete=attempt.complete", ""),
     Mistake(
-        "engine/delivery.py", "not lmtp and relayhost in first", "relayhost in first"
+        "smtp/delivery.py", "not lmtp and relayhost in first", "relayhost in first"
     ),
     # --- the dialogue
     Mistake(
-        "engine/handshake.py",
+        "smtp/handshake.py",
         "session.lmtp or reply.code == 421",
         "session.lmtp or reply.klass == 4",
     ),
     Mistake(
-        "engine/handshake.py",
+        "smtp/handshake.py",
         "reply = reply._replace(status=reply.status.softened())\n        _refused",
         "_refused",
     ),
     Mistake(
-        "engine/handshake.py",
+        "smtp/handshake.py",
         'status = "5.4.6" if session.relay.best',
         'status = "5.4.6" if True',
     ),
     Mistake(
-        "engine/handshake.py",
+        "smtp/handshake.py",
         "return (yield from _introduce(session, esmtp=True))",
         "return (yield from _log_in(session))",
     ),
     Mistake(
-        "engine/handshake.py",
+        "smtp/handshake.py",
         "if session.lmtp or session.destination.port != 25:",
         "if session.lmtp:",
     ),
     Mistake(
-        "engine/handshake.py",
+        "smtp/handshake.py",
         "session.capabilities = capabilities.Capabilities()",
         "pass",
     ),
+    Mistake("smtp/transaction.py", "return course.sender_rejected\n", "return False\n"),
     Mistake(
-        "engine/transaction.py", "return course.sender_rejected\n", "return False\n"
-    ),
-    Mistake(
-        "engine/transaction.py",
+        "smtp/transaction.py",
         "Phase.DATA and not course.accepted",
         "Phase.DATA and False",
     ),
-    Mistake("engine/transaction.py", "data.klass == 3", "data.code == 354"),
+    Mistake("smtp/transaction.py", "data.klass == 3", "data.code == 354"),
     Mistake(
-        "engine/transaction.py",
+        "smtp/transaction.py",
         "if reply.klass != 3 and course.accepted:",
         "if reply.klass != 3:",
     ),
     Mistake(
-        "engine/transaction.py",
+        "smtp/transaction.py",
         "len(accepted) if session.lmtp and accepted else 1",
         "len(accepted)",
     ),
-    Mistake("engine/transaction.py", "0 < limit < size", "0 < limit <= size"),
+    Mistake("smtp/transaction.py", "0 < limit < size", "0 < limit <= size"),
     Mistake(
-        "engine/transaction.py",
+        "smtp/transaction.py",
         "session.attempt.complete |= alive",
         "session.attempt.complete = True",
     ),
     Mistake(
-        "engine/transaction.py", "Lost.EOF if phase is Phase.BODY else reply", "reply"
+        "smtp/transaction.py", "Lost.EOF if phase is Phase.BODY else reply", "reply"
     ),
     Mistake(
-        "engine/transaction.py",
+        "smtp/transaction.py",
         "if course.sender_rejected:\n            return course",
         "if False:\n            return course",
     ),
-    Mistake("engine/transaction.py", "size > _WINDOW", "size > 100 * _WINDOW"),
-    Mistake("engine/session.py", "now = now._replace(final_server=False)\n", "pass\n"),
-    Mistake("engine/session.py", "and bool(self.attempt.unmarked)\n", "\n"),
+    Mistake("smtp/transaction.py", "size > _WINDOW", "size > 100 * _WINDOW"),
+    Mistake("smtp/session.py", "now = now._replace(final_server=False)\n", "pass\n"),
+    Mistake("smtp/session.py", "and bool(self.attempt.unmarked)\n", "\n"),
     Mistake(
-        "engine/session.py", "            self.tls is not None\n", "            True\n"
+        "smtp/session.py", "            self.tls is not None\n", "            True\n"
     ),
 ]
 

@@ -16,29 +16,29 @@ from scripted_server import ScriptedServer
 PACKAGE = Path(__file__).parent.parent / "postfix_trouble"
 NAME = postfix_trouble.__name__
 
-# Imports point down. 3.5: the module that joins engine and edge.
-LAYERS = {
-    "model": 0,
-    "policy": 1,
-    "content": 1,
-    "config": 1,
-    "engine": 2,
-    "reports": 2,
-    "edge": 3,
-    "agent": 3.5,
-    "frontends": 4,
-    "api": 4,
-    "__init__": 5,
-    "last_line": 5,
-    "__main__": 6,
-}
-# No I/O, clock, environment or chance below the edge.
+# Folders are subjects, in an order: each may import from those before it.
+SUBJECTS = (
+    "core", "policy", "config", "tables", "message", "state", "dns", "sasl", "tls",
+    "smtp", "report", "client", "terminal", "simulate", "api", "pipe", "lmtp", "cli",
+    "check", "__init__", "failsafe", "__main__",
+)  # fmt: skip
+# The files so marked do only what their arguments say.
+PURE = "# Pure: no input or output, clock, environment, chance or state."
 IMPURE = {
     "asyncio", "fcntl", "io", "locale", "multiprocessing", "os", "pathlib", "pwd",
     "random", "select", "selectors", "shutil", "signal", "smtplib", "socket", "sqlite3",
     "ssl", "subprocess", "syslog", "sys", "tempfile", "threading", "time", "urllib",
 }  # fmt: skip
-EDGE_ONLY = {"smtplib", "ssl", "socket", "_socket", "dns", "pycares"}
+# Whole folders in which every file is marked.
+ALL_PURE = ("policy", "config")
+# Who may speak to a network.
+NETWORK = {"smtplib", "ssl", "socket", "_socket", "dns", "pycares"}
+AT_THE_EDGE = {
+    "cli/address_check", "dns/nameservers", "dns/system", "lmtp/listener",
+    "lmtp/server", "report/maillog",
+    "smtp/connect", "smtp/connection", "smtp/smtplib_lean", "tables/sockets",
+    "tls/client_offer", "tls/handshake", "tls/trust",
+}  # fmt: skip
 NOT_AT_ALL = {"dataclasses", "logging", "asyncio", "importlib.metadata", "configparser"}
 EMPTY_NAMES = {
     "utils",
@@ -61,8 +61,17 @@ def tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text())
 
 
-def layer(path: Path) -> float:
-    return LAYERS[path.relative_to(PACKAGE).parts[0].removesuffix(".py")]
+def name(path: Path) -> str:
+    """`smtp/session`."""
+    return str(path.relative_to(PACKAGE).with_suffix(""))
+
+
+def subject(path: Path) -> str:
+    return name(path).split("/")[0]
+
+
+def pure(path: Path) -> bool:
+    return PURE in path.read_text().splitlines()
 
 
 def for_typing_only(node: ast.AST) -> bool:
@@ -87,15 +96,23 @@ def imported(path: Path, typing_too: bool = True) -> set[str]:
     return found
 
 
-def ours(path: Path) -> set[Path]:
+def ours(path: Path, typing_too: bool = True) -> set[Path]:
     """The files of the package that a file imports."""
-    found = set()
-    for name in imported(path):
-        if name == NAME or name.startswith(f"{NAME}."):
-            place = PACKAGE.joinpath(*name.split(".")[1:])
-            candidates = (place.with_suffix(".py"), place / "__init__.py")
-            found.update(c for c in candidates if c.exists())
-    return found - {PACKAGE / "__init__.py"}
+    found: set[Path] = set()
+    names = imported(path, typing_too)
+    for dotted in names:
+        if dotted == NAME or dotted.startswith(f"{NAME}."):
+            place = PACKAGE.joinpath(*dotted.split(".")[1:])
+            if place.with_suffix(".py").exists():
+                found.add(place.with_suffix(".py"))
+            elif (place / "__init__.py").exists() and not any(
+                (place / f"{other.removeprefix(f'{dotted}.')}.py").exists()
+                for other in names
+                if other.startswith(f"{dotted}.")
+            ):
+                # Not where only a module is taken out of the folder.
+                found.add(place / "__init__.py")
+    return found - {PACKAGE / "__init__.py", path}
 
 
 def roots(names: set[str]) -> set[str]:
@@ -104,36 +121,35 @@ def roots(names: set[str]) -> set[str]:
 
 @every_module
 def test_imports_point_down(path: Path) -> None:
-    upward = {str(o.relative_to(PACKAGE)) for o in ours(path) if layer(o) > layer(path)}
+    place = SUBJECTS.index(subject(path))
+    upward = {name(o) for o in ours(path) if SUBJECTS.index(subject(o)) > place}
     assert not upward
 
 
-def room(path: Path) -> str:
-    """The part of its layer that a file belongs to: `edge/state` for all in there."""
-    return "/".join(path.relative_to(PACKAGE).with_suffix("").parts[:2])
+def test_no_circles() -> None:
+    """Not even for type checkers: a circle is one thing in two files."""
+    waiting = {path: ours(path) for path in MODULES}
+    while waiting:
+        free = {path for path, needs in waiting.items() if not needs & waiting.keys()}
+        assert free, sorted(map(name, waiting))
+        for path in free:
+            del waiting[path]
 
 
 @every_module
-def test_each_edge_talks_to_one_thing(path: Path) -> None:
-    if layer(path) == LAYERS["edge"]:
-        rooms = {room(other) for other in ours(path)} - {room(path), "edge/__init__"}
-        # What the engine asks of the outside is a protocol, which an edge may name.
-        rooms -= {"engine/surroundings", "engine/__init__"}
-        # How the wire comes by smtplib is a room by itself.
-        rooms -= {"edge/smtplib_lean"}
-        assert not {r for r in rooms if r.startswith(("edge/", "engine/", "reports/"))}
-
-
-@every_module
-def test_no_input_or_output_below_the_edge(path: Path) -> None:
-    if layer(path) < LAYERS["edge"]:
+def test_what_is_marked_as_pure_is(path: Path) -> None:
+    if subject(path) in ALL_PURE and path.name != "__init__.py":
+        assert pure(path)
+    if pure(path):
         assert not roots(imported(path, typing_too=False)) & IMPURE
+        others = {o for o in ours(path, typing_too=False) if o.name != "__init__.py"}
+        assert not {name(other) for other in others if not pure(other)}
 
 
 @every_module
 def test_network_only_at_the_edge(path: Path) -> None:
-    if layer(path) != LAYERS["edge"] and path.name != "demo.py":
-        assert not roots(imported(path, typing_too=False)) & EDGE_ONLY
+    if name(path) not in AT_THE_EDGE and path.name != "demo.py":
+        assert not roots(imported(path, typing_too=False)) & NETWORK
 
 
 @every_module

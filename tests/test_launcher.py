@@ -1,4 +1,4 @@
-"""Launcher, __main__, last_line: no accident may look like success or a bounce."""
+"""Launcher, __main__, failsafe: no accident may look like success or a bounce."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from postfix_trouble import last_line
-from postfix_trouble.frontends.command_group import COMMANDS
+from postfix_trouble import failsafe
+from postfix_trouble.cli.command_group import COMMANDS
 
 ROOT = Path(__file__).parent.parent
 PASSED_ON = {65, 67, 68, 69, 75, 76, 77}
@@ -57,12 +57,12 @@ class Installation:
         (self.package / "__init__.py").touch()
         text = main or (source / "__main__.py").read_text()
         (self.package / "__main__.py").write_text(text)
-        text = (source / "last_line.py").read_text()
-        (self.package / "last_line.py").write_text(text)
-        (self.package / "frontends").mkdir()
-        (self.package / "frontends" / "__init__.py").touch()
-        for name in ("deliver", "cli"):
-            (self.package / "frontends" / f"{name}.py").write_text(front_end)
+        text = (source / "failsafe.py").read_text()
+        (self.package / "failsafe.py").write_text(text)
+        for folder, name in (("pipe", "deliver"), ("cli", "main")):
+            (self.package / folder).mkdir()
+            (self.package / folder / "__init__.py").touch()
+            (self.package / folder / f"{name}.py").write_text(front_end)
 
     def run(self, *argv: str, **how: object) -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(
@@ -88,8 +88,8 @@ class TestLauncher:
         installation.interpreter("eval exit \\${$#}")
         ends = {n: installation.run("deliver", str(n)).returncode for n in range(256)}
         assert {n for n, end in ends.items() if end == n} == PASSED_ON
-        assert [n for n, end in ends.items() if end == 0] == [last_line.LAUNCHED_OK]
-        others = set(ends) - PASSED_ON - {last_line.LAUNCHED_OK}
+        assert [n for n, end in ends.items() if end == 0] == [failsafe.LAUNCHED_OK]
+        others = set(ends) - PASSED_ON - {failsafe.LAUNCHED_OK}
         assert {ends[n] for n in others} == {75}
 
     @pytest.mark.parametrize("status", [64, 78])
@@ -242,7 +242,7 @@ class TestLauncher:
 
     def test_all_know_the_commands_that_are_typed_by_hand(self) -> None:
         commands = {name for name, _, _ in COMMANDS} - {"deliver"}
-        assert commands == set(last_line.HAND_COMMANDS)
+        assert commands == set(failsafe.HAND_COMMANDS)
         text = (ROOT / "bin/postfix-trouble").read_text()
         labels = re.findall(r"^([a-z| ]+)\)", text, re.MULTILINE)
         assert commands == set(re.findall(r"\w+", " ".join(labels)))
@@ -263,23 +263,23 @@ FRONT_ENDS = {
     "stray-exit-0": (
         "import sys\ndef run(argv, parent=0): sys.exit(0)",
         75,
-        last_line.INTERNAL_ERROR,
+        failsafe.INTERNAL_ERROR,
     ),
     "stray-_exit-0": ("import os\ndef run(argv, parent=0): os._exit(0)", 75, None),
     "nothing": ("def run(argv, parent=0): pass", 75, b""),
     "false": ("def run(argv, parent=0): return False", 75, b""),
     "other-code": ("def run(argv, parent=0): return 70", 75, b""),
     "usage-code": ("def run(argv, parent=0): return 64", 75, b""),
-    "exception": ("def run(argv, parent=0): 1/0", 75, last_line.INTERNAL_ERROR),
+    "exception": ("def run(argv, parent=0): 1/0", 75, failsafe.INTERNAL_ERROR),
     "interrupt": (
         "def run(argv, parent=0): raise KeyboardInterrupt",
         75,
-        last_line.TERMINATED,
+        failsafe.TERMINATED,
     ),
-    "memory": ("def run(argv, parent=0): raise MemoryError", 75, last_line.NO_MEMORY),
-    "recursion": ("def run(argv, parent=0): run(argv)", 75, last_line.INTERNAL_ERROR),
-    "import-error": ("import nothing_like_this", 75, last_line.INTERNAL_ERROR),
-    "syntax-error": ("def run(argv, parent=0) return", 75, last_line.INTERNAL_ERROR),
+    "memory": ("def run(argv, parent=0): raise MemoryError", 75, failsafe.NO_MEMORY),
+    "recursion": ("def run(argv, parent=0): run(argv)", 75, failsafe.INTERNAL_ERROR),
+    "import-error": ("import nothing_like_this", 75, failsafe.INTERNAL_ERROR),
+    "syntax-error": ("def run(argv, parent=0) return", 75, failsafe.INTERNAL_ERROR),
     "chatter": (
         "import os, sys, warnings\n"
         "def run(argv, parent=0):\n"
@@ -292,7 +292,7 @@ FRONT_ENDS = {
         "import os, signal\n"
         "def run(argv, parent=0): os.kill(os.getpid(), signal.SIGTERM)",
         75,
-        last_line.TERMINATED,
+        failsafe.TERMINATED,
     ),
     "killed": (
         "import os, signal\n"
@@ -314,7 +314,7 @@ BROKEN = {
 
 
 class TestLastLine:
-    """What last_line makes of a front-end, alone and under the launcher."""
+    """What failsafe makes of a front-end, alone and under the launcher."""
 
     @pytest.mark.fault("29 exceptions, no memory, recursion, stray exits")
     @pytest.mark.parametrize("name", FRONT_ENDS)
@@ -357,7 +357,7 @@ class TestLastLine:
     ) -> None:
         """Not even the last line of defence is there: __main__ is left."""
         installation.real("")
-        last = installation.package / "last_line.py"
+        last = installation.package / "failsafe.py"
         last.unlink() if text is None else last.write_text(text)
         words = {
             "launcher": [],
@@ -392,7 +392,7 @@ class TestLastLine:
     ) -> None:
         installation.real("def main(argv): return 0")
         done = installation.run(*argv)
-        assert (done.returncode, done.stdout) == (75, last_line.USAGE)
+        assert (done.returncode, done.stdout) == (75, failsafe.USAGE)
 
     @pytest.mark.parametrize("ends", ["return 0", "raise SystemExit(0)"])
     def test_help_alone_is_fine(self, installation: Installation, ends: str) -> None:

@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 
 import needs
-from postfix_trouble.config import mastercf
+from postfix_trouble.check import pipe_entry
+from postfix_trouble.check.findings import Severity
+from postfix_trouble.cli.command_group import COMMANDS
+from postfix_trouble.config import master_cf as mastercf
 from postfix_trouble.config.parameters import supported
-from postfix_trouble.frontends import options
-from postfix_trouble.frontends.command_group import COMMANDS
-from postfix_trouble.frontends.options import LMTP_OPTIONS, OPTIONS
-from postfix_trouble.policy import pipe_entry
-from postfix_trouble.policy.findings import Severity
-from postfix_trouble.reports import pipe8
+from postfix_trouble.pipe import options
+from postfix_trouble.pipe.options import LMTP_OPTIONS, OPTIONS
+from postfix_trouble.report import pipe8
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
@@ -73,14 +73,14 @@ def test_options_of_postfix(title: str, table: tuple[options.Option, ...]) -> No
         assert re.search(rf"(?m)^\.It {re.escape(flag)}( Ar |$)", body), option.name
 
 
-BY_HAND = [name for name, module, _ in COMMANDS if module != "pipe_commands"]
+BY_HAND = [name for name, module, _ in COMMANDS if module != "cli.pipe_commands"]
 
 
 @pytest.mark.parametrize("name", BY_HAND)
 def test_options_by_hand(name: str) -> None:
     from click.testing import CliRunner
 
-    from postfix_trouble.frontends.command_group import group
+    from postfix_trouble.cli.command_group import group
 
     shown = CliRunner().invoke(group, [name, "--help"]).output
     body = section("man/postfix-trouble.1", name.upper())

@@ -13,15 +13,10 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from textwrap import wrap
 
-from postfix_trouble.config.kinds import Parameter
-from postfix_trouble.config.parameters import (
-    LMTP_NAMES,
-    SMTP_ONLY,
-    TABLE,
-    supported,
-)
-from postfix_trouble.frontends.command_group import group
-from postfix_trouble.frontends.options import LMTP_OPTIONS, OPTIONS, Option
+from postfix_trouble.cli.command_group import group
+from postfix_trouble.config.parameters import LMTP_NAMES, SMTP_ONLY, TABLE, supported
+from postfix_trouble.config.types import Parameter
+from postfix_trouble.pipe.options import LMTP_OPTIONS, OPTIONS, Option
 
 ROOT = Path(__file__).parent.parent
 PAGES = ("man/postfix-trouble.1", "man/postfix-trouble.8")

@@ -1,1 +1,4 @@
-"""Layer 1: parameters, their values, and the syntax of main.cf."""
+"""Parameters, their values, and the syntax of main.cf and master.cf.
+
+Pure. Imports core.
+"""

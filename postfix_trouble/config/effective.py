@@ -1,14 +1,16 @@
 """All parameters with their values, for a person to look at."""
 
+# Pure: no input or output, clock, environment, chance or state.
+
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from postfix_trouble.config.kinds import ConfigError
 from postfix_trouble.config.masking import masked
 from postfix_trouble.config.parameters import TABLE
 from postfix_trouble.config.settings import Settings
-from postfix_trouble.model.value import Value
+from postfix_trouble.config.types import ConfigError
+from postfix_trouble.core.value import Value
 
 
 class Row(Value):

@@ -1,8 +1,10 @@
 """Expansion of $name in main.cf values (Postfix mac_parse(3), mac_expand(3))."""
 
+# Pure: no input or output, clock, environment, chance or state.
+
 from __future__ import annotations
 
-from postfix_trouble.model.value import TYPE_CHECKING
+from postfix_trouble.core.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,8 +1,10 @@
 """Logical lines of main.cf and of tables in text form (Postfix readllines(3))."""
 
+# Pure: no input or output, clock, environment, chance or state.
+
 from __future__ import annotations
 
-from postfix_trouble.model.value import TYPE_CHECKING
+from postfix_trouble.core.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

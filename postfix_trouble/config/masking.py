@@ -1,9 +1,11 @@
 """What of a setting is not shown: passwords that stand in main.cf itself."""
 
+# Pure: no input or output, clock, environment, chance or state.
+
 from __future__ import annotations
 
-from postfix_trouble.config.kinds import split_words
 from postfix_trouble.config.lines import BLANKS
+from postfix_trouble.config.types import split_words
 
 # Of parameters whose tables may hold passwords.
 _SECRET = "sasl_password_maps"

@@ -6,13 +6,15 @@ compatibility_level is what a new main.cf says (3.6); a main.cf without it has 0
 syslog_name is ours, so that log analysers don't count a mail twice.
 """
 
+# Pure: no input or output, clock, environment, chance or state.
+
 from __future__ import annotations
 
-from postfix_trouble.config.kinds import Parameter
 from postfix_trouble.config.rows_client import DIALOGUE, REUSE, SASL, TIMEOUTS
 from postfix_trouble.config.rows_general import BOUNCES, GENERAL, OURS, ROUTING
 from postfix_trouble.config.rows_tls import TLS
-from postfix_trouble.model.value import TYPE_CHECKING
+from postfix_trouble.config.types import Parameter
+from postfix_trouble.core.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,8 +1,10 @@
 """Parameters of the table: general, routing, bounces, and our own."""
 
+# Pure: no input or output, clock, environment, chance or state.
+
 from __future__ import annotations
 
-from postfix_trouble.config.kinds import row as P
+from postfix_trouble.config.types import row as P
 
 _QUEUE_MANAGER = "the queue manager applies it before we are run"
 _BOUNCE = "bounce(8) sends these notices"

@@ -1,8 +1,10 @@
 """Parameters of the table: TLS."""
 
+# Pure: no input or output, clock, environment, chance or state.
+
 from __future__ import annotations
 
-from postfix_trouble.config.kinds import row as P
+from postfix_trouble.config.types import row as P
 
 _LEVELS = (
     "",

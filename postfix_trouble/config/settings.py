@@ -1,9 +1,14 @@
 """The values of parameters: what was set, what that means, or the default."""
 
+# Pure: no input or output, clock, environment, chance or state.
+
 from __future__ import annotations
 
 from postfix_trouble.config.expansion import ExpansionError, expand
-from postfix_trouble.config.kinds import (
+from postfix_trouble.config.lines import BLANKS
+from postfix_trouble.config.masking import is_secret, masked
+from postfix_trouble.config.parameters import TABLE, lmtp_name
+from postfix_trouble.config.types import (
     ConfigError,
     Parameter,
     split_words,
@@ -14,10 +19,7 @@ from postfix_trouble.config.kinds import (
     to_word,
     to_words,
 )
-from postfix_trouble.config.lines import BLANKS
-from postfix_trouble.config.masking import is_secret, masked
-from postfix_trouble.config.parameters import TABLE, lmtp_name
-from postfix_trouble.model.value import TYPE_CHECKING
+from postfix_trouble.core.value import TYPE_CHECKING
 
 __all__ = ["ConfigError", "Settings"]
 

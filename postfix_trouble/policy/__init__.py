@@ -1,1 +1,5 @@
-"""Layer 1: pure decisions. No I/O, no clock, no state."""
+"""What decides about mail, and nothing else.
+
+Keep, defer or bounce (trouble), one answer for several recipients, and destinations
+that are left alone. Pure. Imports core.
+"""

@@ -27,13 +27,12 @@ becomes of a recipient in the end (defer_append, bounce_append, sent), and the t
 stamps of the log (Stamps). Nothing here reads a socket, a clock, a file or a log.
 """
 
+# Pure: no input or output, clock, environment, chance or state.
+
 from __future__ import annotations
 
-from postfix_trouble.model.choice import Flags
-from postfix_trouble.model.reply import Lost, Reply
-from postfix_trouble.model.status import EnhancedStatus
-from postfix_trouble.model.value import TYPE_CHECKING, Value
-from postfix_trouble.model.verdict import (
+from postfix_trouble.core.choice import Flags
+from postfix_trouble.core.outcome import (
     DSN,
     Action,
     Delays,
@@ -42,12 +41,15 @@ from postfix_trouble.model.verdict import (
     Situation,
     Verdict,
 )
+from postfix_trouble.core.reply import Lost, Reply
+from postfix_trouble.core.status import EnhancedStatus
+from postfix_trouble.core.value import TYPE_CHECKING, Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from postfix_trouble.model.envelope import Recipient
-    from postfix_trouble.model.relay import Relay
+    from postfix_trouble.core.envelope import Recipient
+    from postfix_trouble.core.relay import Relay
 
 
 class Fail(Flags):

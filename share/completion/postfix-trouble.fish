@@ -61,7 +61,6 @@ complete -c postfix-trouble -n '__fish_seen_subcommand_from explain' -l age -x -
 complete -c postfix-trouble -n '__fish_seen_subcommand_from explain' -s o -x -a '(__postfix_trouble_parameters)' -d 'Set a main.cf parameter'
 complete -c postfix-trouble -n '__fish_seen_subcommand_from explain' -l config -r -F -d 'Read parameters from a main.cf'
 complete -c postfix-trouble -n '__fish_seen_subcommand_from explain' -l table -x -a 'lookup connect greeting ehlo helo lhlo starttls handshake auth xforward_name xforward_helo mail rcpt data body dot all' -d 'Print all that may happen at a stage, and what follows; or at all of them'
-complete -c postfix-trouble -n '__fish_seen_subcommand_from explain' -l svg -r -F -d 'Draw the whole policy; - is standard output'
 complete -c postfix-trouble -n '__fish_seen_subcommand_from explain' -l json -d 'One JSON object per line'
 complete -c postfix-trouble -n '__fish_seen_subcommand_from explain' -l help -d 'Show this message and exit'
 complete -c postfix-trouble -n '__fish_seen_subcommand_from check' -l config -r -F -d 'Read parameters from a main.cf'

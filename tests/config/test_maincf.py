@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from postfix_trouble.config.effective import effective
-from postfix_trouble.config.kinds import ConfigError
-from postfix_trouble.config.maincf import parse
+from postfix_trouble.config.main_cf import parse
 from postfix_trouble.config.settings import Settings
+from postfix_trouble.config.types import ConfigError
 
 
 @pytest.mark.parametrize(

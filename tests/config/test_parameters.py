@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from postfix_trouble.config.kinds import ConfigError
 from postfix_trouble.config.parameters import TABLE, supported
 from postfix_trouble.config.settings import Settings
+from postfix_trouble.config.types import ConfigError
 
 POSTFIX = dict(
     line.split(" =", 1)

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from postfix_trouble.config.kinds import split_words
 from postfix_trouble.config.settings import ConfigError, Settings
+from postfix_trouble.config.types import split_words
 
 
 def test_command_line_goes_before_file_goes_before_default() -> None:

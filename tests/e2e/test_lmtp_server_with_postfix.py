@@ -65,17 +65,17 @@ door      unix  -  n  n  -     -  spawn
 """
 SERVER = """
 import json, sys
-from postfix_trouble.edge import listener
+from postfix_trouble.lmtp import listener
 connection = None
 if len(sys.argv) == 2:
     connection = listener.take_descriptor_0()
     print("noise", flush=True)
     print("noise", file=sys.stderr, flush=True)
 
-from postfix_trouble.edge.lmtp_server import serve
-from postfix_trouble.model.status import EnhancedStatus
-from postfix_trouble.model.verdict import DSN, Disposition, Outcome
-from postfix_trouble.reports.lmtp import reply
+from postfix_trouble.lmtp.server import serve
+from postfix_trouble.core.status import EnhancedStatus
+from postfix_trouble.core.outcome import DSN, Disposition, Outcome
+from postfix_trouble.lmtp.replies import reply
 
 KINDS = {
     "soft": (Disposition.DEFERRED, "4.2.2", "host mx said: 452 4.2.2 full (x)"),

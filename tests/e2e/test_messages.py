@@ -20,8 +20,8 @@ from private_postfix import PrivatePostfix
 from rearranged import rearranged
 
 from message_kinds import KINDS, Mail, mails
-from postfix_trouble.content.stages import Stages
-from postfix_trouble.edge.message import Message
+from postfix_trouble.message.message import Message
+from postfix_trouble.message.stages import Stages
 from scripted_server import ScriptedServer
 
 pytestmark = [pytest.mark.more, pytest.mark.timeout(300)]
@@ -173,7 +173,7 @@ RECORDED = Path(__file__).parent.parent / "content" / "data" / "sent-messages.tx
 def test_what_is_recorded_is_what_smtp8_sends(
     sent: dict[str, Sent], tmp_path: Path
 ) -> None:
-    """tests/content/test_message_kinds.py goes by that, where there is no Postfix.
+    """tests/message/test_message_kinds.py goes by that, where there is no Postfix.
 
     Only messages that cleanup(8) does not change, but for the one header.
     """

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from postfix_trouble.policy.sasl import Credentials
+from postfix_trouble.sasl.choose import Credentials
 from scripted_server import Connection, ScriptedServer
 
 CANARY = "Kanarienv\u00f6gel-3141-zwitschern"

@@ -105,11 +105,11 @@ class _Profiler:
     """Sees the calls of one delivery; at one of them something happens."""
 
     def __init__(self, job: Job) -> None:
-        from postfix_trouble.agent.server import Server
-        from postfix_trouble.model.steps import Phase
+        from postfix_trouble.client.smtp_connection import SmtpConnection
+        from postfix_trouble.core.steps import Phase
 
         self._package = str(Path(sys.modules["postfix_trouble"].__file__ or "").parent)
-        self._reading = Server._read.__code__
+        self._reading = SmtpConnection._read.__code__
         self._dot = Phase.DOT
         self._job = job
         self._asked = self._answered = False
@@ -184,12 +184,12 @@ def _can_fail(function: Any) -> bool:
 
 
 def _pipe(job: Job) -> None:
-    from postfix_trouble import last_line
+    from postfix_trouble import failsafe
 
     sys.argv = ["postfix-trouble", *job.arguments]
     profiler = _Profiler(job)
     profiler.install()
-    last_line.main()
+    failsafe.main()
 
 
 def _api(job: Job) -> None:
@@ -207,7 +207,7 @@ def _api(job: Job) -> None:
 
 def _lmtp(job: Job) -> None:
     """A client, and in a fork of it the server on descriptor 0, as under spawn(8)."""
-    from postfix_trouble import last_line
+    from postfix_trouble import failsafe
 
     ours, theirs = socket.socketpair()
     server = os.fork()
@@ -219,7 +219,7 @@ def _lmtp(job: Job) -> None:
         sys.argv = ["postfix-trouble", "lmtp", *job.arguments]
         profiler = _Profiler(job)
         profiler.install()
-        last_line.main()
+        failsafe.main()
     ours.close()
     theirs.settimeout(PATIENCE)
     with theirs, theirs.makefile("rwb") as stream:

@@ -9,6 +9,6 @@ TEN_YEARS = 10 * 365 * 86400.0
 real, jumps = time.time, itertools.cycle((0.0, TEN_YEARS, -TEN_YEARS))
 time.time = lambda: real() + next(jumps)
 
-from postfix_trouble import last_line  # noqa: E402
+from postfix_trouble import failsafe  # noqa: E402
 
-last_line.main()
+failsafe.main()

@@ -46,18 +46,20 @@ if __name__ == "__main__":
 from fickle_server import TAKE_AND_CLOSE, Copy, FickleServer
 
 # What the program loads late is loaded here, once for all.
-from postfix_trouble import last_line as program
-from postfix_trouble.agent import postmaster  # noqa: F401
-from postfix_trouble.agent.request import Agent
-from postfix_trouble.agent.server import Server
-from postfix_trouble.edge import resolver, sendmail  # noqa: F401
-from postfix_trouble.edge.message import Message
-from postfix_trouble.edge.state import Ledger, State
-from postfix_trouble.frontends import deliver
-from postfix_trouble.frontends.ledgered import LedgeredRequest
-from postfix_trouble.frontends.pipe_request import PipeRequest
-from postfix_trouble.model.steps import Phase
-from postfix_trouble.reports import bounce
+from postfix_trouble import failsafe as program
+from postfix_trouble.client.context import DeliveryContext
+from postfix_trouble.client.smtp_connection import SmtpConnection
+from postfix_trouble.core.steps import Phase
+from postfix_trouble.message.message import Message
+from postfix_trouble.pipe import deliver
+from postfix_trouble.pipe.ledgered import LedgeredRequest
+from postfix_trouble.pipe.request import PipeRequest
+from postfix_trouble.report import (
+    bounce,
+    postmaster,  # noqa: F401
+    sendmail,
+)
+from postfix_trouble.state import Ledger, State
 
 ATTEMPTS = 60
 # In place of a signal: raise one of these.
@@ -108,11 +110,11 @@ LANDMARKS: dict[CodeType, str] = {
         (Ledger.lock, "lock"),
         (Ledger.finished, "look-up"),
         (Ledger.probe, "probe"),
-        (Agent.route, "route"),
-        (Agent.connect, "connect"),
-        (Server._read, "session"),
-        (Server._send_body, "body"),
-        (Server._send, "session"),
+        (DeliveryContext.route, "route"),
+        (DeliveryContext.connect, "connect"),
+        (SmtpConnection._read, "session"),
+        (SmtpConnection._send_body, "body"),
+        (SmtpConnection._send, "session"),
         (Ledger.record, "books"),
         (PipeRequest.ended, "recorded"),
         (LedgeredRequest._settle, "settling"),

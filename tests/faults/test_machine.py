@@ -475,7 +475,7 @@ def removed_package(top: Path) -> None:
 
 
 def removed_part(top: Path) -> None:
-    shutil.rmtree(next(top.glob("lib/python3*/site-packages/postfix_trouble/engine")))
+    shutil.rmtree(next(top.glob("lib/python3*/site-packages/postfix_trouble/smtp")))
 
 
 def removed_interpreter(top: Path) -> None:
@@ -492,7 +492,7 @@ def killed_interpreter(top: Path) -> None:
 
 
 def damaged_code(top: Path) -> None:
-    for path in top.glob("lib/python3*/site-packages/postfix_trouble/agent/*.py"):
+    for path in top.glob("lib/python3*/site-packages/postfix_trouble/client/*.py"):
         path.write_text("this is no Python\n")
 
 
@@ -565,7 +565,7 @@ def test_damaged_part_that_is_needed_after_the_dot(
     top = tmp_path / "program"
     shutil.copytree(installation.parent.parent, top, symlinks=True)
     package = next(top.glob("lib/python3*/site-packages/postfix_trouble"))
-    (package / "agent/postmaster.py").write_text("this is no Python\n")
+    (package / "report/postmaster.py").write_text("this is no Python\n")
     # What the server says gives cause for a notice.
     script: Script = {"stages": {"eod": "what\n250 2.0.0 Ok"}}
     with ScriptedServer(script) as server:
@@ -583,7 +583,7 @@ def test_damaged_part_and_several_recipients_by_hand(
     top = tmp_path / "program"
     shutil.copytree(installation.parent.parent, top, symlinks=True)
     package = next(top.glob("lib/python3*/site-packages/postfix_trouble"))
-    (package / "agent/postmaster.py").write_text("this is no Python\n")
+    (package / "report/postmaster.py").write_text("this is no Python\n")
     script: Script = {"stages": {"eod": "what\n250 2.0.0 Ok", "rcpt#2": "450 later"}}
     with ScriptedServer(script) as server:
         where = f"[127.0.0.1]:{server.port}"

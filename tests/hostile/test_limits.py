@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from one_delivery import deliver
 
 import needs
-from postfix_trouble.edge import sendmail, tokens
+from postfix_trouble.report import sendmail
+from postfix_trouble.sasl import tokens
 from scripted_server import ScriptedServer
 
 SUNK = {75, 65, 67, 68, 69, 76, 77}
@@ -88,7 +89,7 @@ def in_a_child(argv: list[str]) -> tuple[int, bytes]:
             nothing = os.open(os.devnull, os.O_RDWR)
             for descriptor, place in ((nothing, 0), (writing, 1), (nothing, 2)):
                 os.dup2(descriptor, place)
-            from postfix_trouble.frontends.deliver import run
+            from postfix_trouble.pipe.deliver import run
 
             code = run(argv)
         finally:

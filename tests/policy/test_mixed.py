@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from postfix_trouble.model.envelope import DeliveryRequest, Recipient
-from postfix_trouble.model.status import EnhancedStatus
-from postfix_trouble.model.verdict import DSN, Disposition, Outcome
-from postfix_trouble.policy.mixed import (
+from postfix_trouble.core.envelope import DeliveryRequest, Recipient
+from postfix_trouble.core.outcome import DSN, Disposition, Outcome
+from postfix_trouble.core.status import EnhancedStatus
+from postfix_trouble.policy.multi_recipient import (
     IN_PROGRESS,
     NO_NAME,
     Finished,
@@ -228,7 +228,7 @@ def test_nobody_is_lost_and_nobody_wrongly_reported(
 
 @given(st.lists(st.text("sdbf", min_size=4, max_size=4), min_size=1, max_size=6))
 def test_over_all_attempts_each_is_reported_once(attempts: list[str]) -> None:
-    """What the ledger remembers between them, as frontends/ledgered.py writes it."""
+    """What the ledger remembers between them, as pipe/ledgered.py writes it."""
     known: dict[int, str] = {}
     reports: list[str] = []
     for attempt in attempts:

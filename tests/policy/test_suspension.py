@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from postfix_trouble.model.status import EnhancedStatus
-from postfix_trouble.model.verdict import DSN
-from postfix_trouble.policy.suspension import Mark, Standing, judge, suspended
+from postfix_trouble.core.outcome import DSN
+from postfix_trouble.core.status import EnhancedStatus
+from postfix_trouble.policy.throttle import Mark, Standing, judge, suspended
 
 WHY = DSN(EnhancedStatus("4.4.1"), "connect to b.test[192.0.2.1]:25: timed out")
 OPEN, PROBE, WAIT = Standing.OPEN, Standing.PROBE, suspended(WHY)

@@ -1,0 +1,198 @@
+"""`postfix-trouble check`: is everything as it should be?"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import click
+
+from postfix_trouble.check import check_list, configuration, inspection
+from postfix_trouble.check.findings import (
+    Finding,
+    Severity,
+    error,
+    exit_code,
+    fine,
+    note,
+)
+from postfix_trouble.config.effective import Row, effective
+from postfix_trouble.config.settings import ConfigError
+from postfix_trouble.core.sysexits import EX_CONFIG, EX_OK
+from postfix_trouble.terminal import screen as terminal
+from postfix_trouble.terminal.help_text import Command
+from postfix_trouble.terminal.parameters import make_settings, overriding, read_config
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from postfix_trouble.config.settings import Settings
+
+EXAMPLES = [
+    ("Everything; best as root, so that it is tried as the account in master.cf",
+     "postfix-trouble check --config /etc/postfix/main.cf"
+     " --master-cf /etc/postfix/master.cf"),
+    ("In a script", "postfix-trouble check --config /etc/postfix/main.cf -q || exit"),
+    ("What is in force", "postfix-trouble check --show --config /etc/postfix/main.cf"),
+]  # fmt: skip
+
+
+@click.command(
+    "check",
+    cls=Command,
+    short_help="Check configuration, master.cf, state, DNS.",
+    examples=EXAMPLES,
+)
+@click.option(
+    "--config",
+    metavar="FILE",
+    type=click.Path(),
+    help="Read parameters from a main.cf.",
+)
+@click.option(
+    "-o",
+    "overrides",
+    metavar="NAME=VALUE",
+    multiple=True,
+    help="Set a main.cf parameter.",
+)
+@click.option("--lmtp", is_flag=True, help="The lmtp_ parameters are those that count.")
+@click.option(
+    "--master-cf",
+    metavar="FILE",
+    type=click.Path(),
+    help="Look at the entries that run this program. Limits come from the main.cf "
+    "beside it.",
+)
+@click.option(
+    "--state-directory",
+    metavar="DIR",
+    type=click.Path(file_okay=False),
+    help="Look into it.",
+)
+@click.option("--no-dns", is_flag=True, help="Ask no name server.")
+@click.option("--show", is_flag=True, help="Print all parameters that are in force.")
+@click.option("--show-changed", is_flag=True, help="Those that are not as by default.")
+@click.option("-q", "--quiet", is_flag=True, help="Print errors and warnings only.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def command(
+    config: str | None,
+    overrides: tuple[str, ...],
+    lmtp: bool,
+    master_cf: str | None,
+    state_directory: str | None,
+    no_dns: bool,
+    show: bool,
+    show_changed: bool,
+    quiet: bool,
+    as_json: bool,
+) -> int:
+    """Check the configuration, the entries in master.cf, tables, secrets, the state
+    directory, name servers and sendmail(1). For each problem it says what happens to
+    mail, and how to mend it.
+
+    Exit status: 0, or 78 if there is an error.
+    """
+    chosen = overriding(overrides)
+    if state_directory:
+        chosen["trouble_state_directory"] = state_directory
+    try:
+        values, warnings = read_config(config) if config else ({}, [])
+        settings = make_settings(values, config=config, overrides=chosen, lmtp=lmtp)
+    except ConfigError as problem:
+        values, settings, unusable = {}, None, _unusable(config, problem)
+        warnings = []
+    if show or show_changed:
+        if settings is None:
+            terminal.complain(f"postfix-trouble check: {unusable.problem}")
+            return EX_CONFIG
+        return _show(settings, changed_only=not show, as_json=as_json)
+    if settings is None:
+        found = [unusable]
+    else:
+        given = {*values, *chosen}
+        # Of a look at master.cf alone only the name servers are part.
+        found = (
+            list(_configured(settings, given, warnings, config, lmtp))
+            if given or not master_cf
+            else []
+        )
+        found += [] if no_dns else inspection.answered(settings)
+    if master_cf:
+        from postfix_trouble.check.pipe_entries import look
+
+        found += look(os.path.abspath(master_cf))
+    elif not as_json:
+        found.append(note("master.cf", "not looked at (--master-cf FILE)"))
+    _print(found, quiet, as_json)
+    return exit_code(found)
+
+
+def _unusable(config: str | None, problem: ConfigError) -> Finding:
+    return error(
+        problem.parameter or config or "configuration",
+        problem.problem,
+        "all mail is deferred (4.3.5)",
+        "mend it, or make it readable for this account",
+    )
+
+
+def _configured(
+    settings: Settings,
+    given: set[str],
+    warnings: list[str],
+    config: str | None,
+    lmtp: bool,
+) -> Iterator[Finding]:
+    found = list(configuration.judge(settings, sorted(given), warnings, lmtp=lmtp))
+    yield from found
+    bad = any(f.severity in (Severity.ERROR, Severity.WARNING) for f in found)
+    if not bad:
+        yield fine(config or "configuration", f"{len(given)} parameters are set")
+    yield from inspection.inspect(settings, lmtp)
+
+
+def _print(found: list[Finding], quiet: bool, as_json: bool) -> None:
+    if as_json:
+        import json
+
+        terminal.write(json.dumps(check_list.as_dict(found)) + "\n")
+        return
+    shown = [
+        finding
+        for finding in found
+        if not quiet or finding.severity in (Severity.ERROR, Severity.WARNING)
+    ]
+    lines = list(check_list.text(shown, terminal.width(), terminal.painter()))
+    if not quiet:
+        lines.append(check_list.summary(found))
+    if lines:
+        terminal.write("\n".join(lines) + "\n")
+
+
+def _show(settings: Settings, *, changed_only: bool, as_json: bool) -> int:
+    """Print parameters as postconf(1) does, with the default where that differs."""
+    rows = [row for row in effective(settings) if row.differs or not changed_only]
+    if as_json:
+        import json
+
+        shown = {"version": 1, "parameters": [row._asdict() for row in rows]}
+        terminal.write(json.dumps(shown) + "\n")
+        return EX_OK
+    paint = terminal.painter()
+    lines = []
+    for row in rows:
+        if row.differs:
+            lines.append(paint("cyan", f"# default: {row.default}".rstrip()))
+        lines += [paint("yellow", f"# {text}") for text in _remarks(row)]
+        line = f"{row.name} = {row.given if row.problem else row.value}".rstrip()
+        lines.append(paint("bold" if row.differs else "", line))
+    terminal.write("\n".join(lines) + "\n" if lines else "")
+    return EX_OK
+
+
+def _remarks(row: Row) -> list[str]:
+    said = [row.problem] if row.problem else []
+    if row.unsupported and row.differs:
+        said.append(f"not supported: {row.unsupported}")
+    return said

@@ -1,0 +1,1 @@
+"""Commands for people: send, probe, and the group that all commands belong to."""

@@ -1,0 +1,68 @@
+"""All commands but the way of every mail: what runs them, and how they end.
+
+Errors are one line that a person can act on; exit codes are those of sysexits.h: 64 for
+a command line that can't be understood, 78 for a configuration that can't be used.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from postfix_trouble.core.sysexits import EX_CONFIG, EX_OK, EX_TEMPFAIL, EX_USAGE
+
+
+def main(argv: list[str]) -> int:
+    """Run the command on the command line. Returns the exit code.
+
+    `deliver` and `lmtp` read their arguments by themselves, and don't load click.
+    """
+    command, rest = (argv[0], argv[1:]) if argv else ("", [])
+    if "--help" not in rest[:1]:
+        if command == "deliver":
+            from postfix_trouble.pipe.deliver import run as deliver
+
+            return deliver(rest)
+        if command == "lmtp":
+            from postfix_trouble.lmtp.command import run as lmtp
+
+            return lmtp(rest)
+    return _with_click(argv)
+
+
+def _with_click(argv: list[str]) -> int:
+    import click
+
+    from postfix_trouble.cli.command_group import group
+    from postfix_trouble.config.settings import ConfigError
+    from postfix_trouble.terminal import screen as terminal
+
+    try:
+        code = group.main(argv, prog_name="postfix-trouble", standalone_mode=False)
+        sys.stdout.flush()
+    except click.ClickException as problem:
+        terminal.complain(_worded(problem))
+        return EX_USAGE
+    except ConfigError as problem:
+        terminal.complain(f"postfix-trouble: {problem}")
+        return EX_CONFIG
+    except click.Abort:
+        terminal.complain("postfix-trouble: interrupted")
+        return EX_TEMPFAIL
+    except (BrokenPipeError, SystemExit):
+        # Help and the like: nobody wants the rest. For click that is exit(1).
+        terminal.drop_output()
+        return EX_OK
+    return code if isinstance(code, int) else EX_OK
+
+
+def _worded(problem: object) -> str:
+    """The problem, and where to read on."""
+    import click
+
+    assert isinstance(problem, click.ClickException)
+    context = getattr(problem, "ctx", None)
+    path = context.command_path if context else "postfix-trouble"
+    text = f"{path}: {problem.format_message()}"
+    if isinstance(problem, click.UsageError):
+        text += f"\nTry '{path} --help'."
+    return text

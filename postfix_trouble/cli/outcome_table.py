@@ -1,0 +1,194 @@
+"""What Postfix would do about each recipient, why, and by which rule."""
+
+# Pure: no input or output, clock, environment, chance or state.
+
+from __future__ import annotations
+
+from postfix_trouble.core.outcome import Disposition
+from postfix_trouble.core.sysexits import NAMES
+from postfix_trouble.core.value import TYPE_CHECKING, Value
+from postfix_trouble.report.log import printable
+from postfix_trouble.report.pipe8 import exit_code
+from postfix_trouble.smtp.address import quote_local
+from postfix_trouble.terminal.columns import NARROW, Field, fields, wrapped
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from postfix_trouble.config.settings import Settings
+    from postfix_trouble.core.outcome import Outcome
+    from postfix_trouble.terminal.columns import Paint
+
+_COLOURS = {
+    Disposition.SENT: "green",
+    Disposition.DEFERRED: "yellow",
+    Disposition.BOUNCED: "red",
+}
+# Columns that a rule may have, and those that are left for an address at least; what
+# is longer goes on below.
+_RULE, _ADDRESS = 44, 20
+
+
+class Retries(Value):
+    """When the queue manager would try again. Seconds; qmgr(8), qmgr_active.c."""
+
+    minimal_backoff: float
+    maximal_backoff: float
+    # maximal_queue_lifetime, or bounce_queue_lifetime for the null sender.
+    lifetime: float
+
+    @classmethod
+    def of(cls, settings: Settings, null_sender: bool) -> Retries:
+        """As the settings have it."""
+        life = "bounce_queue_lifetime" if null_sender else "maximal_queue_lifetime"
+        return cls(
+            settings.seconds("minimal_backoff_time"),
+            settings.seconds("maximal_backoff_time"),
+            settings.seconds(life),
+        )
+
+    @property
+    def pauses(self) -> tuple[float, ...]:
+        """The pauses after the first tries, up to the longest one.
+
+        A message waits for as long as it has been in the queue already, within both
+        limits; so the pauses double.
+        """
+        age, found = 0.0, []
+        while True:
+            pause = min(max(age, self.minimal_backoff), self.maximal_backoff)
+            found.append(pause)
+            age += pause
+            if pause >= self.maximal_backoff or age > self.lifetime:
+                return tuple(found)
+
+    def __str__(self) -> str:
+        if not self.lifetime:
+            return "never tried again: maximal_queue_lifetime is 0"
+        *first, longest = map(duration, self.pauses)
+        pauses = f"after {', '.join(first)}, then " if first else ""
+        end = duration(self.lifetime)
+        return f"tried again {pauses}every {longest}; returned to sender after {end}"
+
+
+class Row(Value):
+    """One recipient, and all there is to say."""
+
+    outcome: Outcome
+    # simulate/rule.py: entry point and row of the policy.
+    rule: str
+    retries: Retries
+    # The destination as a whole would be left alone for a while.
+    throttled: bool = False
+    # Nothing was sent: the server would have taken it.
+    probed: bool = False
+
+    @property
+    def code(self) -> int:
+        """The exit code for this recipient alone."""
+        return exit_code(self.outcome.dsn.status)
+
+    @property
+    def word(self) -> str:
+        """sent, deferred, bounced; SOFTBOUNCE as Postfix has it in its log."""
+        end = self.outcome
+        if self.probed and end.disposition is Disposition.SENT:
+            return "accepted"
+        return "SOFTBOUNCE" if end.soft_bounce else end.disposition.value
+
+    @property
+    def address(self) -> str:
+        """The recipient as a person writes it."""
+        text = self.outcome.recipient.address
+        # A probe may be of a destination, without a recipient.
+        return printable(quote_local(text) if "@" in text else text)
+
+
+def duration(seconds: float) -> str:
+    """`5d`, `1h 6m 40s`, `0s`."""
+    left, words = round(seconds), []
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
+        count, left = divmod(left, size)
+        if count:
+            words.append(f"{count}{unit}")
+    return " ".join(words) or "0s"
+
+
+def table(rows: Sequence[Row], width: int, paint: Paint) -> list[str]:
+    """All recipients: a line for each, and indented below it what explains it."""
+    if not rows:
+        return []
+    if width < NARROW:
+        return [line for row in rows for line in (*_stacked(row, width, paint), "")]
+    # Besides: two blanks between columns, SOFTBOUNCE, and the exit code.
+    room = width - 20
+    longest = max(len("RULE"), *(len(row.rule) for row in rows))
+    rule = min(longest, _RULE, room - _ADDRESS)
+    room -= rule
+    first = min(max(len("RECIPIENT"), *(len(row.address) for row in rows)), room)
+    head = f"{'RECIPIENT':{first}}  {'POSTFIX':10}  {'RULE':{rule}}  EXIT"
+    lines = [paint("bold", head)]
+    for row in rows:
+        lines += _cells(row, first, rule, paint)
+        lines += [
+            f"  {piece}" for text in _why(row) for piece in wrapped(text, width - 2)
+        ]
+    return lines
+
+
+def _cells(row: Row, first: int, rule: int, paint: Paint) -> list[str]:
+    """The line of a recipient; what is too long for its column goes on below."""
+    addresses = [row.address[i : i + first] for i in range(0, len(row.address), first)]
+    rules = wrapped(row.rule, rule)
+    lines = []
+    for number in range(max(len(addresses), len(rules))):
+        left = addresses[number] if number < len(addresses) else ""
+        right = rules[number] if number < len(rules) else ""
+        word = code = ""
+        if not number:
+            word, code = row.word, f"{row.code:4}"
+        word = paint(_COLOURS[row.outcome.disposition], f"{word:10}")
+        left = paint("bold", f"{left:{first}}")
+        lines.append(f"{left}  {word}  {right:{rule}}  {code}".rstrip())
+    return lines
+
+
+def _why(row: Row) -> list[str]:
+    """The reason, and what else follows."""
+    end = row.outcome
+    said = [printable(f"{end.dsn.status} {end.dsn.reason}")]
+    if end.disposition is Disposition.DEFERRED:
+        said.append(str(row.retries))
+    if row.throttled:
+        said.append("other mail for this destination has to wait, too")
+    return said
+
+
+def _stacked(row: Row, width: int, paint: Paint) -> list[str]:
+    """The same for a narrow screen: one below the other."""
+    why, *more = _why(row)
+    cells = [
+        Field("Postfix", row.word, _COLOURS[row.outcome.disposition]),
+        Field("why", why),
+        *(Field("then", text) for text in more),
+        Field("rule", row.rule),
+        Field("exit", f"{row.code} {NAMES[row.code]}"),
+    ]
+    return [
+        *(paint("bold", x) for x in wrapped(row.address, width)),
+        *fields(cells, width, paint),
+    ]
+
+
+def as_object(row: Row) -> dict[str, object]:
+    """The same for JSON; what is in report/as_json.py is not told twice."""
+    found: dict[str, object] = {
+        "recipient": row.outcome.recipient.address,
+        "rule": row.rule,
+        "exit_status": row.code,
+        "exit_name": NAMES[row.code],
+    }
+    if row.outcome.disposition is Disposition.DEFERRED:
+        found["retry_pauses"] = [round(pause) for pause in row.retries.pauses]
+        found["returned_after"] = round(row.retries.lifetime)
+    return found

@@ -1,0 +1,58 @@
+"""`deliver` and `lmtp` as click shows them: for help, completion and manual pages.
+
+They read their arguments by themselves (frontends/options), from the same table.
+"""
+
+from __future__ import annotations
+
+import click
+
+from postfix_trouble.core.sysexits import EX_USAGE
+from postfix_trouble.pipe.options import LMTP_OPTIONS, OPTIONS
+from postfix_trouble.terminal.help_text import option_command
+
+
+def _not_here(_argv: list[str]) -> int:
+    """Never reached by the program: frontends/cli runs these without click."""
+    return EX_USAGE
+
+
+commands = {
+    "deliver": option_command(
+        "deliver",
+        OPTIONS,
+        short_help="Deliver for pipe(8): this is what master.cf runs.",
+        help="""Deliver the message on standard input. Prints one status line for
+        pipe(8) and ends with the exit code that goes with it: 0 delivered, 75 try again
+        later, all others bounce. Options end at the first recipient.""",
+        arguments=[click.Argument(["recipients"], nargs=-1, required=True)],
+        examples=[
+            (
+                "In master.cf (see master.cf.example)",
+                "argv=/usr/local/bin/postfix-trouble deliver --nexthop ${nexthop}"
+                " --sender ${sender} -- ${recipient}",
+            ),
+            (
+                "By hand, all results as JSON",
+                "postfix-trouble deliver --json --sender me@example.org"
+                " --nexthop [mail.example.com]:25 -- you@example.com < message.eml",
+            ),
+        ],
+        run=_not_here,
+    ),
+    "lmtp": option_command(
+        "lmtp",
+        LMTP_OPTIONS,
+        short_help="Deliver for lmtp(8): a server, or under spawn(8).",
+        help="""Speak LMTP with Postfix: one result for each recipient, connections are
+        kept, no process per message.""",
+        examples=[
+            (
+                "A server; in transport_maps: trouble:unix:/run/trouble.sock",
+                "postfix-trouble lmtp --listen unix:/run/trouble.sock"
+                " --config /etc/postfix/main.cf",
+            ),
+        ],
+        run=_not_here,
+    ),
+}

@@ -1,0 +1,282 @@
+"""`postfix-trouble probe`: look at the servers of a destination; send nothing."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from postfix_trouble.cli import live, outcome_table
+from postfix_trouble.cli import probe_report as findings
+from postfix_trouble.cli import user_input as typed
+from postfix_trouble.cli.outcome_table import Retries, Row
+from postfix_trouble.cli.session_options import read_session, session_options
+from postfix_trouble.cli.trace import Onlooker, Recorder, time_left
+from postfix_trouble.client import Caller, Service
+from postfix_trouble.core.envelope import DeliveryRequest, Recipient
+from postfix_trouble.core.failure import TableError
+from postfix_trouble.core.outcome import Disposition
+from postfix_trouble.core.sysexits import EX_OK, EX_TEMPFAIL, NAMES
+from postfix_trouble.report import pipe8
+from postfix_trouble.simulate.rule import rule_of
+from postfix_trouble.smtp.probing import Depth
+from postfix_trouble.terminal import screen as terminal
+from postfix_trouble.terminal.help_text import Command
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from postfix_trouble.core.outcome import Report
+    from postfix_trouble.smtp.probing import Finding
+
+EXAMPLES = [
+    ("Who takes mail for this domain, and how?", "postfix-trouble probe example.com"),
+    ("Would they take mail for her? (Nothing is sent.)",
+     "postfix-trouble probe --from me@example.org --to you@example.com"),
+    ("All of them, with TLS as strict as it gets",
+     "postfix-trouble probe --all --tls secure example.com"),
+    ("One server, as far as its greeting",
+     "postfix-trouble probe --server mail.example.com:587 --quit-after greeting"),
+    ("", "postfix-trouble probe --json example.com | jq .servers[].extensions"),
+]  # fmt: skip
+STAGES = tuple(depth.name.lower() for depth in Depth)
+
+
+@click.command(
+    "probe",
+    cls=Command,
+    short_help="Look at the servers of a destination; send nothing.",
+    help="""Ask the servers of a destination, in Postfix's order, what they can do,
+    until one of them would take mail. DESTINATION is what a transport table has after
+    the colon: a domain, domain:port, [host]:port, several with commas. Default: the
+    domain of --to. No message is sent.""",
+    epilog="""Exit status: 0 a server would take mail, as far as was asked; otherwise
+    as after a delivery: 75 Postfix would try again; 65, 67, 68, 69, 76, 77 it would
+    return the message; 64 wrong usage; 78 wrong configuration.""",
+    examples=EXAMPLES,
+)
+@click.argument("destination", required=False, default="")
+@click.option(
+    "--to",
+    "recipients",
+    metavar="ADDRESS",
+    multiple=True,
+    help="Ask for this recipient (RCPT, then RSET); repeatable.",
+)
+@click.option(
+    "--from",
+    "sender",
+    metavar="ADDRESS",
+    help="Ask for this sender (MAIL); <> is the null sender. Default with --to: you,"
+    " at $myorigin.",
+)
+@click.option(
+    "--size",
+    metavar="BYTES",
+    type=click.IntRange(0),
+    default=1024,
+    show_default=True,
+    help="Size to tell to a server that wants to know.",
+)
+@click.option(
+    "--quit-after",
+    metavar="STAGE",
+    type=click.Choice(STAGES),
+    help=f"Go no further than: {', '.join(STAGES)}. Default: rcpt with --to, mail with"
+    " --from, else auth.",
+)
+@click.option(
+    "--all",
+    "every",
+    is_flag=True,
+    help="Ask the servers that are left, too, each as if it were the only one.",
+)
+@session_options
+@click.option(
+    "--strict-addresses",
+    is_flag=True,
+    help="Refuse addresses that look wrong; otherwise that is a warning.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing: the exit code tells.")
+@click.option("-v", "--verbose", is_flag=True, help="Show the dialogue and its times.")
+def command(**given: Any) -> int:
+    """Probe, and return the exit code."""
+    try:
+        return _Probing(given).run()
+    except TableError as problem:
+        terminal.complain(f"postfix-trouble probe: table look-up error: {problem}")
+        return EX_TEMPFAIL
+
+
+class _Probing:
+    """One run of `probe`."""
+
+    def __init__(self, given: dict[str, Any]) -> None:
+        self.given = given
+        recipients = [typed.address(text, "--to") for text in given["recipients"]]
+        self.depth = _depth(given)
+        self.session = read_session(given)
+        self.settings = settings = self.session.settings
+        sender = typed.sender(given["sender"], settings)
+        typed.check(
+            [*recipients, *([sender] if given["sender"] else [])],
+            settings,
+            server=given["server"] or given["destination"],
+            strict=given["strict_addresses"],
+            deliverable=False,
+        )
+        self.nexthop = _nexthop(given, self.session.nexthop, recipients)
+        self.request = self._request(sender, recipients)
+        self.recorder = Recorder(self._show)
+        self.findings: list[Finding] = []
+        self.paint = terminal.painter()
+        self.width = terminal.width() if sys.stdout.isatty() else 0
+
+    def _request(
+        self, sender: typed.Address, recipients: Sequence[typed.Address]
+    ) -> DeliveryRequest:
+        # Without a recipient the destination stands for one that is never asked for.
+        whom = [one.inner for one in recipients] or [self.nexthop]
+        wide = not all(x.isascii() for x in (sender.inner, *whom))
+        return DeliveryRequest(
+            sender.inner,
+            tuple(Recipient(text, position=n) for n, text in enumerate(whom)),
+            self.nexthop,
+            size=self.given["size"],
+            smtputf8=wide,
+            lmtp=self.session.lmtp,
+        )
+
+    def run(self) -> int:
+        """Ask, and show what was learnt."""
+        report = Service(self.settings, lambda record: None).probe(
+            self.request,
+            Caller(
+                left=time_left(self.settings),
+                note=self.recorder.note,
+                trace=Onlooker(self.recorder, 0),
+                credentials=self.session.credentials,
+            ),
+            depth=self.depth,
+            found=self._found,
+            every=self.given["every"],
+        )
+        rows = self._rows(report) if report is not None else []
+        code = pipe8.result([row.outcome for row in rows]).code if rows else EX_OK
+        self._conclude(rows, code)
+        return code
+
+    def _rows(self, report: Report) -> list[Row]:
+        retries = Retries.of(self.settings, null_sender=not self.request.sender)
+        return [
+            Row(
+                end,
+                rule_of(end),
+                retries,
+                report.throttled is not None
+                and end.disposition is Disposition.DEFERRED,
+                probed=True,
+            )
+            for end in report.outcomes
+        ]
+
+    # --- what is shown
+
+    def _show(self, event: live.Event) -> None:
+        if self.given["verbose"] and not self._silent():
+            self._print(live.event_lines(event, self.width, self.paint))
+
+    def _silent(self) -> bool:
+        return bool(self.given["quiet"] or self.given["as_json"])
+
+    def _found(self, finding: Finding) -> None:
+        self.findings.append(finding)
+        if not self._silent():
+            number, width = len(self.findings), self.width or 80
+            if self.given["verbose"]:
+                self._print([""])
+            timings = self.recorder.timings
+            known = timings and timings[-1].server == finding.relay.namaddrport
+            stages = timings[-1].stages if known else ()
+            block = findings.finding_lines(finding, number, stages, width, self.paint)
+            self._print([*block, ""])
+
+    def _conclude(self, rows: Sequence[Row], code: int) -> None:
+        if self.given["as_json"]:
+            terminal.write(self._object(rows, code) + "\n")
+            return
+        if self.given["quiet"]:
+            return
+        width = self.width or 80
+        if self.given["verbose"]:
+            self._print(live.time_line(self.recorder.timings, width, self.paint))
+            self._print([""])
+        if rows:
+            self._print(outcome_table.table(rows, width, self.paint))
+            typed.hint(row.outcome.dsn.reason for row in rows)
+        else:
+            stage = self.depth.name.lower()
+            text = f"{self.nexthop}: a server would take mail, asked up to: {stage}"
+            self._print(findings.sentence(text, width, self.paint))
+
+    def _print(self, lines: Sequence[str]) -> None:
+        if lines:
+            terminal.write("\n".join(lines) + "\n")
+
+    def _object(self, rows: Sequence[Row], code: int) -> str:
+        import json
+
+        from postfix_trouble.report import as_json
+
+        shown = {
+            "version": as_json.VERSION,
+            "exit_status": code,
+            "exit_name": NAMES[code],
+            "destination": self.nexthop,
+            "quit_after": self.depth.name.lower(),
+            "servers": [findings.finding_object(one) for one in self.findings],
+            "recipients": [
+                {
+                    "status": row.word,
+                    "dsn": row.outcome.dsn.status,
+                    "reason": row.outcome.dsn.reason,
+                    **outcome_table.as_object(row),
+                }
+                for row in rows
+            ],
+            **live.as_object(self.recorder.events, self.recorder.timings),
+        }
+        return json.dumps(shown)
+
+
+def _depth(given: dict[str, Any]) -> Depth:
+    """How far to go. Raises click.UsageError."""
+    if given["quit_after"] is None:
+        if given["recipients"]:
+            return Depth.RCPT
+        return Depth.AUTH if given["sender"] is None else Depth.MAIL
+    depth = Depth[given["quit_after"].upper()]
+    if depth is Depth.RCPT and not given["recipients"]:
+        raise click.UsageError("--quit-after rcpt needs a recipient: --to ADDRESS")
+    return depth
+
+
+def _nexthop(
+    given: dict[str, Any], server: str, recipients: Sequence[typed.Address]
+) -> str:
+    """Where to look. Raises click.UsageError."""
+    if server and given["destination"]:
+        raise click.UsageError("either DESTINATION or --server, not both")
+    if server or given["destination"]:
+        return server or str(given["destination"])
+    domains = {one.domain.lower() for one in recipients}
+    if len(domains) > 1:
+        raise click.UsageError(
+            f"recipients in several domains ({', '.join(sorted(domains))}):"
+            " say which, as DESTINATION"
+        )
+    if not domains:
+        raise click.UsageError("where? Add a DESTINATION, --to or --server.")
+    return domains.pop()

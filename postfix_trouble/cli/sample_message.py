@@ -1,0 +1,45 @@
+"""A message that says what it is: a test."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from postfix_trouble import __version__
+from postfix_trouble.smtp.address import quote_local, to_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def sample_message(
+    sender: str, recipients: Sequence[str], host: str, now: float
+) -> bytes:
+    """A test message (RFC 5322), lines ending in LF.
+
+    Addresses in internal form; `host`: our name, for the Message-ID; `now`: seconds
+    since 1970. No two have the same Message-ID.
+    """
+    from email.utils import formatdate, make_msgid
+
+    identity = make_msgid(domain=host)
+    mark = identity.strip("<>").partition("@")[0].rpartition(".")[2][-8:]
+    shown = ",\n ".join(map(quote_local, recipients))
+    date = formatdate(now, localtime=True)
+    lines = (
+        f"Date: {date}",
+        f"From: {quote_local(sender) or f'postmaster@{host}'}",
+        f"To: {shown}",
+        f"Subject: Test message {mark} from postfix-trouble",
+        f"Message-ID: {identity}",
+        f"User-Agent: postfix-trouble/{__version__}",
+        "MIME-Version: 1.0",
+        "Content-Type: text/plain; charset=us-ascii",
+        "",
+        "This is a test message. Somebody sent it by hand with",
+        f'"postfix-trouble send" from {host},',
+        f"{date}.",
+        "",
+        "There is nothing to be done about it.",
+        "",
+    )
+    return to_bytes("\n".join(lines))

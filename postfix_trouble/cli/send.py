@@ -1,0 +1,304 @@
+"""`postfix-trouble send`: a delivery by hand, and what Postfix would do about it."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+
+from postfix_trouble.cli import live, outcome_table
+from postfix_trouble.cli import user_input as typed
+from postfix_trouble.cli.live import Way
+from postfix_trouble.cli.outcome_table import Retries, Row
+from postfix_trouble.cli.session_options import read_session, session_options
+from postfix_trouble.cli.trace import Onlooker, Recorder, time_left, waited_for
+from postfix_trouble.client import Caller, Service
+from postfix_trouble.core.envelope import DeliveryRequest, Recipient
+from postfix_trouble.core.failure import TableError
+from postfix_trouble.core.outcome import Disposition
+from postfix_trouble.core.sysexits import EX_TEMPFAIL, NAMES
+from postfix_trouble.message.message import Message
+from postfix_trouble.report import pipe8
+from postfix_trouble.simulate.rule import rule_of
+from postfix_trouble.terminal import screen as terminal
+from postfix_trouble.terminal.help_text import Command
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from postfix_trouble.cli.session_options import Session
+    from postfix_trouble.cli.user_input import Address
+    from postfix_trouble.core.outcome import Report
+
+EXAMPLES = [
+    ("A test message, to where mail for that domain goes",
+     "postfix-trouble send --to you@example.com"),
+    ("Through a server that wants a password",
+     "postfix-trouble send --to you@example.com --server mail.example.org:587"
+     " --tls verify --auth-user me"),
+    ("A message of your own, with Postfix's settings",
+     "postfix-trouble send --to you@example.com --message test.eml"
+     " --config /etc/postfix/main.cf"),
+    ("In a script: nothing but the exit code, or everything",
+     "postfix-trouble send -qq --to you@example.com || echo $?"),
+    ("", "postfix-trouble send --json --to you@example.com | jq .recipients"),
+]  # fmt: skip
+
+
+class Delivery(NamedTuple):
+    """One request and how it ended."""
+
+    report: Report
+    rows: tuple[Row, ...]
+
+
+@click.command(
+    "send",
+    cls=Command,
+    short_help="Send a test message, and see what Postfix would do.",
+    help="""Send a message by hand. Shows the dialogue as it goes, how long each part of
+    it took, and what Postfix would do about each recipient, and why.""",
+    epilog="""Exit status: 0 sent; 75 Postfix would try again; 65, 67, 68, 69, 76, 77
+    it would return the message; 64 wrong usage; 78 wrong configuration.""",
+    examples=EXAMPLES,
+)
+@click.option(
+    "--to",
+    "recipients",
+    metavar="ADDRESS",
+    multiple=True,
+    help="Recipient; repeatable.",
+)
+@click.option(
+    "--from",
+    "sender",
+    metavar="ADDRESS",
+    help="Envelope sender; <> is the null sender. Default: you, at $myorigin.",
+)
+@click.option(
+    "--message",
+    metavar="FILE",
+    type=click.Path(),
+    help="Send this; - is standard input. Default: a message that says it is a test.",
+)
+@session_options
+@click.option(
+    "--strict-addresses",
+    is_flag=True,
+    help="Refuse addresses that look wrong; otherwise that is a warning.",
+)
+@click.option(
+    "--check-deliverability",
+    is_flag=True,
+    help="Look in the DNS whether their domains take mail at all.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option(
+    "-q",
+    "--quiet",
+    count=True,
+    help="No dialogue, only what comes of it; twice: nothing, the exit code tells.",
+)
+@click.option("-v", "--verbose", is_flag=True, help="Show the message, too.")
+def command(**given: Any) -> int:
+    """Send, and return the exit code."""
+    if not given["recipients"]:
+        raise click.UsageError("whom to? Add --to ADDRESS.")
+    try:
+        return _Sending(given).run()
+    except TableError as problem:
+        # As `deliver` has it: put off, and nobody is to blame but a table of ours.
+        terminal.complain(f"postfix-trouble send: table look-up error: {problem}")
+        return EX_TEMPFAIL
+
+
+class _Sending:
+    """One run of `send`."""
+
+    def __init__(self, given: dict[str, Any]) -> None:
+        self.json: bool = given["as_json"]
+        self.quiet: int = given["quiet"]
+        self.verbose: bool = given["verbose"]
+        recipients = [typed.address(text, "--to") for text in given["recipients"]]
+        self.session: Session = read_session(given)
+        settings = self.session.settings
+        self.sender = typed.sender(given["sender"], settings)
+        self.warnings = typed.check(
+            [*recipients, *([self.sender] if given["sender"] else [])],
+            settings,
+            server=given["server"],
+            strict=given["strict_addresses"],
+            deliverable=given["check_deliverability"],
+        )
+        self.parts = _by_destination(recipients, self.session.nexthop)
+        self.message = self._message(given["message"], recipients)
+        self.paint = terminal.painter()
+        # What goes to a file or a program is not broken into lines.
+        self.width = terminal.width() if sys.stdout.isatty() else 0
+        self.recorder = Recorder(self._show)
+
+    def _message(self, path: str | None, recipients: Sequence[Address]) -> Message:
+        if path is None:
+            from postfix_trouble.cli.sample_message import sample_message
+
+            host = self.session.settings.text("smtp_helo_name")
+            to = [one.inner for one in recipients]
+            content = sample_message(self.sender.inner, to, host, time.time())
+        else:
+            content = _read(path)
+        return Message.from_bytes(content)
+
+    def run(self) -> int:
+        """Deliver to all destinations, one after the other."""
+        deliveries: list[Delivery] = []
+        for nexthop, recipients in self.parts.items():
+            if len(self.parts) > 1:
+                self.recorder.tell(Way.ABOUT, f"mail for {nexthop}")
+            deliveries.append(self._deliver(nexthop, recipients))
+        rows = [row for one in deliveries for row in one.rows]
+        code = pipe8.result([row.outcome for row in rows]).code
+        if self.json:
+            terminal.write(self._object(deliveries, rows, code) + "\n")
+        else:
+            self._conclude(rows)
+        return code
+
+    def _deliver(self, nexthop: str, recipients: Sequence[Address]) -> Delivery:
+        settings, message = self.session.settings, self.message
+        request = self._request(nexthop, recipients)
+        onlooker = Onlooker(self.recorder, message.size)
+        try:
+            report = Service(settings, lambda record: None).deliver(
+                request,
+                message,
+                Caller(
+                    left=time_left(settings),
+                    note=self.recorder.note,
+                    critical=onlooker.critical,
+                    abandoned=waited_for(),
+                    trace=onlooker,
+                    credentials=self.session.credentials,
+                    mail_notices=False,
+                ),
+            )
+        except KeyboardInterrupt:
+            if onlooker.in_doubt:
+                terminal.complain("warning: the message may have been sent already")
+            raise
+        retries = Retries.of(settings, null_sender=not request.sender)
+        return Delivery(report, _rows(report, retries))
+
+    def _request(self, nexthop: str, recipients: Sequence[Address]) -> DeliveryRequest:
+        message, sender = self.message, self.sender.inner
+        whom = tuple(
+            Recipient(one.inner, position=n) for n, one in enumerate(recipients)
+        )
+        wide = not sender.isascii() or not all(r.address.isascii() for r in whom)
+        return DeliveryRequest(
+            sender,
+            whom,
+            nexthop,
+            size=message.size,
+            encoding=message.encoding(),
+            smtputf8=wide,
+            utf8_header=wide and message.utf8_header(),
+            lmtp=self.session.lmtp,
+        )
+
+    # --- what is shown
+
+    def _show(self, event: live.Event) -> None:
+        if self.quiet or self.json:
+            return
+        self._print(live.event_lines(event, self.width, self.paint))
+        if self.verbose and event.way is Way.OUT and event.text.startswith("("):
+            text = b"".join(self.message.chunks()).decode("utf-8", "replace")
+            for line in text.splitlines():
+                shown = event._replace(text=line)
+                self._print(live.event_lines(shown, self.width, self.paint))
+
+    def _conclude(self, rows: Sequence[Row]) -> None:
+        """The time line, and the table."""
+        if self.quiet > 1:
+            return
+        width = self.width or 80
+        if not self.quiet:
+            bars = live.time_line(self.recorder.timings, width, self.paint)
+            self._print(["", *bars, ""] if bars else [""])
+        self._print(outcome_table.table(rows, width, self.paint))
+        typed.hint(row.outcome.dsn.reason for row in rows)
+
+    def _print(self, lines: Sequence[str]) -> None:
+        if lines:
+            terminal.write("\n".join(lines) + "\n")
+
+    def _object(
+        self, deliveries: Sequence[Delivery], rows: Sequence[Row], code: int
+    ) -> str:
+        import json
+
+        from postfix_trouble.report import as_json
+
+        reports = [
+            json.loads(
+                as_json.render(
+                    one.report, pipe8.result([row.outcome for row in one.rows])
+                )
+            )
+            for one in deliveries
+        ]
+        told = [whom for report in reports for whom in report["recipients"]]
+        shown = {
+            "version": as_json.VERSION,
+            "exit_status": code,
+            "exit_name": NAMES[code],
+            "warnings": self.warnings,
+            "recipients": [
+                {**whom, **outcome_table.as_object(row)}
+                for whom, row in zip(told, rows, strict=True)
+            ],
+            "deliveries": reports,
+            **live.as_object(self.recorder.events, self.recorder.timings),
+        }
+        return json.dumps(shown)
+
+
+def _by_destination(
+    recipients: Sequence[Address], nexthop: str
+) -> dict[str, list[Address]]:
+    """Recipients by where they go; the order is that in which they were typed."""
+    parts: dict[str, list[Address]] = {}
+    for one in recipients:
+        parts.setdefault(nexthop or one.domain.lower(), []).append(one)
+    return parts
+
+
+def _rows(report: Report, retries: Retries) -> tuple[Row, ...]:
+    return tuple(
+        Row(
+            end,
+            rule_of(end),
+            retries,
+            report.throttled is not None and end.disposition is Disposition.DEFERRED,
+        )
+        for end in report.outcomes
+    )
+
+
+def _read(path: str) -> bytes:
+    """A message with LF line ends, as the engine wants it. Raises click.UsageError."""
+    if path == "-" and os.isatty(0):
+        terminal.complain("Type the message, header first; end it with Ctrl-D.")
+    try:
+        if path == "-":
+            content = sys.stdin.buffer.read()
+        else:
+            with open(path, "rb") as file:
+                content = file.read()
+    except OSError as problem:
+        raise click.UsageError(f"--message {path}: {problem.strerror}") from None
+    first = content.partition(b"\n")[0]
+    return content.replace(b"\r\n", b"\n") if first.endswith(b"\r") else content

@@ -1,0 +1,159 @@
+"""The options that `send` and `probe` share, and the settings that come of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+import click
+
+from postfix_trouble.cli import user_input as typed
+from postfix_trouble.config.parameters import lmtp_name
+from postfix_trouble.config.settings import Settings
+from postfix_trouble.terminal.parameters import make_settings, overriding, read_config
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from postfix_trouble.sasl.choose import Credentials
+
+    F = TypeVar("F", bound=Callable[..., Any])
+
+LEVELS = (
+    *("none", "may", "encrypt", "fingerprint"),
+    *("dane", "dane-only", "verify", "secure"),
+)
+
+# What a person expects of a test by hand where nothing else is said: TLS if it is
+# offered, and judged; plain passwords over TLS. main.cf and -o are stronger.
+_DEFAULTS = {
+    "smtp_tls_security_level": "may",
+    "smtp_tls_loglevel": "1",
+    "smtp_sasl_tls_security_options": "noanonymous",
+}
+
+_OPTIONS = (
+    click.option(
+        "--server",
+        metavar="HOST[:PORT]",
+        default="",
+        help="Talk to this server, in place of the MX hosts of the domain. With --lmtp"
+        " also unix:PATH. Port 465 turns --tls-on-connect on.",
+    ),
+    click.option("--lmtp", is_flag=True, help="Speak LMTP."),
+    click.option(
+        "--tls",
+        metavar="LEVEL",
+        type=click.Choice(LEVELS),
+        help=f"smtp_tls_security_level: {', '.join(LEVELS)}. Default: what main.cf"
+        " says, else may.",
+    ),
+    click.option(
+        "--tls-on-connect", is_flag=True, help="TLS before the greeting (port 465)."
+    ),
+    click.option(
+        "--ca",
+        metavar="FILE",
+        type=click.Path(exists=True, dir_okay=False, readable=True),
+        help="Authorities to trust. Default: those of main.cf, else of the system.",
+    ),
+    click.option(
+        "--auth-user",
+        metavar="USER",
+        help="Log in. The password is asked for without echo, or comes from"
+        " --auth-password-file; never from the command line. Needs --server.",
+    ),
+    click.option(
+        "--auth-password-file",
+        metavar="FILE",
+        type=click.Path(),
+        help="First line: the password, or the token for XOAUTH2 and OAUTHBEARER.",
+    ),
+    click.option(
+        "--auth-mechanism", metavar="NAME", help="Use this mechanism and no other."
+    ),
+    click.option("--helo", metavar="NAME", help="Our name in EHLO."),
+    click.option("--soft-bounce", is_flag=True, help="As with soft_bounce = yes."),
+    click.option(
+        "-o",
+        "overrides",
+        metavar="NAME=VALUE",
+        multiple=True,
+        help="Set a main.cf parameter.",
+    ),
+    click.option(
+        "--config",
+        metavar="FILE",
+        type=click.Path(),
+        help="Read parameters from a main.cf.",
+    ),
+)
+
+
+class Session(NamedTuple):
+    """How to talk to servers: what those options say."""
+
+    settings: Settings
+    # The nexthop of --server, empty without it.
+    nexthop: str
+    credentials: Credentials | None
+    lmtp: bool
+
+
+def session_options(command: F) -> F:
+    """Add the options to a command; it gets their values as keywords."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def read_session(given: dict[str, Any]) -> Session:
+    """What the options say. Raises click.UsageError, ConfigError."""
+    server, lmtp = given["server"], given["lmtp"]
+    if given["auth_user"] is not None and not server:
+        raise click.UsageError(
+            "--auth-user needs --server: a password is not for whoever an MX names"
+        )
+    smtps = given["tls_on_connect"] or typed.is_smtps(server)
+    nexthop = ""
+    if server:
+        nexthop = typed.server_nexthop(server, tls_on_connect=smtps, lmtp=lmtp)
+    settings = _settings(given, lmtp, smtps)
+    settings.refuse_unusable()
+    # Last of all: nobody types a password only to be told of another mistake.
+    credentials = typed.credentials(given["auth_user"], given["auth_password_file"])
+    return Session(settings, nexthop, credentials, lmtp)
+
+
+def _settings(given: dict[str, Any], lmtp: bool, smtps: bool) -> Settings:
+    config = given["config"]
+    values = read_config(config)[0] if config else {}
+    chosen: dict[str, str | None] = {
+        "smtp_tls_security_level": given["tls"],
+        "smtp_tls_CAfile": given["ca"],
+        "smtp_helo_name": given["helo"],
+        "smtp_sasl_mechanism_filter": given["auth_mechanism"],
+        "smtp_sasl_auth_enable": "yes" if given["auth_user"] is not None else None,
+        "soft_bounce": "yes" if given["soft_bounce"] else None,
+        "smtp_tls_wrappermode": "yes" if smtps else None,
+    }
+    if smtps and given["tls"] in (None, "none", "may"):
+        # What comes first can't be left out.
+        chosen["smtp_tls_security_level"] = "encrypt"
+    defaults = dict(_DEFAULTS)
+    if not (given["ca"] or values.get("smtp_tls_CAfile")):
+        defaults["tls_append_default_CA"] = "yes"
+    if given["tls"] in ("dane", "dane-only"):
+        # Or there would be nothing of it.
+        defaults["smtp_dns_support_level"] = "dnssec"
+    overrides = overriding(given["overrides"])
+
+    def named(names: dict[str, str | None]) -> dict[str, str]:
+        form = lmtp_name if lmtp else str
+        return {form(name): text for name, text in names.items() if text is not None}
+
+    return make_settings(
+        {**named({**defaults}), **values},
+        config=config,
+        overrides={**overrides, **named(chosen)},
+        lmtp=lmtp,
+    )

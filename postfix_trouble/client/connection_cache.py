@@ -1,0 +1,235 @@
+"""Connections to next hops that stay open between messages (Postfix scache(8)).
+
+Off unless a destination is listed in smtp_connection_cache_destinations, or mail for it
+is waiting (smtp_connection_cache_on_demand). Which session may be kept is decided by
+the engine; here is how long, how often, and for whom: the same destination, server,
+address, TLS policy and log-in. A connection that died in the meantime is nobody's
+failure: the probe finds out, and a new one is made.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from postfix_trouble.core.outcome import DSN
+from postfix_trouble.core.value import TYPE_CHECKING, Value
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+
+    from postfix_trouble.client.smtp_connection import SmtpConnection
+    from postfix_trouble.config.settings import Settings
+    from postfix_trouble.core.envelope import DeliveryRequest
+    from postfix_trouble.core.relay import Destination, Relay
+    from postfix_trouble.core.tls import TlsPolicy
+    from postfix_trouble.smtp.session import Kept
+
+# Seconds between two looks for connections that have been idle for too long.
+_SWEEP = 0.5
+# Nexthops whose meaning is remembered.
+_NEXTHOPS = 1000
+
+
+class _Idle(Value):
+    """A connection that waits for another message."""
+
+    key: Hashable
+    server: SmtpConnection
+    kept: Kept
+    # When it was made, and since when it waits (seconds, monotonic).
+    made: float
+    since: float
+
+
+class Connections:
+    """The connections of one process. Used by several threads."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._idle_limit = settings.seconds("smtp_connection_cache_time_limit")
+        self._on_demand = settings.flag("smtp_connection_cache_on_demand")
+        self._listed = settings.words("smtp_connection_cache_destinations")
+        self.time_limit = settings.seconds("smtp_connection_reuse_time_limit")
+        #: What nexthops mean; it depends on settings alone.
+        self.destinations: dict[str, tuple[Destination, ...]] = {}
+        self.count_limit = settings.integer("smtp_connection_reuse_count_limit")
+        self._idle: list[_Idle] = []
+        # Messages under way, by nexthop.
+        self._busy: dict[str, int] = {}
+        self._lock = threading.Lock()
+        self._closing = threading.Event()
+        self._sweeper: threading.Thread | None = None
+
+    def use(self, nexthop: str, stream: bool) -> _Use:
+        """A message for a nexthop is under way while this context lasts.
+
+        `stream`: it comes close behind another one. The context's value tells,
+        whenever it is called, whether more mail for the nexthop is waiting.
+        """
+        return _Use(self, nexthop, stream)
+
+    def lease(
+        self, settings: Settings, request: DeliveryRequest, wanted: Callable[[], bool]
+    ) -> Lease:
+        """What a request may take, and leave."""
+        return Lease(self, settings, request, wanted)
+
+    def begin(self, nexthop: str) -> None:
+        """Count a message."""
+        with self._lock:
+            self._busy[nexthop] = self._busy.get(nexthop, 0) + 1
+
+    def end(self, nexthop: str) -> None:
+        """The message is done."""
+        with self._lock:
+            left = self._busy[nexthop] - 1
+            if left:
+                self._busy[nexthop] = left
+            else:
+                del self._busy[nexthop]
+
+    def wanted(self, nexthop: str, stream: bool) -> bool:
+        """Whether more mail for a nexthop is likely to come; see use()."""
+        if stream or not self._on_demand:
+            return self._on_demand
+        with self._lock:
+            return self._busy.get(nexthop, 0) > 1
+
+    def listed(self, destination: Destination) -> bool:
+        """Whether connections to a destination are always to be kept."""
+        if not self._listed:
+            return False
+        from postfix_trouble.tables import match_list
+
+        return match_list(
+            self._listed,
+            destination.socket or destination.host,
+            "smtp_connection_cache_destinations",
+        )
+
+    def take(self, key: Hashable) -> tuple[SmtpConnection, Kept, float] | None:
+        """The youngest idle connection with this key, and when it was made."""
+        with self._lock:
+            for idle in reversed(self._idle):
+                if idle.key == key:
+                    self._idle.remove(idle)
+                    return idle.server, idle.kept, idle.made
+        return None
+
+    def put(
+        self, key: Hashable, server: SmtpConnection, kept: Kept, made: float
+    ) -> None:
+        """Keep a connection for a while."""
+        with self._lock:
+            if not self._closing.is_set():
+                self._idle.append(_Idle(key, server, kept, made, time.monotonic()))
+                if self._sweeper is None:
+                    self._sweeper = threading.Thread(target=self._sweep, daemon=True)
+                    self._sweeper.start()
+                return
+        server.farewell()
+
+    def close(self) -> None:
+        """Say goodbye on all of them."""
+        self._closing.set()
+        for idle in self._expired(float("inf")):
+            idle.server.farewell()
+
+    def _sweep(self) -> None:
+        while not self._closing.wait(_SWEEP):
+            for idle in self._expired(time.monotonic() - self._idle_limit):
+                idle.server.farewell()
+
+    def _expired(self, before: float) -> list[_Idle]:
+        with self._lock:
+            old = [idle for idle in self._idle if idle.since < before]
+            self._idle = [idle for idle in self._idle if idle.since >= before]
+        return old
+
+
+class _Use:
+    """See Connections.use()."""
+
+    def __init__(self, connections: Connections, nexthop: str, stream: bool) -> None:
+        self._connections = connections
+        self._nexthop = nexthop
+        self._stream = stream
+
+    def __enter__(self) -> Callable[[], bool]:
+        self._connections.begin(self._nexthop)
+        return lambda: self._connections.wanted(self._nexthop, self._stream)
+
+    def __exit__(self, *_: object) -> None:
+        self._connections.end(self._nexthop)
+
+
+class Lease:
+    """What one request takes from the connections that others left, and leaves them."""
+
+    def __init__(
+        self,
+        connections: Connections,
+        settings: Settings,
+        request: DeliveryRequest,
+        wanted: Callable[[], bool],
+    ) -> None:
+        """`wanted`: whether more mail for the nexthop is likely to come."""
+        self._connections = connections
+        self._nexthop = request.nexthop
+        by_sender = settings.flag("smtp_sender_dependent_authentication")
+        login = settings.flag("smtp_sasl_auth_enable")
+        self._sender = request.sender if by_sender and login else ""
+        self._wanted = wanted
+        # When the present connection was made, and whom it is for.
+        self._made = 0.0
+        self._key: Hashable = None
+
+    def destinations(
+        self, find: Callable[[], tuple[Destination, ...] | DSN]
+    ) -> tuple[Destination, ...] | DSN:
+        """Where the nexthop leads; found out only if nobody has yet."""
+        known = self._connections.destinations
+        if self._nexthop in known:
+            return known[self._nexthop]
+        found = find()
+        # Domains come from envelopes: there is no end of them.
+        if not isinstance(found, DSN) and len(known) < _NEXTHOPS:
+            known[self._nexthop] = found
+        return found
+
+    def opens(self, destination: Destination, relay: Relay, tls: TlsPolicy) -> None:
+        """A connection of this request's own is made now."""
+        self._key = self._identity(destination, relay, tls)
+        self._made = time.monotonic()
+
+    def keeps(self, destination: Destination, use: int) -> bool:
+        """Whether the connection stays open after this use (session count, age)."""
+        limits = self._connections
+        if 0 < limits.count_limit < use:
+            return False
+        if time.monotonic() - self._made >= limits.time_limit:
+            return False
+        return limits.listed(destination) or self._wanted()
+
+    def take(
+        self, destination: Destination, relay: Relay, tls: TlsPolicy
+    ) -> tuple[SmtpConnection, Kept] | None:
+        """A connection to this server that somebody left open."""
+        key = self._identity(destination, relay, tls)
+        found = self._connections.take(key)
+        if found is None:
+            return None
+        server, kept, self._made = found
+        self._key = key
+        return server, kept
+
+    def put(self, server: SmtpConnection, kept: Kept) -> None:
+        """Leave the connection to others."""
+        self._connections.put(self._key, server, kept, self._made)
+
+    def _identity(
+        self, destination: Destination, relay: Relay, tls: TlsPolicy
+    ) -> Hashable:
+        """Connections that may stand for one another."""
+        host, address, port = relay.host, relay.address, relay.port
+        return destination.text, host, address, port, tls, self._sender

@@ -1,0 +1,68 @@
+"""What a connection and a log-in ask of the delivery that they serve.
+
+Protocols, for type checkers: DeliveryContext is that delivery.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from postfix_trouble.config.settings import Settings
+from postfix_trouble.core.envelope import DeliveryRequest
+from postfix_trouble.core.outcome import DSN
+from postfix_trouble.core.relay import Destination, Relay
+from postfix_trouble.message.message import Message
+from postfix_trouble.message.stages import Stages
+from postfix_trouble.sasl.choose import Credentials
+from postfix_trouble.smtp.interfaces import Route, Wire
+from postfix_trouble.state import State
+
+
+class Delivery(Protocol):
+    """One delivery request under way."""
+
+    settings: Settings
+    request: DeliveryRequest
+    message: Message
+    #: Seconds that are left for all of it.
+    left: Callable[[], float]
+    #: Takes log records about the request.
+    note: Callable[[str], None]
+    #: Is told whether the final dot is out, and what comes of it not written down.
+    critical: Callable[[bool], None]
+    #: Asked right before the dot: whether nobody waits for the outcome.
+    abandoned: Callable[[], bool]
+    state: State | None
+
+    def find(self, parameter: str, key: str, fold: bool = False) -> str | None:
+        """Search the tables that a parameter names. Raises TableError."""
+        ...
+
+    def find_credentials(
+        self, destination: Destination, relay: Relay
+    ) -> Credentials | None:
+        """The user name and password for a server. Raises TableError."""
+        ...
+
+    def stages(self, seven_bit: bool) -> Stages | None:
+        """What is to be done to the message on its way; None if nothing is."""
+        ...
+
+
+class Trace(Protocol):
+    """Somebody who looks on, and decides nothing."""
+
+    def said(self, direction: str, line: str) -> None:
+        """A line of the dialogue came or went, secrets masked."""
+        ...
+
+    def route(
+        self, destination: Destination, find: Callable[[Destination], Route]
+    ) -> Route:
+        """Have the servers of a destination found."""
+        ...
+
+    def connect(self, relay: Relay, connect: Callable[[], Wire | DSN]) -> Wire | DSN:
+        """Have a connection made."""
+        ...

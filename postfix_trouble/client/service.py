@@ -1,0 +1,283 @@
+"""The delivery service: a request and its message in, a report out.
+
+pipe(8), LMTP, send, the Python API and the engine all deliver by this. It owns what
+goes with one set of settings: connections that stay open, destinations that are left
+alone for a while, log records, notices to the postmaster. It ends no process, takes no
+alarm and writes to no standard stream, so that one process may have many requests
+delivered at the same time.
+"""
+
+from __future__ import annotations
+
+from postfix_trouble.client.context import DeliveryContext, deliver_request
+from postfix_trouble.config.types import ConfigError
+from postfix_trouble.core.afterwards import warn
+from postfix_trouble.core.failure import TableError
+from postfix_trouble.core.outcome import DSN, Disposition, Outcome, Report
+from postfix_trouble.core.status import EnhancedStatus
+from postfix_trouble.core.value import TYPE_CHECKING, Value
+from postfix_trouble.report.log import delivery_records
+from postfix_trouble.smtp.address import unsendable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from postfix_trouble.client.connection_cache import Connections
+    from postfix_trouble.client.interfaces import Trace
+    from postfix_trouble.client.throttled import Suspensions
+    from postfix_trouble.config.settings import Settings
+    from postfix_trouble.core.envelope import DeliveryRequest, Recipient
+    from postfix_trouble.message.message import Message
+    from postfix_trouble.report.rate_limit import RareNotices
+    from postfix_trouble.sasl.choose import Credentials
+    from postfix_trouble.smtp.probing import Depth, Finding
+    from postfix_trouble.state import State
+
+#: An address with NUL, CR or LF in it, or none, can't be said in SMTP.
+BAD_RECIPIENT = DSN(EnhancedStatus("5.1.3"), "bad recipient address syntax")
+_TOO_LATE = DSN(EnhancedStatus("4.4.2"), "delivery time limit exceeded")
+
+
+def deferred(recipients: Iterable[Recipient], why: DSN) -> tuple[Outcome, ...]:
+    """The outcomes of recipients that are not tried, or no further."""
+    return tuple(
+        Outcome(recipient, Disposition.DEFERRED, why, action="delayed")
+        for recipient in recipients
+    )
+
+
+def open_state(
+    settings: Settings, note: Callable[[str], None]
+) -> tuple[State | None, str]:
+    """The state directory of the settings, and what is wrong with it. Neither: there
+    is to be none."""
+    directory = settings.text("trouble_state_directory")
+    if not directory:
+        return None, ""
+    from postfix_trouble.state import State, StateProblem
+
+    state = State.open(directory, note)
+    if isinstance(state, StateProblem):
+        # With one recipient nothing hangs on it: the delivery goes on.
+        note(f"warning: {state.text}")
+        return None, state.text
+    return state, ""
+
+
+class Caller(Value):
+    """Who has a request delivered: how long it may take, and what is told meanwhile."""
+
+    # Seconds that are left for all of it.
+    left: Callable[[], float]
+    # Takes log records about the request; None: they go to the log.
+    note: Callable[[str], None] | None = None
+    # Is told of outcomes as they come, before the log is.
+    ended: Callable[[tuple[Outcome, ...]], None] = lambda outcomes: None
+    # The end of the message is out, and what comes of it not known.
+    critical: Callable[[bool], None] = lambda begun: None
+    # Asked right before that: if nobody waits any more, the end is not sent.
+    abandoned: Callable[[], bool] = lambda: False
+    # The request comes close behind another one.
+    stream: bool = False
+    # Somebody looks on; and the password that was typed, for any server.
+    trace: Trace | None = None
+    credentials: Credentials | None = None
+    # Transcripts for the postmaster are mailed, if the settings say so.
+    mail_notices: bool = True
+    # They are logged in any case.
+    verbose: bool = False
+
+
+class Service:
+    """Delivers requests, all by one set of settings. Used by several threads."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        write: Callable[[str], None],
+        *,
+        state: State | None = None,
+        connections: Connections | None = None,
+    ) -> None:
+        """`write`: takes log records. `state`: what is remembered between processes.
+        `connections`: those that stay open, in a process that stays itself."""
+        self.settings = settings
+        self.write = write
+        self.state = state
+        self.connections = connections
+        self._suspensions: Suspensions | None = None
+        self._notices: RareNotices | None = None
+        if state is not None or connections is not None:
+            from postfix_trouble.client.throttled import Suspensions
+
+            retry_time = settings.seconds("trouble_destination_retry_time")
+            self._suspensions = Suspensions(retry_time, state)
+
+    def deliver(
+        self, request: DeliveryRequest, message: Message, caller: Caller
+    ) -> Report:
+        """Try once to deliver to every recipient; each has an outcome in the report.
+
+        Raises what is a bug of ours, as long as nobody has the message.
+        """
+        queue_id = request.queue_id or "NOQUEUE"
+        note = caller.note or (lambda text: self.write(f"{queue_id}: {text}"))
+
+        def tell(outcomes: tuple[Outcome, ...]) -> None:
+            caller.ended(outcomes)
+            for record in delivery_records(queue_id, outcomes, self.settings):
+                self.write(record)
+
+        bad = self._refused(request)
+        if bad:
+            tell(bad)
+        rest = tuple(x for x in request.recipients if not _unsendable(x))
+        if not rest:
+            return Report(request, bad)
+        why = _TOO_LATE if caller.left() <= 0 else self._suspended(request)
+        if why is not None:
+            outcomes = deferred(rest, why)
+            tell(outcomes)
+            return _with(bad, Report(request, outcomes, suspended=True))
+        context = DeliveryContext(
+            self.settings,
+            request._replace(recipients=rest),
+            message,
+            left=caller.left,
+            note=note,
+            ended=tell,
+            critical=caller.critical,
+            state=self.state,
+            abandoned=caller.abandoned,
+            trace=caller.trace,
+            credentials=caller.credentials,
+        )
+        report = self._attempt(context, caller.stream)
+        report = self._afterwards(report, note, caller)
+        return _with(bad, report._replace(request=request))
+
+    def probe(
+        self,
+        request: DeliveryRequest,
+        caller: Caller,
+        *,
+        depth: Depth,
+        found: Callable[[Finding], None],
+        every: bool,
+    ) -> Report | None:
+        """Ask the servers that a delivery would ask, down to a depth; send nothing.
+
+        `found` is told of each server. `every`: also those that a delivery would not
+        come to. None: a server let us come as deep as was wanted, short of RCPT.
+        Raises TableError, ConfigError.
+        """
+        from postfix_trouble.message.message import Message
+        from postfix_trouble.smtp.probing import Probe
+
+        context = DeliveryContext(
+            self.settings,
+            request,
+            Message.from_bytes(b""),
+            left=caller.left,
+            note=caller.note or self.write,
+            trace=caller.trace,
+            credentials=caller.credentials,
+        )
+        probe = Probe(
+            request,
+            context.destinations(),
+            self.settings,
+            context,
+            depth=depth,
+            found=found,
+            status_filter=context.status_filter(),
+        )
+        report = probe.run()
+        if every:
+            probe.rest()
+        return report
+
+    def _refused(self, request: DeliveryRequest) -> tuple[Outcome, ...]:
+        """Who has an address that can't be said; they bounce, and they alone."""
+        bad = tuple(filter(_unsendable, request.recipients))
+        if not bad:
+            return ()
+        from postfix_trouble.policy.trouble import Appending, bounce_append
+
+        rules = Appending(self.settings.flag("soft_bounce"))
+        return tuple(bounce_append(rules, each, BAD_RECIPIENT) for each in bad)
+
+    def _attempt(self, context: DeliveryContext, stream: bool) -> Report:
+        """Deliver. What the configuration lacks defers; nobody has an outcome then."""
+        request = context.request
+        try:
+            if self.connections is None:
+                return deliver_request(context)
+            with self.connections.use(request.nexthop, stream) as more:
+                context.lease = self.connections.lease(self.settings, request, more)
+                return deliver_request(context)
+        except TableError as problem:
+            why = DSN(EnhancedStatus("4.3.0"), f"table look-up error: {problem}")
+        except ConfigError as problem:
+            text = f"mail system configuration error: {problem}"
+            why = DSN(EnhancedStatus("4.3.5"), text)
+        outcomes = deferred(request.recipients, why)
+        context.ended(outcomes)
+        return Report(request, outcomes, suspended=True)
+
+    # --- destinations in trouble, and the postmaster
+
+    def _suspended(self, request: DeliveryRequest) -> DSN | None:
+        if self._suspensions is None:
+            return None
+        return self._suspensions.check(request.nexthop)
+
+    def _afterwards(
+        self, report: Report, note: Callable[[str], None], caller: Caller
+    ) -> Report:
+        """What the next requests and the postmaster should know; no outcome changes."""
+        try:
+            if self._suspensions is not None:
+                self._suspensions.remember(report)
+            if caller.verbose or any(server.errors for server in report.servers):
+                return self._tell_postmaster(report, note, caller)
+        except Exception as bug:  # noqa: BLE001  the outcomes stand
+            warn(note, "after the delivery", bug)
+        return report
+
+    def _tell_postmaster(
+        self, report: Report, note: Callable[[str], None], caller: Caller
+    ) -> Report:
+        from postfix_trouble.report.postmaster import tell
+        from postfix_trouble.report.rate_limit import RareNotices
+
+        if self._notices is None:
+            self._notices = RareNotices(self.state)
+        notices = tell(
+            report,
+            self.settings,
+            self._notices,
+            note,
+            by_mail=caller.mail_notices,
+            verbose=caller.verbose,
+        )
+        return report._replace(notices=notices)
+
+    def close(self) -> None:
+        """Say goodbye on connections that stayed open; close the state directory."""
+        if self.connections is not None:
+            self.connections.close()
+        if self.state is not None:
+            self.state.close()
+
+
+def _with(bad: tuple[Outcome, ...], report: Report) -> Report:
+    """The report with those in it who were not tried."""
+    if not bad:
+        return report
+    found = sorted((*bad, *report.outcomes), key=lambda end: end.recipient.position)
+    return report._replace(outcomes=tuple(found))
+
+
+def _unsendable(recipient: Recipient) -> bool:
+    return not recipient.address or unsendable(recipient.address)

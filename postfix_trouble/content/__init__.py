@@ -1,1 +1,0 @@
-"""Layer 1: pure transformations of message content, bytes in and bytes out."""

@@ -1,0 +1,73 @@
+"""TLS levels, policies, and what is known of a session."""
+
+# Pure: no input or output, clock, environment, chance or state.
+
+from __future__ import annotations
+
+from postfix_trouble.core.choice import Ordered
+from postfix_trouble.core.value import Value
+
+
+class TlsLevel(Ordered):
+    """smtp_tls_security_level, in order of strength."""
+
+    NONE = 0
+    MAY = 1
+    ENCRYPT = 2
+    FINGERPRINT = 3
+    DANE = 4
+    DANE_ONLY = 5
+    VERIFY = 6
+    SECURE = 7
+
+    @property
+    def word(self) -> str:
+        """As it is written in main.cf."""
+        return self.name.lower().replace("_", "-")
+
+
+class Tlsa(Value):
+    """A TLSA record that a certificate can be compared with (RFC 6698)."""
+
+    # 2: an authority that signed the certificate (DANE-TA), 3: the certificate itself.
+    usage: int
+    # 0: all of the certificate, 1: its public key.
+    selector: int
+    # Name of the digest, as hashlib has it; empty: `data` is the whole thing.
+    digest: str
+    data: bytes
+
+
+class TlsPolicy(Value):
+    """What is asked of a TLS session with one host (Postfix SMTP_TLS_POLICY)."""
+
+    level: TlsLevel = TlsLevel.NONE
+    # Match strategies (nexthop, dot-nexthop, hostname), names, or fingerprints.
+    match: tuple[str, ...] = ()
+    protocols: str = ""
+    ciphers: str = ""
+    exclude: str = ""
+    # Server name to send: "", "hostname", "nexthop" or a name.
+    servername: str = ""
+    # Files of trust anchors of this destination.
+    trust_anchors: tuple[str, ...] = ()
+    # TLS before the greeting.
+    wrappermode: bool = False
+    # DANE: one of these has to match, and for an authority one of the names of `match`.
+    tlsa: tuple[Tlsa, ...] = ()
+
+
+class TlsFacts(Value):
+    """A TLS session as it came out."""
+
+    protocol: str
+    cipher: str
+    bits: int
+    # The chain leads to an authority that we trust.
+    trusted: bool = False
+    # The certificate is that of the server we meant, as the level demands.
+    matched: bool = False
+    # The server showed a certificate at all.
+    certificate: bool = True
+    # Subject, issuer, names and expiry of the certificate, for people.
+    details: tuple[tuple[str, str], ...] = ()

@@ -1,0 +1,167 @@
+"""The last line of defence: whatever happens below, the mail is deferred, not lost.
+
+pipe(8) bounces on most exit codes and believes a 0, so nothing may leave here by
+chance: every path ends in os._exit() with a code that was chosen. A status for pipe(8)
+is one write at the end; warnings and tracebacks go to syslog.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+EX_OK = 0
+EX_USAGE = 64
+EX_TEMPFAIL = 75
+EX_CONFIG = 78
+PIPE_CODES = (EX_OK, 65, 67, 68, 69, EX_TEMPFAIL, 76, 77)
+HAND_CODES = (*PIPE_CODES, EX_USAGE, EX_CONFIG)
+# Commands that a person types; bin/postfix-trouble has the same list.
+HAND_COMMANDS = ("send", "probe", "explain", "check", "lmtp")
+
+# The launcher's mark, with its process id, and what it takes for success: a 0 that
+# comes from somewhere else means nothing to it.
+LAUNCHER = "@launcher="
+LAUNCHED_OK = 100
+
+# Made beforehand: there may be no memory left when they are needed.
+INTERNAL_ERROR = b"4.3.0 internal error, see the log"
+NO_MEMORY = b"4.3.0 system resource problem: out of memory"
+TERMINATED = b"4.3.0 terminated by signal"
+USAGE = b"4.3.5 command line usage error: no such command, or an option before it"
+
+
+def main() -> None:
+    """Run the command on the command line. Does not return."""
+    argv = sys.argv[1:]
+    ok = EX_OK
+    command = ""
+    code: object = EX_TEMPFAIL
+    try:
+        parent = os.getppid()
+        if argv and argv[0].startswith(LAUNCHER):
+            parent = int(argv.pop(0)[len(LAUNCHER) :])
+            ok = LAUNCHED_OK
+        command = argv[0] if argv else ""
+        if command == "deliver" and not asks_for_help(argv):
+            code = deliver(argv[1:], parent, launched=ok != EX_OK)
+        else:
+            code = by_hand(argv)
+    except MemoryError:
+        answer(NO_MEMORY)
+    except KeyboardInterrupt:
+        answer(TERMINATED)
+    except BaseException:  # noqa: BLE001 - nobody else will catch it
+        answer(INTERNAL_ERROR)
+        log_traceback()
+    allowed = HAND_CODES if command in HAND_COMMANDS else PIPE_CODES
+    if type(code) is not int or code not in allowed:
+        code = EX_TEMPFAIL
+    os._exit(ok if code == EX_OK else code)
+
+
+def deliver(argv: list[str], parent: int, *, launched: bool) -> int:
+    """The way of every mail: nothing but the answer may be printed, no time be lost.
+
+    `parent`: the process that waits for the answer. Without it nothing is sent.
+    """
+    import gc
+
+    gc.disable()  # one delivery makes little garbage; 1 ms
+    silence_stderr()
+    answer_signals(launched=launched)
+    from postfix_trouble.pipe.deliver import run
+
+    return run(argv, parent)
+
+
+def by_hand(argv: list[str]) -> int:
+    """All other commands. What may be a slip in master.cf defers."""
+    if not argv or argv[0] not in HAND_COMMANDS:
+        # `--help` by itself is fine; `--help deliver ... -- RCPT` is no success.
+        alone = len(argv) == 1 and argv[0].startswith("-")
+        if not alone and not os.isatty(0):
+            return answer(USAGE)
+        silence_stderr()
+    if sys.flags.no_site:
+        import site
+
+        site.main()
+    if argv and argv[0] == "lmtp" and not asks_for_help(argv):
+        from postfix_trouble.lmtp.command import run as serve
+
+        return serve(argv[1:])
+    from postfix_trouble.cli.main import main as run
+
+    try:
+        code = run(argv)
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else EX_TEMPFAIL
+    sys.stdout.flush()
+    return code
+
+
+def asks_for_help(argv: list[str]) -> bool:
+    """Somebody sits there and wants to read. In master.cf that must not end with 0."""
+    return argv[1:] == ["--help"] and os.isatty(0)
+
+
+def silence_stderr() -> None:
+    """Keep what libraries may say from pipe(8), for which stderr is the answer too."""
+    if not os.isatty(2):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 2)
+
+
+def answer_signals(*, launched: bool) -> None:
+    """Until somebody knows better, a signal ends the delivery as a deferral."""
+    # Not `signal`: what that adds in Python takes 5 ms.
+    import _signal as signal  # type: ignore[import-not-found]
+
+    # A signal for the whole group comes twice: once more from the launcher.
+    once = [TERMINATED]
+
+    def terminated(_number: int, _frame: object) -> None:
+        try:
+            text = once.pop()
+        except IndexError:
+            return
+        answer(text)
+        os._exit(EX_TEMPFAIL)
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        ignored = signal.getsignal(number) == signal.SIG_IGN  # nohup
+        # A shell has background commands ignore it.
+        if not ignored or (launched and number == signal.SIGINT):
+            signal.signal(number, terminated)
+
+
+def answer(status: bytes) -> int:
+    """Give pipe(8) a status line for a deferral; returns the exit code for it."""
+    try:
+        os.write(1, status)
+    except OSError:
+        pass  # nobody listens; the exit code says the same
+    return EX_TEMPFAIL
+
+
+def log_traceback() -> None:
+    """Put the current exception into syslog, best effort, and on a terminal."""
+    try:
+        import signal
+        import syslog
+        import traceback
+
+        # The answer is out. A syslog daemon that does not read must not keep us.
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(5)
+
+        text = traceback.format_exc()
+        syslog.openlog("postfix-trouble", syslog.LOG_PID, syslog.LOG_MAIL)
+        for line in text.splitlines():
+            shown = "".join(c if c.isprintable() else "?" for c in line)
+            syslog.syslog(syslog.LOG_ERR, shown)
+        if os.isatty(2):
+            os.write(2, text.encode(errors="replace"))
+    except BaseException:  # noqa: BLE001 - the mail comes first, and it is deferred
+        pass

@@ -1,0 +1,199 @@
+"""`postfix-trouble lmtp`: the door for a process that stays.
+
+lmtp(8) speaks to us, over a socket of ours or through spawn(8), and gets one reply for
+each recipient: what pipe(8) can't pass on (different outcomes, NOTIFY, ENVID) comes
+through here. Same engine, same policy; connections to next hops are kept as smtp(8)
+keeps them, and destinations in trouble are remembered while we live.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import sys
+
+from postfix_trouble.config.settings import ConfigError
+from postfix_trouble.core.sysexits import EX_CONFIG, EX_OK, EX_TEMPFAIL
+from postfix_trouble.core.value import TYPE_CHECKING
+from postfix_trouble.lmtp import listener
+from postfix_trouble.lmtp import processes as workers
+from postfix_trouble.lmtp import server as lmtp_server
+from postfix_trouble.lmtp.delivery import Door
+from postfix_trouble.pipe import command, options
+from postfix_trouble.report.maillog import MailLog
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+
+    from postfix_trouble.config.settings import Settings
+    from postfix_trouble.pipe.options import CommandLine
+
+# Clients that are served at once.
+_MOST = 100
+
+
+def run(argv: list[str]) -> int:
+    """Serve as the arguments after `lmtp` say. Returns the exit code."""
+    connection: socket.socket | None = None
+    log = MailLog("postfix-trouble")
+    try:
+        listeners = listener.inherited(os.environ)
+        if not listeners and not any(word.startswith("--listen") for word in argv):
+            # Before anything can be written to descriptors 1 and 2.
+            connection = listener.take_descriptor_0()
+        line = options.read(argv, options.LMTP_OPTIONS)
+        log = MailLog("postfix-trouble", line.value("--log-file"))
+        settings = _settings(line)
+        log = MailLog(
+            settings.text("syslog_name"),
+            line.value("--log-file") or settings.text("trouble_log_file"),
+        )
+        most = _number(line, "--connections", _MOST)
+        processes = _number(line, "--processes", 1)
+        if line.switch("--listen"):
+            listeners.append(_listener(line.value("--listen")))
+    except (options.UsageError, ConfigError, OSError) as problem:
+        return _refuse(log, connection, problem)
+    if connection is not None:
+        _print_to(log)
+    stop = listener.Stop()
+    stop.on_signals()
+
+    def door() -> Door:
+        return Door(settings, log, nexthop=line.value("--nexthop"))
+
+    if connection is not None:
+        with door() as open_door:
+            _client_of(open_door, stop)(connection)
+    elif processes == 1:
+        _accept(listeners, door, stop, most)
+    else:
+        _share(listeners, door, stop, most, processes, log)
+    return EX_OK
+
+
+def _accept(
+    listeners: list[listener.Listener],
+    door: Callable[[], Door],
+    stop: listener.Stop,
+    most: int,
+) -> None:
+    """Serve whoever comes, in this process."""
+    with door() as open_door:
+        serve = _client_of(open_door, stop)
+        listener.accept_all(listeners, serve, stop, most=most, note=open_door.log.write)
+
+
+def _share(
+    listeners: list[listener.Listener],
+    door: Callable[[], Door],
+    stop: listener.Stop,
+    most: int,
+    processes: int,
+    log: MailLog,
+) -> None:
+    """Serve whoever comes, in several processes, each with a door of its own."""
+    # The file of a socket is removed by the one process that made it.
+    shared = [each._replace(path="") for each in listeners]
+    share = -(-most // processes)
+
+    def retire() -> None:
+        for each in listeners:
+            each.close()
+
+    try:
+        workers.run(
+            processes,
+            lambda: _accept(shared, door, stop, share),
+            stop,
+            retire,
+            log.write,
+        )
+    finally:
+        retire()
+
+
+def _client_of(door: Door, stop: listener.Stop) -> Callable[[socket.socket], None]:
+    """What is done with a connection."""
+
+    def serve(client: socket.socket) -> None:
+        lmtp_server.serve(
+            client,
+            door.client().deliver,
+            hostname=door.settings.text("myhostname"),
+            stop=stop,
+            note=door.log.write,
+        )
+
+    return serve
+
+
+class _Printed(io.TextIOBase):
+    """What is printed by whoever does not know where it runs, as log records."""
+
+    def __init__(self, log: MailLog) -> None:
+        self._log = log
+
+    def write(self, text: str) -> int:
+        """Log each line."""
+        for line in text.splitlines():
+            if line.strip():
+                self._log.write(f"warning: {line}")
+        return len(text)
+
+
+def _print_to(log: MailLog) -> None:
+    """Standard output and error, where they were the connection, become the log."""
+    nowhere = os.stat(os.devnull)
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        if os.path.samestat(os.fstat(number), nowhere):
+            setattr(sys, name, _Printed(log))
+
+
+def _settings(line: CommandLine) -> Settings:
+    if line.recipients:
+        raise options.UsageError(f"no such argument: {line.recipients[0]}")
+    settings = command.read_settings(line)
+    settings.refuse_unusable()
+    return settings
+
+
+def _listener(where: str) -> listener.Listener:
+    try:
+        return listener.listen(where)
+    except OSError as problem:
+        text = problem.strerror or str(problem)
+        raise OSError(problem.errno, text, where) from problem
+
+
+def _number(line: CommandLine, name: str, default: int) -> int:
+    text = line.value(name)
+    if not text:
+        return default
+    if not (text.isascii() and text.isdigit() and int(text[:9]) > 0):
+        raise options.UsageError(f"{name} {text}: a number above 0 expected")
+    return int(text[:9])
+
+
+def _refuse(log: MailLog, connection: socket.socket | None, problem: Exception) -> int:
+    """Say why there is no service: to a client that it should try again."""
+    text = f"fatal: {_worded(problem)}"
+    log.write(text)
+    if connection is not None:
+        with connection:
+            connection.sendall(b"421 4.3.5 Mail system configuration error\r\n")
+        return EX_TEMPFAIL
+    os.write(2, f"postfix-trouble lmtp: {text}\n".encode("utf-8", "replace"))
+    return EX_CONFIG
+
+
+def _worded(problem: Exception) -> str:
+    """The problem, and for a person what to do about it."""
+    if not isinstance(problem, OSError):
+        return str(problem)
+    text = problem.strerror or str(problem)
+    if problem.errno == errno.ENOTSOCK:
+        text += ": this runs under spawn(8) or systemd, or with --listen"
+    return f"{problem.filename}: {text}" if problem.filename else text

@@ -1,0 +1,19 @@
+"""failure: the one way in which the text of a message can't be made or read."""
+
+# Pure: no input or output, clock, environment, chance or state.
+
+from __future__ import annotations
+
+
+class ContentError(Exception):
+    """The message can't be sent to this server as it is.
+
+    `status` is an enhanced status (`5.6.0`), `reason` what follows it in a report.
+    It is raised in the middle of the text: what was sent of it must not be ended
+    with a dot.
+    """
+
+    def __init__(self, status: str, reason: str) -> None:
+        super().__init__(f"{status} {reason}")
+        self.status = status
+        self.reason = reason

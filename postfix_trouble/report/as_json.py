@@ -1,0 +1,90 @@
+"""The JSON object of a delivery: public, and versioned."""
+
+# Pure: no input or output, clock, environment, chance or state.
+
+from __future__ import annotations
+
+from typing import Any
+
+from postfix_trouble.core import sysexits
+from postfix_trouble.core.value import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from postfix_trouble.core.outcome import Outcome, Report, ServerRecord
+    from postfix_trouble.report.pipe8 import Exit
+
+VERSION = 1
+
+
+def render(report: Report, end: Exit) -> str:
+    """All of a report, and how the program ends."""
+    import json
+
+    shown: dict[str, Any] = {
+        "version": VERSION,
+        "queue_id": report.request.queue_id,
+        "sender": report.request.sender,
+        "nexthop": report.request.nexthop,
+        "exit_status": end.code,
+        "exit_name": sysexits.NAMES.get(end.code, ""),
+        "status_line": end.output.decode("utf-8"),
+        "recipients": [_recipient(outcome) for outcome in report.outcomes],
+        "skipped": list(report.skipped),
+        "throttled": report.throttled is not None,
+        "notices": list(report.notices),
+        "servers": [_server(server) for server in report.servers],
+    }
+    # Addresses may hold bytes that are no UTF-8: as escapes they get through.
+    return json.dumps(shown, ensure_ascii=True)
+
+
+def failure(end: Exit, sender: str, nexthop: str, queue_id: str) -> str:
+    """The object where there was no delivery at all."""
+    import json
+
+    shown: dict[str, Any] = {
+        "version": VERSION,
+        "queue_id": queue_id,
+        "sender": sender,
+        "nexthop": nexthop,
+        "exit_status": end.code,
+        "exit_name": sysexits.NAMES.get(end.code, ""),
+        "status_line": end.output.decode("utf-8"),
+        "recipients": [],
+        "skipped": [],
+        "throttled": False,
+        "notices": [],
+        "servers": [],
+    }
+    return json.dumps(shown, ensure_ascii=True)
+
+
+def _recipient(outcome: Outcome) -> dict[str, Any]:
+    dsn = outcome.dsn
+    shown: dict[str, Any] = {
+        "recipient": outcome.recipient.address,
+        "original_recipient": outcome.recipient.original,
+        "status": outcome.disposition.value,
+        "action": outcome.action,
+        "dsn": dsn.status,
+        "relay": outcome.relay,
+        "reason": dsn.reason,
+        "remote_mta": f"dns; {dsn.remote_mta}" if dsn.remote_mta else "",
+        "diagnostic_code": (
+            f"{dsn.diagnostic_type}; {dsn.diagnostic}" if dsn.diagnostic else ""
+        ),
+        "delays": [round(part, 3) for part in outcome.delays],
+    }
+    if outcome.soft_bounce:
+        shown["soft_bounced"] = True
+    return shown
+
+
+def _server(server: ServerRecord) -> dict[str, Any]:
+    tls = server.tls
+    return {
+        "relay": server.relay.namaddrport,
+        "tls": tls and {**tls._asdict(), "details": dict(tls.details)},
+        "reused": server.reused,
+        "commands": [line for way, line in server.transcript if way == "Out:"],
+    }

@@ -1,0 +1,76 @@
+"""Delivery records as Postfix logs them (log_adhoc), one line per recipient."""
+
+# Pure: no input or output, clock, environment, chance or state.
+
+from __future__ import annotations
+
+from postfix_trouble.core.value import TYPE_CHECKING
+from postfix_trouble.smtp.address import quote_local
+
+if TYPE_CHECKING:
+    from postfix_trouble.config.settings import Settings
+    from postfix_trouble.core.outcome import Delays, Outcome
+
+
+def seconds(value: float, resolution: int = 2) -> str:
+    """A time as in `delay=`: two significant digits (Postfix format_tv).
+
+    resolution: delay_logging_resolution_limit, digits after the point.
+    """
+    if value >= 10:
+        return str(round(value))
+    digits = min(resolution, 2 if value < 1 else 1)
+    text = f"{max(value, 0.0):.{digits}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def delays(times: Delays, resolution: int = 2) -> str:
+    """`a/b/c/d` as after `delays=`."""
+    return "/".join(seconds(part, resolution) for part in times)
+
+
+def printable(text: str) -> str:
+    """One line, without control characters: nobody forges a second record."""
+    if text.isprintable():
+        return text
+    return "".join(
+        "?" if c < " " or "\x7f" <= c < "\xa0" or "\ud800" <= c <= "\udfff" else c
+        for c in text
+    )
+
+
+def delivery_records(
+    queue_id: str, outcomes: tuple[Outcome, ...], settings: Settings
+) -> list[str]:
+    """The records of recipients, in the form that the settings ask for."""
+    external = settings.text("info_log_address_format") == "external"
+    resolution = settings.integer("delay_logging_resolution_limit")
+    return [
+        delivery_record(queue_id, outcome, external=external, resolution=resolution)
+        for outcome in outcomes
+    ]
+
+
+def delivery_record(
+    queue_id: str, outcome: Outcome, *, external: bool = True, resolution: int = 2
+) -> str:
+    """The record for one recipient.
+
+    external: info_log_address_format, addresses as in mail headers. resolution:
+    delay_logging_resolution_limit.
+    """
+    form = quote_local if external else str
+    recipient, dsn = outcome.recipient, outcome.dsn
+    words = [f"{queue_id}: to=<{form(recipient.address)}>"]
+    original = recipient.original
+    if original and original.lower() != recipient.address.lower():
+        words.append(f"orig_to=<{form(original)}>")
+    words.append(f"relay={outcome.relay}")
+    if outcome.connection_use > 1:
+        words.append(f"conn_use={outcome.connection_use}")
+    words.append(f"delay={seconds(outcome.delays.total, resolution)}")
+    words.append(f"delays={delays(outcome.delays, resolution)}")
+    words.append(f"dsn={dsn.status}")
+    word = "SOFTBOUNCE" if outcome.soft_bounce else outcome.disposition.value
+    words.append(f"status={word} ({dsn.reason})")
+    return printable(", ".join(words))

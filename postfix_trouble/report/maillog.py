@@ -1,0 +1,95 @@
+"""The log: syslog's mail facility as Postfix uses it, or a file.
+
+Best effort: a record that can't be written is lost, and the delivery goes on. Not the
+logging module: it costs 7 ms, and says so on stderr, which pipe(8) reads, when there is
+no syslog.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from postfix_trouble.core.value import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import socket
+else:
+    # As in connecting.py.
+    import _socket as socket
+
+SYSLOG = "/dev/log"
+# Facility and level: mail, info.
+_PRIORITY = 2 << 3 | 6
+# Seconds to wait for a syslog daemon that does not read. Once; then records are lost.
+_PATIENCE = 1.0
+
+
+class MailLog:
+    """Where records go. `tag` is syslog_name."""
+
+    def __init__(self, tag: str, file: str = "") -> None:
+        self._tag = tag
+        self._file = file
+        self._socket: socket.socket | None = None
+        self._patience = _PATIENCE
+
+    @property
+    def name(self) -> str:
+        """What stands before the records of this process."""
+        return f"{self._tag}[{os.getpid()}]"
+
+    def write(self, text: str) -> None:
+        """Write one record, one line."""
+        line = text
+        if not text.isprintable():
+            line = "".join(c if c.isprintable() else "?" for c in text)
+        try:
+            if self._file:
+                self._to_file(line)
+            else:
+                self._to_syslog(line)
+        except (OSError, ValueError):
+            # A full disk or a missing socket is no reason to put mail off.
+            pass
+
+    def close(self) -> None:
+        """Let go of the daemon; the next record finds it again."""
+        daemon, self._socket = self._socket, None
+        if daemon is not None:
+            daemon.close()
+
+    def _to_syslog(self, line: str) -> None:
+        """Not by way of syslog(3), which waits for the daemon for ever.
+
+        Threads share the socket: each has its own name for it, since another one may
+        let go of it at any moment, and it is connected before others see it.
+        """
+        now = time.strftime("%b %e %H:%M:%S")
+        record = f"<{_PRIORITY}>{now} {self.name}: {line}"
+        daemon = self._socket
+        try:
+            if daemon is None:
+                daemon = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+                daemon.connect(SYSLOG)
+                self._socket = daemon
+            daemon.settimeout(self._patience)
+            daemon.send(record.encode("utf-8", "replace"))
+        except (TimeoutError, BlockingIOError):
+            self._patience = 0.0
+        except OSError:
+            # Perhaps there is another daemon the next time.
+            self.close()
+            if daemon is not None:
+                daemon.close()
+
+    def _to_file(self, line: str) -> None:
+        now = time.strftime("%b %e %H:%M:%S")
+        host = os.uname().nodename.partition(".")[0]
+        record = f"{now} {host} {self.name}: {line}\n"
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        file = os.open(self._file, flags, 0o600)
+        try:
+            os.write(file, record.encode("utf-8", "replace"))
+        finally:
+            os.close(file)

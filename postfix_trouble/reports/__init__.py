@@ -1,1 +1,0 @@
-"""Layer 2: pure renderers of a Report."""

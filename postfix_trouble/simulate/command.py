@@ -1,0 +1,162 @@
+"""`postfix-trouble explain`: what would Postfix do with this?"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from postfix_trouble.core.sysexits import EX_OK, EX_USAGE
+from postfix_trouble.simulate import answer as explaining
+from postfix_trouble.simulate import explanation as report
+from postfix_trouble.simulate.session import STAGES
+from postfix_trouble.terminal import screen as terminal
+from postfix_trouble.terminal.help_text import Command
+from postfix_trouble.terminal.parameters import given_values
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+EXAMPLES = [
+    ("", "postfix-trouble explain '450 4.7.1 Greylisted' --stage rcpt"),
+    ("With what main.cf says", "postfix-trouble explain '554 no' --stage greeting"
+     " --config /etc/postfix/main.cf"),
+    ("No answer at all", "postfix-trouble explain timeout --stage dot"),
+    ("From the log", "grep status= /var/log/mail.log | postfix-trouble explain"),
+    ("All that may happen at a stage", "postfix-trouble explain --table rcpt"),
+]  # fmt: skip
+
+
+@click.command(
+    "explain",
+    cls=Command,
+    short_help="Say what Postfix would do about a reply or a log line.",
+    examples=EXAMPLES,
+)
+@click.argument("what", nargs=-1, metavar="[REPLY | LOG LINE | lost connection]")
+@click.option(
+    "--stage",
+    metavar="STAGE",
+    type=click.Choice([*STAGES, "banner", "eod"]),
+    default=None,
+    help="What it was the answer to. Default: what the log line says, else rcpt. "
+    f"One of {', '.join(STAGES)}.",
+)
+@click.option("--final", is_flag=True, help="No other host is left to try.")
+@click.option("--soft-bounce", is_flag=True, help="As with soft_bounce = yes.")
+@click.option("--lmtp", is_flag=True, help="The server speaks LMTP.")
+@click.option(
+    "--age",
+    metavar="SECONDS",
+    type=click.FloatRange(0),
+    default=0,
+    help="Time that the message has been in the queue.",
+)
+@click.option(
+    "-o",
+    "overrides",
+    metavar="NAME=VALUE",
+    multiple=True,
+    help="Set a main.cf parameter.",
+)
+@click.option(
+    "--config",
+    metavar="FILE",
+    type=click.Path(),
+    help="Read parameters from a main.cf.",
+)
+@click.option(
+    "--table",
+    metavar="STAGE",
+    type=click.Choice([*STAGES, "all"]),
+    help="Print all that may happen at a stage, and what follows; or at all of them.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
+def command(
+    what: tuple[str, ...],
+    stage: str | None,
+    final: bool,
+    soft_bounce: bool,
+    lmtp: bool,
+    age: float,
+    overrides: tuple[str, ...],
+    config: str | None,
+    table: str | None,
+    as_json: bool,
+) -> int:
+    """Say what Postfix's SMTP client would do about a reply: keep the recipient for
+    another host, defer, or bounce; and what pipe(8) would be told.
+
+    Without REPLY, standard input is read, one reply or log line a line. The answer
+    comes from the code that delivers mail, not from a second copy of its rules.
+    """
+    values = given_values(config, overrides, lmtp=lmtp)
+    if soft_bounce:
+        values["soft_bounce"] = "yes"
+    if table is not None:
+        return _print_table(table, values, lmtp, as_json)
+    texts: Iterable[str] = [" ".join(what)] if what else _lines()
+
+    def one(text: str) -> explaining.Explanation | explaining.Problem:
+        place = stage or ""
+        return explaining.explain(text, stage=place, lmtp=lmtp, values=values, age=age)
+
+    code = EX_OK
+    for number, text in enumerate(texts):
+        found = one(text)
+        if isinstance(found, explaining.Problem):
+            terminal.complain(f"postfix-trouble explain: {found}")
+            code = EX_USAGE
+        else:
+            _show(found, number, final, as_json)
+    return code
+
+
+def _lines() -> Iterable[str]:
+    if sys.stdin.isatty():
+        terminal.complain("One reply or log line a line; ^D ends.")
+    sys.stdin.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
+    for line in sys.stdin:
+        if line.strip():
+            yield line.strip()
+
+
+def _show(
+    found: explaining.Explanation, number: int, final: bool, as_json: bool
+) -> None:
+    if as_json:
+        import json
+
+        terminal.write(json.dumps(report.as_dict(found)) + "\n")
+        return
+    width, paint = terminal.width(), terminal.painter()
+    lines = list(report.text(found, width, paint, final_only=final))
+    if number:
+        lines = [paint("", "-" * min(width, 40)), *lines]
+    terminal.write("\n".join(lines) + "\n")
+
+
+def _print_table(
+    stage: str, values: Mapping[str, str], lmtp: bool, as_json: bool
+) -> int:
+    from postfix_trouble.simulate import tables as policy_tables
+
+    stages = policy_tables.stages(lmtp) if stage == "all" else (stage,)
+    if lmtp and stage in ("ehlo", "helo"):
+        stages = ("lhlo",)
+    tables = [
+        table
+        for name in stages
+        for table in policy_tables.tables(name, values, lmtp=lmtp)
+    ]
+    if as_json:
+        import json
+
+        for found in tables:
+            terminal.write(json.dumps(policy_tables.as_dict(found)) + "\n")
+        return EX_OK
+    width, paint = terminal.width(), terminal.painter()
+    shown = ["\n".join(policy_tables.text(found, width, paint)) for found in tables]
+    terminal.write("\n\n".join(shown) + "\n")
+    return EX_OK

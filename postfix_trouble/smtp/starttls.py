@@ -1,0 +1,63 @@
+"""STARTTLS, after Postfix smtp_start_tls. Loaded where a policy asks for TLS."""
+
+# Pure: no input or output, clock, environment, chance or state.
+
+from __future__ import annotations
+
+from postfix_trouble.core.reply import Lost, Reply
+from postfix_trouble.core.steps import HandshakeFailed, Phase, StartTls
+from postfix_trouble.core.value import TYPE_CHECKING
+from postfix_trouble.policy.trouble import Fail
+from postfix_trouble.tls import level as tls_level
+from postfix_trouble.tls.level import Go
+
+if TYPE_CHECKING:
+    from postfix_trouble.core.tls import TlsFacts
+    from postfix_trouble.smtp.session import Script, Session
+    from postfix_trouble.tls.level import Fork
+
+
+def start_tls(session: Session) -> Script[bool | None]:
+    """Ask for TLS if it is offered. None if the session failed over it.
+
+    True: TLS is on, and EHLO comes next. False: go on in the clear.
+    """
+    level, offered = session.tls_policy.level, session.capabilities.starttls
+    fork = tls_level.starttls_fork(level, offered)
+    if fork.go is Go.STARTTLS:
+        reply = yield from session.ask(b"STARTTLS", Phase.STARTTLS)
+        if isinstance(reply, Lost):
+            session.stream_except(reply, Phase.STARTTLS)
+            return None
+        if reply.klass == 2:
+            return True if (yield from shake_hands(session)) else None
+        fork = tls_level.refused_fork(level)
+    else:
+        reply = Reply.local(fork.status)
+    if fork.go is Go.PLAINTEXT:
+        return False
+    _tls_failed(session, fork, reply)
+    return None
+
+
+def shake_hands(session: Session) -> Script[bool]:
+    """The handshake, and whether the server is who it should be. False: it failed."""
+    answer: TlsFacts | HandshakeFailed = yield StartTls()
+    level = session.tls_policy.level
+    if isinstance(answer, HandshakeFailed):
+        fork = tls_level.handshake_fork(level, answer.setting)
+        flags = Fail.THROTTLE if fork.throttle else Fail.NONE
+        session.handshake_failed(flags, Reply.local(fork.status), fork.text)
+        return False
+    session.tls = answer
+    session.reusable &= session.settings.flag("smtp_tls_connection_reuse")
+    unmatched = tls_level.match_fork(level, answer)
+    if unmatched is not None:
+        _tls_failed(session, unmatched, Reply.local(unmatched.status))
+        return False
+    return True
+
+
+def _tls_failed(session: Session, fork: Fork, reply: Reply) -> None:
+    reason = fork.text.format(namaddr=session.relay.namaddr, reply=reply.oneline)
+    session.site_fail(reply, reason)

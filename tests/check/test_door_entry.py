@@ -1,0 +1,94 @@
+"""What master.cf may get wrong about the LMTP door: each mistake, and its remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from spelled_out import assert_as_written_down, spelled_out
+
+from postfix_trouble.check.lmtp_entry import Client, Door, judge
+from postfix_trouble.config.master_cf import PipeEntry, Service
+
+SPAWN = Service(7, "door", "unix", "-", "n", "n", "-", "20", "spawn", ())
+LMTP = Service(9, "trouble-lmtp", "unix", "-", "-", "n", "-", "20", "lmtp", ())
+ENTRY = PipeEntry(SPAWN, user="nobody", argv=("/usr/bin/postfix-trouble", "lmtp"))
+DOOR = Door(time_limit=3600.0)
+CLIENT = Client(LMTP)
+SOUND = "[]\nok: door, line 7: the entry is as it should be\n\n"
+
+
+def column(**changes: str) -> PipeEntry:
+    return ENTRY._replace(service=SPAWN._replace(**changes))
+
+
+def limited(ours: str, theirs: str) -> tuple[PipeEntry, Door, tuple[Client, ...]]:
+    client = Client(LMTP._replace(process_limit=theirs))
+    return column(process_limit=ours), DOOR, (client,)
+
+
+@pytest.mark.parametrize(
+    ("entry", "now", "clients"),
+    [
+        (ENTRY, DOOR, ()),
+        (ENTRY, DOOR, (CLIENT, CLIENT)),
+        (column(chroot="-"), DOOR, (CLIENT,)),
+        # To the second: what is under way ends 30 seconds before.
+        (ENTRY, Door(time_limit=870.0), ()),
+        (ENTRY, Door(time_limit=870.0), (CLIENT,)),
+        (ENTRY, Door(time_limit=580.0), (CLIENT._replace(reuse=10.0),)),
+        (ENTRY, DOOR, (CLIENT._replace(patience=570.0),)),
+        (ENTRY, DOOR, (CLIENT._replace(recipient_limit=0),)),
+        (ENTRY, DOOR, (CLIENT._replace(recipient_limit=2),)),
+        limited("20", "19"),
+        limited("-", "20"),
+        limited("-", "-"),
+        limited("0", "0"),
+        limited("0", "-"),
+        limited("0", "100"),
+    ],
+)
+def test_sound(entry: PipeEntry, now: Door, clients: tuple[Client, ...]) -> None:
+    assert spelled_out("", judge(entry, now, clients)) == SOUND
+
+
+MISTAKES = {
+    "type": (column(kind="inet"), DOOR, ()),
+    "unpriv": (column(unprivileged="-"), DOOR, ()),
+    "chroot": (column(chroot="y"), DOOR, ()),
+    "unknown attributes": (ENTRY._replace(unknown=("colour", "x")), DOOR, ()),
+    "those of pipe(8)": (
+        ENTRY._replace(
+            flags="DRhu", size="1000", directory="/tmp", chroot="/tmp",
+            null_sender="", eol="\\r\\n",
+        ), DOOR, (),
+    ),
+    "no user": (ENTRY._replace(user=""), DOOR, ()),
+    "arguments": (ENTRY, DOOR._replace(problem="no such option: -y"), ()),
+    "time": (ENTRY, Door(time_limit=869.0), ()),
+    "time by default": (ENTRY, Door(deadline=900.0), ()),
+    "time of the slowest": (
+        ENTRY, Door(), (CLIENT, CLIENT._replace(reuse=500.0), CLIENT)
+    ),
+    "patience": (ENTRY, DOOR, (CLIENT._replace(patience=569.0),)),
+    "little patience": (ENTRY, DOOR, (CLIENT._replace(patience=60.5),)),
+    "recipient limit": (ENTRY, DOOR, (CLIENT._replace(recipient_limit=1),)),
+    "one more process": limited("20", "21"),
+    "any number of processes": limited("20", "0"),
+    "processes by default": limited("20", "-"),
+    "second client": (ENTRY, DOOR, (CLIENT, Client(LMTP._replace(process_limit="99")))),
+}  # fmt: skip
+
+
+def all_of_it() -> Iterator[str]:
+    for name, (entry, now, clients) in MISTAKES.items():
+        yield spelled_out(name, judge(entry, now, clients))
+
+
+def test_mistakes_their_cost_and_their_remedy() -> None:
+    assert_as_written_down("door-entry", "".join(all_of_it()))
+
+
+def test_what_postfix_has_by_default() -> None:
+    assert Door() == Door(1000.0, 540.0, "")
+    assert Client(LMTP) == Client(LMTP, 600.0, 300.0, 50)

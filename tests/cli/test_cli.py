@@ -1,0 +1,296 @@
+"""The program as a person meets it: help, mistakes, colours, pipes, completion."""
+
+from __future__ import annotations
+
+import functools
+import os
+import runpy
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pseudo_terminal import COLOUR, assert_golden, piped, run, widest
+
+from postfix_trouble import __version__
+from postfix_trouble.cli.command_group import COMMANDS
+from postfix_trouble.pipe.options import LMTP_OPTIONS, OPTIONS
+from postfix_trouble.terminal.help_text import continued
+
+ROOT = Path(__file__).parent.parent.parent
+COMPLETION = ROOT / "share/completion"
+NAMES = [name for name, _, _ in COMMANDS]
+every_width = pytest.mark.parametrize("columns", [80, 40])
+
+
+# --- help ---------------------------------------------------------------------------
+
+
+@every_width
+def test_without_arguments(columns: int) -> None:
+    screen = run(columns=columns)
+    assert screen.code == 0
+    assert widest(screen.plain.splitlines()) <= columns
+    assert_golden(f"cli-{columns}", screen.plain)
+    assert run("--help", columns=columns) == screen
+
+
+@pytest.mark.parametrize("name", NAMES)
+@every_width
+def test_help_of_each_command(name: str, columns: int) -> None:
+    screen = run("help", name, columns=columns)
+    assert screen.code == 0
+    assert widest(screen.plain.splitlines()) <= columns
+    assert f"Usage: postfix-trouble {name}" in screen.plain
+    assert "\nExamples:\n" in screen.plain
+    assert run(name, "--help", columns=columns) == screen
+
+
+@pytest.mark.parametrize(
+    ("name", "table"), [("deliver", OPTIONS), ("lmtp", LMTP_OPTIONS)]
+)
+def test_help_has_every_option_of_the_table(
+    name: str, table: tuple[object, ...]
+) -> None:
+    shown = run("help", name).plain
+    for option in table:
+        assert f"  {option.name}" in shown  # type: ignore[attr-defined]
+
+
+def test_version() -> None:
+    assert run("--version").text == f"postfix-trouble {__version__}\n"
+
+
+def test_help_loads_no_command() -> None:
+    code = (
+        "import sys; from postfix_trouble.cli.main import main; main(['--help']);"
+        "print([n for n in sys.modules if n.startswith('postfix_trouble.')])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    loaded = done.stdout.splitlines()[-1]
+    for name in ("simulate.command", "check.command", "cli.send", "cli.probe"):
+        assert f"'postfix_trouble.{name}'" not in loaded
+
+
+@pytest.mark.usefixtures("unmeasured")
+def test_explain_loads_no_network() -> None:
+    code = (
+        "import sys; from postfix_trouble.cli.main import main;"
+        "main(['explain', '450 x']); print(sorted(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    loaded = done.stdout.splitlines()[-1]
+    for name in ("sqlite3", "dns", "smtplib", "ssl", "email_validator", "asyncio"):
+        assert f"'{name}'" not in loaded
+
+
+def test_broken_lines_of_examples_are_for_a_shell() -> None:
+    line = "printf '%s\n' one 'two words' --three=four"
+    broken = continued(line, 20)
+    assert "\\\n" in broken
+    results = {
+        subprocess.run(
+            ["sh", "-c", text], capture_output=True, text=True, check=True
+        ).stdout
+        for text in (line, broken)
+    }
+    assert results == {"one\ntwo words\n--three=four\n"}
+
+
+# --- mistakes -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["expalin"], "No such command 'expalin'. Did you mean explain?"),
+        (["zzz"], "No such command 'zzz'"),
+        (["--bogus"], "--bogus"),
+        (["help", "zzz"], "No such command 'zzz'"),
+    ],
+)
+def test_no_such_command(argv: list[str], words: str) -> None:
+    screen = run(*argv)
+    assert words in screen.plain
+    assert "Try 'postfix-trouble --help'" in screen.plain
+    assert "Traceback" not in screen.plain
+    # Not 0, and nothing that bounces: it may stand in master.cf.
+    assert screen.code == 75
+
+
+def test_a_mistake_in_master_cf_defers() -> None:
+    done = piped("expalin", "--", "r@example.com")
+    assert done.returncode == 75
+    assert done.stdout.startswith("4.3.5 ")
+
+
+@pytest.mark.parametrize("name", ["explain", "check", "send", "probe"])
+def test_wrong_options(name: str) -> None:
+    done = piped(name, "--bogus")
+    assert done.returncode == 64
+    assert done.stdout == ""
+    assert f"postfix-trouble {name}: " in done.stderr
+    assert f"Try 'postfix-trouble {name} --help'" in done.stderr
+
+
+# --- colours and pipes --------------------------------------------------------------
+
+ASKED = ("explain", "450 4.7.1 Greylisted")
+
+
+def test_colours_on_a_terminal() -> None:
+    assert COLOUR.search(run(*ASKED).text)
+
+
+@pytest.mark.parametrize("environ", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
+def test_no_colours_where_they_are_not_wanted(environ: dict[str, str]) -> None:
+    assert not COLOUR.search(run(*ASKED, environ=environ).text)
+
+
+def test_no_colours_without_a_terminal() -> None:
+    assert not COLOUR.search(piped(*ASKED).stdout)
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["explain", "--table", "all"],
+        ["check", "--show"],
+        ["check", "--no-dns", "--config", "/no/such/file"],
+        ["--help"],
+    ],
+)
+def test_a_reader_that_has_gone(argv: list[str]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", "postfix_trouble", *argv],
+        stdin=subprocess.DEVNULL,
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        timeout=20,
+        check=False,
+    )
+    os.close(writer)
+    wrong = "/no/such/file" in argv
+    assert (done.returncode, done.stderr) == (78 if wrong else 0, b"")
+
+
+def test_no_room_for_what_is_printed() -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "postfix_trouble", *ASKED],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            timeout=20,
+            check=False,
+        )
+    said = b"postfix-trouble: standard output: No space left on device\n"
+    assert (done.returncode, done.stderr) == (0, said)
+
+
+def test_an_encoding_that_can_not_show_everything() -> None:
+    done = piped(
+        *ASKED[:1], "450 gr\u00fc\u00df", environ={"PYTHONIOENCODING": "ascii"}
+    )
+    assert done.returncode == 0
+    assert "450 gr??" in done.stdout
+
+
+# --- what is made from the code -----------------------------------------------------
+
+
+@functools.cache
+def generated() -> dict[str, str]:
+    found = runpy.run_path(str(ROOT / "docs/generate.py"))
+    return {str(path.relative_to(ROOT)): text for path, text in found["files"]()}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "docs/policy.md",
+        "docs/policy.svg",
+        "share/completion/postfix-trouble",
+        "share/completion/_postfix-trouble",
+        "share/completion/postfix-trouble.fish",
+    ],
+)
+def test_files_are_up_to_date(name: str) -> None:
+    same = (ROOT / name).read_text() == generated()[name]
+    assert same, "run: python docs/generate.py"
+
+
+# --- completion ---------------------------------------------------------------------
+
+
+def completed(*words: str) -> list[str]:
+    """What bash offers for the last of the words."""
+    script = (
+        'source $1; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1));'
+        ' _postfix_trouble; printf "%s\\n" "${COMPREPLY[@]}"'
+    )
+    done = subprocess.run(
+        ["bash", "-c", script, "bash", str(COMPLETION / "postfix-trouble"), *words],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stderr == ""
+    return done.stdout.split()
+
+
+def test_bash_knows_where_to_complete() -> None:
+    script = f"source {COMPLETION / 'postfix-trouble'}; complete -p postfix-trouble"
+    done = subprocess.run(
+        ["bash", "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "complete -F _postfix_trouble postfix-trouble\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        (["ex"], ["explain"]),
+        (["--v"], ["--version"]),
+        (["explain", "--sta"], ["--stage"]),
+        (["explain", "--stage", "d"], ["data", "dot"]),
+        (["deliver", "--ret", ""], ["full", "hdrs"]),
+        (["deliver", "-o", "soft_b"], ["soft_bounce="]),
+        (["check", "--show", "--show-c"], ["--show-changed"]),
+        (["lmtp", "--li"], ["--listen"]),
+        (["explain", "45"], []),
+        (["deliver", "--sender", ""], []),
+    ],
+)
+def test_bash_completion(words: list[str], offered: list[str]) -> None:
+    assert completed("postfix-trouble", *words) == offered
+
+
+def test_bash_completes_commands_and_files(tmp_path: Path) -> None:
+    assert set(NAMES) <= set(completed("postfix-trouble", ""))
+    (tmp_path / "main.cf").touch()
+    path = str(tmp_path / "ma")
+    for name in ("check", "deliver"):
+        found = completed("postfix-trouble", name, "--config", path)
+        assert found == [str(tmp_path / "main.cf")]
+
+
+@pytest.mark.parametrize(
+    ("shell", "file"), [("zsh", "_postfix-trouble"), ("fish", "postfix-trouble.fish")]
+)
+def test_other_shells_can_read_their_files(shell: str, file: str) -> None:
+    if shutil.which(shell) is None:
+        # They are not needed for anything else: the text is all there is to look at.
+        text = (COMPLETION / file).read_text()
+        assert all(name in text for name in NAMES)
+        return
+    done = subprocess.run(
+        [shell, "-n", str(COMPLETION / file)], capture_output=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
