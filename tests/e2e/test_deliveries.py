@@ -104,7 +104,8 @@ def python_of(recipient: str) -> int:
             argv = (directory / "cmdline").read_bytes().split(b"\0")
         except OSError:
             continue
-        if recipient.encode() in argv and b"@launcher" in argv:
+        launched = any(word.startswith(b"@launcher=") for word in argv)
+        if recipient.encode() in argv and launched:
             return int(directory.name)
     raise AssertionError(f"nobody delivers to {recipient}")
 

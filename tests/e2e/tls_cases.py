@@ -141,6 +141,13 @@ _ROWS: dict[str, tuple[str, str, tuple[str, str, str]]] = {
 }
 for _name, (_shown, _policy, _outcome) in _ROWS.items():
     _case(_name, "tls-policy", _shows(_shown, sni=True), _outcome, _policy)
+for _name, _words in {
+    "bad-ciphers": "ciphers=great",
+    "bad-protocols": "protocols=TLSv9",
+}.items():
+    CASES[_name] = CASES[_name]._replace(
+        ours=f"Cannot start TLS: smtp_tls_policy_maps: {_words}"
+    )
 _case(
     "sni", "tls-policy", _shows("good", sni=True), SENT, "encrypt servername=hostname"
 )

@@ -165,7 +165,9 @@ class Killer(threading.Thread):
                 argv = (directory / "cmdline").read_bytes().split(b"\0")
                 if b"--queue-id" in argv and self._program in argv:
                     what = "launcher"
-                elif b"--queue-id" in argv and b"@launcher" in argv:
+                elif b"--queue-id" in argv and any(
+                    word.startswith(b"@launcher=") for word in argv
+                ):
                     what = "interpreter"
                 elif argv[0] == b"pipe" and self._rng.random() < 0.1:
                     found.append((int(directory.name), "pipe(8)", ""))

@@ -59,7 +59,7 @@ WORDS = st.one_of(
             *(b"--sender", b"--nexthop", b"--queue-id", b"-o", b"--size", b"--ret"),
             *(b"--notify", b"--orcpt", b"--age", b"--encoding", b"--lmtp"),
             *(b"[127.0.0.1]:9", b"smtp_mx_session_limit=x", b"NEVER", b"hdrs", b"7"),
-            *(b"@launcher", b"a@b", b"\xff@\xfe", b"\xed\xa0\x80@d", b"--config=/"),
+            *(b"@launcher=1", b"a@b", b"\xff@\xfe", b"\xed\xa0\x80@d", b"--config=/"),
         ]
     ),
 ).map(lambda word: word.replace(b"\0", b""))
