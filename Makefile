@@ -34,7 +34,7 @@ EXAMPLES = master.cf.example $(wildcard contrib/*)
 FOLDER = install -d -m 755
 FILE = install -m 644
 
-.PHONY: help tools venv dev demo test test-all lint type check cover man clean \
+.PHONY: help tools venv dev launcher demo test test-all lint type check cover man clean \
 	soak reliability bench bench-delivery bench-throughput bench-dead install uninstall deb
 
 help: ## list the targets
@@ -67,6 +67,9 @@ $(VENV)/.installed: $(PACKAGE) | tools
 dev: $(VENV)/.installed
 	@$(BIN)/python3 -c 'import mypy, ruff' 2>/dev/null \
 		|| $(PIP) install --no-build-isolation '.[dev]'
+
+launcher: venv ## compile the launcher (C) in place of the shell script in .venv
+	@$(MAKE) -s -C launcher OUTPUT="$(abspath $(BIN))/postfix-trouble"
 
 demo: venv ## deliver a message to servers that take it and that refuse it
 	@$(BIN)/python3 -m postfix_trouble.cli.demo $(BIN)/postfix-trouble

@@ -17,12 +17,16 @@ EX_CONFIG = 78
 PIPE_CODES = (EX_OK, 65, 67, 68, 69, EX_TEMPFAIL, 76, 77)
 HAND_CODES = (*PIPE_CODES, EX_USAGE, EX_CONFIG)
 # Commands that a person types; bin/postfix-trouble has the same list.
-HAND_COMMANDS = ("send", "probe", "explain", "check", "lmtp")
+HAND_COMMANDS = ("send", "probe", "explain", "check", "lmtp", "serve")
 
 # The launcher's mark, with its process id, and what it takes for success: a 0 that
 # comes from somewhere else means nothing to it.
 LAUNCHER = "@launcher="
 LAUNCHED_OK = 100
+
+# Only as the first word after `deliver`: elsewhere it may be the value of an option, an
+# address that somebody else chose.
+ENGINE = "--engine="
 
 # Made beforehand: there may be no memory left when they are needed.
 INTERNAL_ERROR = b"4.3.0 internal error, see the log"
@@ -70,6 +74,14 @@ def deliver(argv: list[str], parent: int, *, launched: bool) -> int:
     gc.disable()  # one delivery makes little garbage; 1 ms
     silence_stderr()
     answer_signals(launched=launched)
+    if argv and argv[0].startswith(ENGINE):
+        from postfix_trouble.engine.client import deliver as by_engine
+
+        code = by_engine(argv[0][len(ENGINE) :], argv[1:], parent)
+        if code is not None:
+            return code
+        argv = argv[1:]
+        answer_signals(launched=launched)
     from postfix_trouble.pipe.deliver import run
 
     return run(argv, parent)
@@ -88,7 +100,11 @@ def by_hand(argv: list[str]) -> int:
 
         site.main()
     if argv and argv[0] == "lmtp" and not asks_for_help(argv):
-        from postfix_trouble.lmtp.command import run as serve
+        from postfix_trouble.lmtp.command import run as lmtp
+
+        return lmtp(argv[1:])
+    if argv and argv[0] == "serve" and not asks_for_help(argv):
+        from postfix_trouble.engine.command import run as serve
 
         return serve(argv[1:])
     from postfix_trouble.cli.main import main as run

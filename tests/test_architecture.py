@@ -19,8 +19,8 @@ NAME = postfix_trouble.__name__
 # Folders are subjects, in an order: each may import from those before it.
 SUBJECTS = (
     "core", "policy", "config", "tables", "message", "state", "dns", "sasl", "tls",
-    "smtp", "report", "client", "terminal", "simulate", "api", "pipe", "lmtp", "cli",
-    "check", "__init__", "failsafe", "__main__",
+    "smtp", "report", "client", "terminal", "simulate", "api", "pipe", "lmtp",
+    "engine", "cli", "check", "__init__", "failsafe", "__main__",
 )  # fmt: skip
 # The files so marked do only what their arguments say.
 PURE = "# Pure: no input or output, clock, environment, chance or state."
@@ -35,7 +35,7 @@ ALL_PURE = ("policy", "config")
 NETWORK = {"smtplib", "ssl", "socket", "_socket", "dns", "pycares"}
 AT_THE_EDGE = {
     "cli/address_check", "dns/nameservers", "dns/system", "lmtp/listener",
-    "lmtp/server", "report/maillog",
+    "lmtp/server", "report/maillog", "engine/client", "engine/server",
     "smtp/connect", "smtp/connection", "smtp/smtplib_lean", "tables/sockets",
     "tls/client_offer", "tls/handshake", "tls/trust",
 }  # fmt: skip

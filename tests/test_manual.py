@@ -17,7 +17,7 @@ from postfix_trouble.cli.command_group import COMMANDS
 from postfix_trouble.config import master_cf as mastercf
 from postfix_trouble.config.parameters import supported
 from postfix_trouble.pipe import options
-from postfix_trouble.pipe.options import LMTP_OPTIONS, OPTIONS
+from postfix_trouble.pipe.options import LMTP_OPTIONS, OPTIONS, SERVE_OPTIONS
 from postfix_trouble.report import pipe8
 
 ROOT = Path(__file__).parent.parent
@@ -62,8 +62,12 @@ def section(page: str, title: str) -> str:
 
 @pytest.mark.parametrize(
     ("title", "table"),
-    [("OPTIONS OF DELIVER", OPTIONS), ("THE LMTP DOOR", LMTP_OPTIONS)],
-    ids=["deliver", "lmtp"],
+    [
+        ("OPTIONS OF DELIVER", OPTIONS),
+        ("THE LMTP DOOR", LMTP_OPTIONS),
+        ("THE ENGINE", SERVE_OPTIONS),
+    ],
+    ids=["deliver", "lmtp", "serve"],
 )
 def test_options_of_postfix(title: str, table: tuple[options.Option, ...]) -> None:
     body = section("man/postfix-trouble.8", title)

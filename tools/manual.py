@@ -16,7 +16,7 @@ from textwrap import wrap
 from postfix_trouble.cli.command_group import group
 from postfix_trouble.config.parameters import LMTP_NAMES, SMTP_ONLY, TABLE, supported
 from postfix_trouble.config.types import Parameter
-from postfix_trouble.pipe.options import LMTP_OPTIONS, OPTIONS, Option
+from postfix_trouble.pipe.options import LMTP_OPTIONS, OPTIONS, SERVE_OPTIONS, Option
 
 ROOT = Path(__file__).parent.parent
 PAGES = ("man/postfix-trouble.1", "man/postfix-trouble.8")
@@ -139,6 +139,7 @@ def _default(row: Parameter) -> Iterator[str]:
 PARTS: dict[str, Callable[[], Iterator[str]]] = {
     "deliver": lambda: _list(table_options(OPTIONS)),
     "lmtp": lambda: _list(table_options(LMTP_OPTIONS)),
+    "serve": lambda: _list(table_options(SERVE_OPTIONS)),
     "send": lambda: _list(click_options("send")),
     "probe": lambda: _list(click_options("probe")),
     "explain": lambda: _list(click_options("explain")),

@@ -27,6 +27,7 @@ COMMANDS = (
         "Deliver for pipe(8): this is what master.cf runs.",
     ),
     ("lmtp", "cli.pipe_commands", "Deliver for lmtp(8): a server, or under spawn(8)."),
+    ("serve", "cli.pipe_commands", "The engine for deliver --engine: a server."),
 )
 EXAMPLES = (
     ("What would Postfix do about this?",

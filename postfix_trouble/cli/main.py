@@ -26,6 +26,10 @@ def main(argv: list[str]) -> int:
             from postfix_trouble.lmtp.command import run as lmtp
 
             return lmtp(rest)
+        if command == "serve":
+            from postfix_trouble.engine.command import run as serve
+
+            return serve(rest)
     return _with_click(argv)
 
 

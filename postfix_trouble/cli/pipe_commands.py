@@ -1,6 +1,6 @@
-"""`deliver` and `lmtp` as click shows them: for help, completion and manual pages.
+"""`deliver`, `lmtp` and `serve` as click shows them: for help, completion and manual.
 
-They read their arguments by themselves (frontends/options), from the same table.
+They read their arguments by themselves (pipe/options), from the same tables.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import click
 
 from postfix_trouble.core.sysexits import EX_USAGE
-from postfix_trouble.pipe.options import LMTP_OPTIONS, OPTIONS
+from postfix_trouble.pipe.options import LMTP_OPTIONS, OPTIONS, SERVE_OPTIONS
 from postfix_trouble.terminal.help_text import option_command
 
 
@@ -51,6 +51,21 @@ commands = {
                 "A server; in transport_maps: trouble:unix:/run/trouble.sock",
                 "postfix-trouble lmtp --listen unix:/run/trouble.sock"
                 " --config /etc/postfix/main.cf",
+            ),
+        ],
+        run=_not_here,
+    ),
+    "serve": option_command(
+        "serve",
+        SERVE_OPTIONS,
+        short_help="The engine for deliver --engine: a server.",
+        help="""Stay, and deliver what `deliver --engine=PATH` hands over: no start of a
+        Python for each mail, and connections are kept. Run it as the account that
+        pipe(8) uses (user= in master.cf).""",
+        examples=[
+            (
+                "A server for argv=... deliver --engine=/run/trouble/engine ...",
+                "postfix-trouble serve --listen unix:/run/trouble/engine",
             ),
         ],
         run=_not_here,

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from postfix_trouble.client.connection_cache import Connections
     from postfix_trouble.client.interfaces import Trace
-    from postfix_trouble.client.throttled import Suspensions
+    from postfix_trouble.client.throttled import Throttled
     from postfix_trouble.config.settings import Settings
     from postfix_trouble.core.envelope import DeliveryRequest, Recipient
     from postfix_trouble.message.message import Message
@@ -44,24 +44,6 @@ def deferred(recipients: Iterable[Recipient], why: DSN) -> tuple[Outcome, ...]:
         Outcome(recipient, Disposition.DEFERRED, why, action="delayed")
         for recipient in recipients
     )
-
-
-def open_state(
-    settings: Settings, note: Callable[[str], None]
-) -> tuple[State | None, str]:
-    """The state directory of the settings, and what is wrong with it. Neither: there
-    is to be none."""
-    directory = settings.text("trouble_state_directory")
-    if not directory:
-        return None, ""
-    from postfix_trouble.state import State, StateProblem
-
-    state = State.open(directory, note)
-    if isinstance(state, StateProblem):
-        # With one recipient nothing hangs on it: the delivery goes on.
-        note(f"warning: {state.text}")
-        return None, state.text
-    return state, ""
 
 
 class Caller(Value):
@@ -96,22 +78,39 @@ class Service:
         settings: Settings,
         write: Callable[[str], None],
         *,
-        state: State | None = None,
         connections: Connections | None = None,
+        throttles: bool = False,
     ) -> None:
-        """`write`: takes log records. `state`: what is remembered between processes.
-        `connections`: those that stay open, in a process that stays itself."""
+        """`write`: takes log records. `connections`: those that stay open, in a process
+        that stays itself. `throttles`: destinations in trouble are remembered in
+        memory too; otherwise only if there is a state directory."""
         self.settings = settings
         self.write = write
-        self.state = state
         self.connections = connections
-        self._suspensions: Suspensions | None = None
+        self._throttles = throttles
+        #: What is remembered between processes, once open_state() has been called.
+        self.state: State | None = None
+        self._throttled: Throttled | None = None
         self._notices: RareNotices | None = None
-        if state is not None or connections is not None:
-            from postfix_trouble.client.throttled import Suspensions
 
-            retry_time = settings.seconds("trouble_destination_retry_time")
-            self._suspensions = Suspensions(retry_time, state)
+    def open_state(self, note: Callable[[str], None]) -> str:
+        """Open the state directory of the settings, if there is to be one.
+
+        Returns what is wrong with it; with a single recipient nothing hangs on that,
+        and the delivery goes on. Opened once; one that can't be is tried again.
+        """
+        directory = self.settings.text("trouble_state_directory")
+        if not directory or self.state is not None:
+            return ""
+        from postfix_trouble.state import State, StateProblem
+
+        state = State.open(directory, note)
+        if isinstance(state, StateProblem):
+            note(f"warning: {state.text}")
+            return state.text
+        self.state = state
+        self._throttled = None
+        return ""
 
     def deliver(
         self, request: DeliveryRequest, message: Message, caller: Caller
@@ -228,17 +227,26 @@ class Service:
     # --- destinations in trouble, and the postmaster
 
     def _suspended(self, request: DeliveryRequest) -> DSN | None:
-        if self._suspensions is None:
-            return None
-        return self._suspensions.check(request.nexthop)
+        throttled = self._destinations()
+        return None if throttled is None else throttled.check(request.nexthop)
+
+    def _destinations(self) -> Throttled | None:
+        """Destinations in trouble; None where nobody would remember them."""
+        if self._throttled is None and (self.state or self._throttles):
+            from postfix_trouble.client.throttled import Throttled
+
+            retry_time = self.settings.seconds("trouble_destination_retry_time")
+            self._throttled = Throttled(retry_time, self.state)
+        return self._throttled
 
     def _afterwards(
         self, report: Report, note: Callable[[str], None], caller: Caller
     ) -> Report:
         """What the next requests and the postmaster should know; no outcome changes."""
         try:
-            if self._suspensions is not None:
-                self._suspensions.remember(report)
+            throttled = self._destinations()
+            if throttled is not None:
+                throttled.remember(report)
             if caller.verbose or any(server.errors for server in report.servers):
                 return self._tell_postmaster(report, note, caller)
         except Exception as bug:  # noqa: BLE001  the outcomes stand

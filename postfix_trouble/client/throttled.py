@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _MOST = 10_000
 
 
-class Suspensions:
+class Throttled:
     """Which destinations are left alone. Used by several threads."""
 
     def __init__(self, retry_time: float, state: State | None) -> None:

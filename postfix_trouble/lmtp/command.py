@@ -50,8 +50,8 @@ def run(argv: list[str]) -> int:
             settings.text("syslog_name"),
             line.value("--log-file") or settings.text("trouble_log_file"),
         )
-        most = _number(line, "--connections", _MOST)
-        processes = _number(line, "--processes", 1)
+        most = options.number(line, "--connections", _MOST)
+        processes = options.number(line, "--processes", 1)
         if line.switch("--listen"):
             listeners.append(_listener(line.value("--listen")))
     except (options.UsageError, ConfigError, OSError) as problem:
@@ -166,15 +166,6 @@ def _listener(where: str) -> listener.Listener:
     except OSError as problem:
         text = problem.strerror or str(problem)
         raise OSError(problem.errno, text, where) from problem
-
-
-def _number(line: CommandLine, name: str, default: int) -> int:
-    text = line.value(name)
-    if not text:
-        return default
-    if not (text.isascii() and text.isdigit() and int(text[:9]) > 0):
-        raise options.UsageError(f"{name} {text}: a number above 0 expected")
-    return int(text[:9])
 
 
 def _refuse(log: MailLog, connection: socket.socket | None, problem: Exception) -> int:

@@ -7,7 +7,7 @@ import threading
 import time
 
 from postfix_trouble.client.connection_cache import Connections
-from postfix_trouble.client.service import Caller, Service, deferred, open_state
+from postfix_trouble.client.service import Caller, Service, deferred
 from postfix_trouble.core.afterwards import warn
 from postfix_trouble.core.outcome import DSN, Disposition, Outcome
 from postfix_trouble.core.status import EnhancedStatus
@@ -50,10 +50,13 @@ class Door:
         self.settings = settings
         self.log = log
         self.nexthop = nexthop or settings.text("relayhost")
-        state, _ = open_state(settings, log.write)
         self.service = Service(
-            settings, log.write, state=state, connections=Connections(settings)
+            settings,
+            log.write,
+            connections=Connections(settings),
+            throttles=True,
         )
+        self.service.open_state(log.write)
 
     def __enter__(self) -> Door:
         return self

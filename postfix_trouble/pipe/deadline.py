@@ -45,6 +45,41 @@ class Settled(BaseException):
     """
 
 
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    class Waiting(Protocol):
+        """Who waits for a delivery: how long, and whether he still does."""
+
+        def left(self) -> float:
+            """Seconds until the deadline."""
+            ...
+
+        def start(self, deadline: float) -> None:
+            """The deadline is so many seconds from now."""
+            ...
+
+        def abandoned(self) -> bool:
+            """Asked right before the final dot: whether nobody waits any more."""
+            ...
+
+        def abandon(self) -> None:
+            """End without an answer, and without a word about the server."""
+            ...
+
+        def critical(self, begun: bool) -> None:
+            """The final dot goes out, or what came of it is written down."""
+            ...
+
+        def settled(self) -> None:
+            """All recipients have the message, whatever comes now."""
+            ...
+
+        def finished(self) -> None:
+            """The outcome is known; nothing may come between it and the answer."""
+            ...
+
+
 class Watch:
     """Deadline and signals of one delivery by a process of its own."""
 

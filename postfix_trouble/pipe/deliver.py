@@ -16,7 +16,7 @@ from postfix_trouble.core.failure import TableError
 from postfix_trouble.core.outcome import DSN
 from postfix_trouble.core.status import EnhancedStatus
 from postfix_trouble.core.sysexits import EX_TEMPFAIL
-from postfix_trouble.core.value import TYPE_CHECKING
+from postfix_trouble.core.value import TYPE_CHECKING, Value
 from postfix_trouble.message.message import Message
 from postfix_trouble.pipe import command, options
 from postfix_trouble.pipe.deadline import Settled, Watch
@@ -25,7 +25,10 @@ from postfix_trouble.report.maillog import MailLog
 from postfix_trouble.report.pipe8 import Exit, deferred
 
 if TYPE_CHECKING:
-    from postfix_trouble.config.settings import Settings
+    from collections.abc import Callable
+
+    from postfix_trouble.client import Service
+    from postfix_trouble.pipe.deadline import Waiting
     from postfix_trouble.pipe.options import CommandLine
     from postfix_trouble.pipe.request import PipeRequest
 
@@ -42,51 +45,83 @@ def run(argv: list[str], parent: int | None = None) -> int:
     except options.UsageError as problem:
         watch.finished()
         return _write(deferred("4.3.5", f"command line usage error: {problem}").output)
-    call = _Call(line, watch)
+    call = Call(line, watch)
+    end = call.run()
     try:
-        end = call.deliver()
-        watch.finished()
-    except (Exception, Settled) as problem:  # noqa: BLE001  after() may raise it
-        watch.finished()
-        end = call.after(problem)
-    try:
-        call.answer(end)
+        _write(call.text(end))
     except Exception as bug:  # noqa: BLE001  the exit code says the same
         warn(call.note, "answer", bug)
     return end.code
 
 
-class _Call:
+def one_shot(line: CommandLine) -> Entry:
+    """What a delivery by a process of its own needs. Raises ConfigError, UsageError."""
+    from postfix_trouble.client.service import Service
+
+    settings = command.read_settings(line)
+    log = MailLog(
+        settings.text("syslog_name"),
+        line.value("--log-file") or settings.text("trouble_log_file"),
+    )
+    return Entry(log, Service(settings, log.write))
+
+
+class Entry(Value):
+    """The log and the service of requests with the same options."""
+
+    log: MailLog
+    service: Service
+
+
+class Call:
     """One run of `deliver`."""
 
-    def __init__(self, line: CommandLine, watch: Watch) -> None:
+    def __init__(
+        self,
+        line: CommandLine,
+        watch: Waiting,
+        entry: Callable[[CommandLine], Entry] = one_shot,
+        message: Message | None = None,
+    ) -> None:
+        """`entry` finds the log and the service for the options of the line.
+        `message`: None: it is on standard input."""
         self.line = line
         self.watch = watch
         self.log = MailLog("postfix-trouble", line.value("--log-file"))
         self.queue_id = line.value("--queue-id", "NOQUEUE")
+        self._entry = entry
+        self._message = message
         self.request: PipeRequest | None = None
 
     def note(self, text: str) -> None:
         """Log something about this request."""
         self.log.write(f"{self.queue_id}: {text}")
 
+    def run(self) -> Exit:
+        """Deliver, and say how it ended, whatever goes wrong. Raises what is a bug as
+        long as nothing is known about anybody."""
+        try:
+            end = self.deliver()
+            self.watch.finished()
+        except (Exception, Settled) as problem:  # noqa: BLE001  after() may raise it
+            self.watch.finished()
+            return self.after(problem)
+        return end
+
     def deliver(self) -> Exit:
         """Do it. Raises UsageError, ConfigError, TableError."""
         line = self.line
         if not line.recipients:
             raise options.UsageError("no recipients")
-        settings = command.read_settings(line)
-        self.log = MailLog(
-            settings.text("syslog_name"),
-            line.value("--log-file") or settings.text("trouble_log_file"),
-        )
+        self.log, service = self._entry(line)
+        settings = service.settings
         self.watch.start(settings.seconds("trouble_deadline"))
         settings.refuse_unusable()
-        message = Message.read(0, timeout=self.watch.left())
+        message = self._message or Message.read(0, timeout=self.watch.left())
         if isinstance(message, DSN):
             self.note(message.reason)
             return pipe8.answer(message)
-        return self._deliver_message(settings, message)
+        return self._deliver_message(service, message)
 
     def after(self, problem: Exception | Settled) -> Exit:
         """The answer when something of ours went wrong: whatever it was, who has the
@@ -106,21 +141,20 @@ class _Call:
         report = self.request and self.request.so_far(why)
         return pipe8.result(report.outcomes) if report else pipe8.answer(why)
 
-    def _deliver_message(self, settings: Settings, message: Message) -> Exit:
-        from postfix_trouble.client.service import Service, open_state
+    def _deliver_message(self, service: Service, message: Message) -> Exit:
         from postfix_trouble.pipe.request import PipeRequest
 
         line = self.line
-        request = command.read_request(line, settings, message)
+        request = command.read_request(line, service.settings, message)
         if isinstance(request, DSN):
             self.note(request.reason)
             return pipe8.answer(request)
         # What Postfix counts are queue file records: up to a byte more for each line.
         if line.switch("--size") and request.size > 2 * message.size:
             self.note(f"the message has {message.size} bytes, not {request.size}")
-        state, problem = open_state(settings, self.note)
+        problem = service.open_state(self.note)
         self.request = PipeRequest(
-            Service(settings, self.log.write, state=state),
+            service,
             request,
             message,
             self.watch,
@@ -148,11 +182,10 @@ class _Call:
         )
         return True
 
-    def answer(self, end: Exit) -> None:
-        """Print the answer: the status line, or the JSON object."""
+    def text(self, end: Exit) -> bytes:
+        """The answer: the status line, or the JSON object."""
         if not self.line.switch("--json"):
-            _write(end.output)
-            return
+            return end.output
         from postfix_trouble.report import as_json
 
         request = self.request
@@ -162,7 +195,7 @@ class _Call:
             line = self.line
             sender, nexthop = line.value("--sender"), line.value("--nexthop")
             text = as_json.failure(end, sender, nexthop, self.queue_id)
-        _write((text + "\n").encode("utf-8"))
+        return (text + "\n").encode("utf-8")
 
 
 def _write(output: bytes) -> int:

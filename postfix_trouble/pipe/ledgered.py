@@ -67,7 +67,7 @@ class LedgeredRequest:
 
     def __init__(self, owner: Attempts, state: State) -> None:
         self._owner = owner
-        self._ledger = state.ledger
+        self._ledger = state.new_ledger()
         self._request = owner.request
         self._places = mixed.places(self._request.recipients)
         self._key = request_key(
@@ -97,6 +97,12 @@ class LedgeredRequest:
 
     def deliver(self) -> Exit:
         """Try who is left, and give one answer for all."""
+        try:
+            return self._deliver()
+        finally:
+            self._ledger.unlock()
+
+    def _deliver(self) -> Exit:
         outcomes: tuple[Outcome, ...] = ()
         left = mixed.unfinished(self._request.recipients, self._known)
         if left:

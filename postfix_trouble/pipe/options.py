@@ -21,6 +21,11 @@ class Option(Value):
 
 
 OPTIONS = (
+    Option(
+        "--engine",
+        "PATH",
+        "Have the engine at this socket deliver; --engine=PATH, as the first option.",
+    ),
     Option("--sender", "ADDRESS", "Envelope sender; empty or <> is the null sender."),
     Option(
         "--nexthop",
@@ -87,6 +92,13 @@ LMTP_OPTIONS = (
     Option("--connections", "COUNT", "Serve at most so many clients at once (100)."),
     Option("--processes", "COUNT", "Share them among so many processes (1)."),
     *(option for option in OPTIONS if option.name in _SHARED),
+)
+
+
+SERVE_OPTIONS = (
+    Option("--listen", "unix:PATH", "Listen there for `deliver --engine=PATH`."),
+    Option("--deliveries", "COUNT", "Make at most so many deliveries at once (100)."),
+    *(option for option in OPTIONS if option.name == "--log-file"),
 )
 
 
@@ -176,3 +188,13 @@ def _option(
         line.lists.setdefault(name, []).append(value)
     else:
         line.values[name] = value
+
+
+def number(line: CommandLine, name: str, default: int) -> int:
+    """A number above 0. Raises UsageError."""
+    text = line.value(name)
+    if not text:
+        return default
+    if not (text.isascii() and text.isdigit() and int(text[:9]) > 0):
+        raise UsageError(f"{name} {text}: a number above 0 expected")
+    return int(text[:9])

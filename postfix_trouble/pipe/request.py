@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from postfix_trouble.client import Service
     from postfix_trouble.core.envelope import DeliveryRequest
     from postfix_trouble.message.message import Message
-    from postfix_trouble.pipe.deadline import Watch
+    from postfix_trouble.pipe.deadline import Waiting
     from postfix_trouble.report.maillog import MailLog
     from postfix_trouble.report.pipe8 import Exit
 
@@ -37,7 +37,7 @@ class PipeRequest:
         service: Service,
         request: DeliveryRequest,
         message: Message,
-        watch: Watch,
+        watch: Waiting,
         log: MailLog,
         *,
         age: float | None,

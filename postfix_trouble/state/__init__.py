@@ -7,7 +7,7 @@
 
 No method raises for what the file system or SQLite do: the ledger returns a
 StateProblem, all others go on as if nothing were known. Not to be carried over a
-fork(); threads may share a State (but not the ledger's locks).
+fork(); threads may share a State. Locks are those of a ledger: see new_ledger().
 """
 
 from __future__ import annotations
@@ -61,6 +61,10 @@ class State:
         if problem:
             return StateProblem(f"state directory {directory}: {problem}")
         return cls(Database(directory, note, clock))
+
+    def new_ledger(self) -> Ledger:
+        """The ledger for one request: its locks are its own."""
+        return Ledger(self._database)
 
     def inspect(self) -> tuple[str, ...] | StateProblem:
         """Look for damage, and describe what is there, for an administrator."""

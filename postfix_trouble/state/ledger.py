@@ -63,13 +63,16 @@ class Ledger:
         self._file = -1
 
     def lock(self, key: str, places: Iterable[Place]) -> Lock | StateProblem:
-        """Keep other processes away from these recipients until this one ends.
+        """Keep other requests away from these recipients until unlock().
 
         One byte of one file stands for each of them: other recipients of the same
         message may be delivered meanwhile, the kernel lets go when we die, and
-        nothing needs cleaning up. (A file per request can't be removed safely.)
+        nothing needs cleaning up. (A file per request can't be removed safely.) The
+        locks belong to the open file, not to the process, so that they hold between
+        threads; each request has a Ledger of its own.
         """
-        from fcntl import LOCK_EX, LOCK_NB, lockf
+        from fcntl import F_OFD_SETLK, F_WRLCK, fcntl
+        from struct import pack
 
         try:
             if self._file < 0:
@@ -81,7 +84,8 @@ class Ledger:
                 hashed = _hash(blob(key), blob(name), b"%d" % nth)
                 # Offsets are signed, with 64 bits.
                 offset = int.from_bytes(hashed[:8], "big") >> 2
-                lockf(self._file, LOCK_EX | LOCK_NB, 1, offset)
+                # struct flock: type, whence (from the start), offset, length, pid.
+                fcntl(self._file, F_OFD_SETLK, pack("hhqqi", F_WRLCK, 0, offset, 1, 0))
         except (BlockingIOError, PermissionError):
             self.unlock()
             return Lock.BUSY
@@ -90,7 +94,7 @@ class Ledger:
         return Lock.HELD
 
     def unlock(self) -> None:
-        """Let others have all recipients that this process has locked."""
+        """Let others have all recipients that were locked."""
         if self._file >= 0:
             os.close(self._file)
             self._file = -1

@@ -1,0 +1,85 @@
+"""`postfix-trouble serve`: the engine as a command."""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module
+from pathlib import Path
+
+from postfix_trouble.core.sysexits import EX_CONFIG, EX_OK
+from postfix_trouble.engine.delivery import Services
+from postfix_trouble.engine.server import Engine
+from postfix_trouble.lmtp import listener
+from postfix_trouble.pipe import options
+from postfix_trouble.report.maillog import MailLog
+
+# Deliveries at once, and seconds that one may take: pipe(8) bounces after 1000.
+_MOST = 100
+_SECONDS = 900.0
+# Subjects of which a delivery may need any module.
+_DELIVERY = (
+    *("core", "policy", "config", "tables", "message", "state", "dns", "sasl", "tls"),
+    *("smtp", "report", "client", "pipe"),
+)
+
+
+def run(argv: list[str]) -> int:
+    """Serve as the arguments after `serve` say. Returns the exit code."""
+    log = MailLog("postfix-trouble")
+    try:
+        line = options.read(argv, options.SERVE_OPTIONS)
+        log = MailLog("postfix-trouble", line.value("--log-file"))
+        if line.recipients:
+            raise options.UsageError(f"no such argument: {line.recipients[0]}")
+        most = options.number(line, "--deliveries", _MOST)
+        listeners = listener.inherited(os.environ)
+        if line.switch("--listen"):
+            listeners.append(_listener(line.value("--listen")))
+        if not listeners:
+            raise options.UsageError("--listen unix:PATH is missing")
+    except (options.UsageError, OSError) as problem:
+        text = f"fatal: {problem}"
+        log.write(text)
+        os.write(2, f"postfix-trouble serve: {text}\n".encode("utf-8", "replace"))
+        return EX_CONFIG
+    load_all()
+    services = Services()
+    engine = Engine(
+        listeners,
+        services.deliver,
+        most=most,
+        seconds=_SECONDS,
+        note=log.write,
+        reload=services.forget,
+    )
+    engine.on_signals()
+    where = line.value("--listen") or "sockets of the service manager"
+    log.write(f"engine: listening on {where}, {most} deliveries at once")
+    try:
+        engine.run()
+    finally:
+        services.forget()
+    return EX_OK
+
+
+def load_all() -> None:
+    """Load what any delivery may need: an upgrade of the files under a process that
+    stays must not mix versions, and no two threads load a module at the same time."""
+    package = Path(__file__).parent.parent
+    for subject in _DELIVERY:
+        for path in sorted((package / subject).glob("*.py")):
+            if path.stem != "__init__":
+                import_module(f"postfix_trouble.{subject}.{path.stem}")
+    for name in ("email.utils", "encodings.idna", "hmac", "sqlite3", "ssl"):
+        import_module(name)
+
+
+def _listener(where: str) -> listener.Listener:
+    """A Unix socket that only this account can reach. Raises UsageError, OSError."""
+    if not where.startswith("unix:/"):
+        raise options.UsageError(f"--listen {where}: unix:PATH expected, absolute")
+    try:
+        return listener.listen(where, 0o600)
+    except OSError as problem:
+        text = problem.strerror or str(problem)
+        raise OSError(problem.errno, text, where) from problem

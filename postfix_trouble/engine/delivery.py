@@ -1,0 +1,137 @@
+"""What the engine's workers do: a request of `deliver`, delivered and answered.
+
+Requests with the same options, and the same main.cf behind them, share a delivery
+service: connections that stay open, destinations that are throttled, the state
+directory.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import IO, TYPE_CHECKING
+
+from postfix_trouble.client.connection_cache import Connections
+from postfix_trouble.client.service import Service
+from postfix_trouble.engine.request import Watch
+from postfix_trouble.message.message import Message
+from postfix_trouble.pipe import command, options
+from postfix_trouble.pipe.deadline import Settled
+from postfix_trouble.pipe.deliver import Call, Entry
+from postfix_trouble.report import pipe8
+from postfix_trouble.report.maillog import MailLog
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    from postfix_trouble.pipe.options import CommandLine
+
+# Sets of options whose services are kept; master.cf has few entries.
+_MOST = 100
+# Options whose value is a path, and those that make a service what it is.
+_PATHS = ("--config", "--state-directory", "--log-file")
+_SHARED = (*_PATHS, "--lmtp")
+
+
+class Services:
+    """The delivery services of an engine, by the options of requests."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        # The youngest last.
+        self._known: dict[Hashable, Entry] = {}
+
+    def deliver(self, arguments: list[str], file: IO[bytes], watch: Watch) -> None:
+        """Deliver a request, and answer it by its watch."""
+        try:
+            line = options.read(arguments)
+            _absolute(line)
+        except options.UsageError as problem:
+            text = f"command line usage error: {problem}"
+            end = pipe8.deferred("4.3.5", text)
+            watch.answer(end.code, end.output)
+            return
+        call = Call(line, watch, self.entry, _message(file))
+        watch.conclude = lambda: _concluded(call)
+        end = call.run()
+        watch.answer(end.code, call.text(end))
+
+    def entry(self, line: CommandLine) -> Entry:
+        """The log and the service for the options of a request. Raises ConfigError,
+        UsageError."""
+        key = _key(line)
+        with self._lock:
+            found = self._known.pop(key, None)
+            if found is not None:
+                self._known[key] = found
+                return found
+        settings = command.read_settings(line)
+        log = MailLog(
+            settings.text("syslog_name"),
+            line.value("--log-file") or settings.text("trouble_log_file"),
+        )
+        service = Service(
+            settings,
+            log.write,
+            connections=Connections(settings),
+            # As in a process for each mail: the queue manager does it, unless somebody
+            # asks for more.
+            throttles=settings.given("trouble_destination_retry_time"),
+        )
+        made = Entry(log, service)
+        with self._lock:
+            # Another worker may have been faster.
+            entry = self._known.setdefault(key, made)
+            old = [*self._known][: max(0, len(self._known) - _MOST)]
+            gone = [self._known.pop(each) for each in old]
+        for each in gone:
+            # Whoever still delivers by it goes on; what it kept open is closed.
+            each.service.close()
+        return entry
+
+    def forget(self) -> None:
+        """Read everything anew (SIGHUP), or leave: close what stayed open."""
+        with self._lock:
+            gone, self._known = [*self._known.values()], {}
+        for each in gone:
+            each.service.close()
+
+
+def _concluded(call: Call) -> tuple[int, bytes]:
+    """The answer of a request all of whose recipients have the message."""
+    end = call.after(Settled())
+    return end.code, call.text(end)
+
+
+def _absolute(line: CommandLine) -> None:
+    """Refuse paths that mean something else here than for the client. Raises
+    UsageError."""
+    for name in _PATHS:
+        path = line.value(name)
+        if path and not os.path.isabs(path):
+            raise options.UsageError(f"{name} {path}: not an absolute path")
+
+
+def _key(line: CommandLine) -> Hashable:
+    """Requests with the same key have the same settings. Raises nothing."""
+    shared = tuple((name, line.value(name)) for name in _SHARED if line.switch(name))
+    return shared, tuple(line.lists.get("-o", ())), _stamp(line.value("--config"))
+
+
+def _stamp(path: str) -> Hashable:
+    """Changes when the file does."""
+    if not path:
+        return None
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def _message(file: IO[bytes]) -> Message:
+    """The spooled message. It has a descriptor only if it is large."""
+    try:
+        return Message([], os.dup(file.fileno()))
+    except OSError:
+        return Message.from_bytes(file.read())

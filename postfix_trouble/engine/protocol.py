@@ -1,0 +1,60 @@
+"""What is said between the engine and `deliver --engine=PATH`, on a Unix socket.
+
+The engine greets with a line: version of the protocol, of the program, and how many
+seconds a request may take. Then frames, each a letter, four bytes of length (big
+endian) and the data. The client sends an ARGUMENT for each word of its command line,
+PIECEs of the message, and END; after that a SIGNAL if one comes. A client that is
+killed sends no END, so nothing is delivered. The engine sends one ANSWER: a byte of
+exit status (success is 100, a number that nobody sends by accident), then the text for
+pipe(8).
+
+No descriptors are passed: one that waits in a socket that nobody reads would keep the
+reader of the answer from seeing its end. launcher/postfix-trouble.c is the other
+client.
+"""
+
+from __future__ import annotations
+
+from postfix_trouble import __version__
+
+ARGUMENT, PIECE, END, SIGNAL, ANSWER = b"a", b"m", b"e", b"s", b"r"
+HEAD = 5
+
+#: The greeting, up to the seconds.
+GREETING = b"postfix-trouble engine 1 " + __version__.encode() + b" "
+#: Seconds until a client that was not greeted delivers by itself.
+GREETED_WITHIN = 2.0
+#: Seconds that a client waits beyond the limit that the greeting names.
+AFTER = 15.0
+#: Bytes of an answer, at most.
+MOST_ANSWER = 64 << 20
+#: The exit status that means success on the way to pipe(8); see the launcher.
+SUCCESS = 100
+
+
+def greeting(seconds: float) -> bytes:
+    """The first line of the engine."""
+    return GREETING + b"%d\n" % seconds
+
+
+def frame(kind: bytes, data: bytes = b"") -> bytes:
+    """One frame, as bytes."""
+    return kind + len(data).to_bytes(4, "big") + data
+
+
+def answer(status: int, text: bytes) -> bytes:
+    """The frame that ends a request. `status`: an exit code of `deliver`."""
+    return frame(ANSWER, bytes([status or SUCCESS]) + text)
+
+
+def sound(status: int, text: bytes, json: bool) -> bool:
+    """Whether an answer makes sense: the text has the class of the exit status.
+
+    pipe(8) goes by the text, so that one which does not fit could bounce what was to be
+    deferred. `json`: an object was asked for.
+    """
+    if json:
+        return text[:1] == b"{"
+    if status == SUCCESS:
+        return text[1:2] != b"." or text[:1] not in (b"2", b"3", b"4", b"5")
+    return len(text) >= 7 and text[:2] == (b"4." if status == 75 else b"5.")
