@@ -50,6 +50,8 @@ class Way(NamedTuple):
     transport: Callable[[Place], str]
     master: Callable[[Place], str] = lambda place: ""
     server: Callable[[Place], list[str]] = lambda place: []
+    # Where that listens.
+    socket: str = "door"
 
 
 def _pipe(argv: Callable[[Place], str], part: float) -> Way:
@@ -77,6 +79,27 @@ def _msmtp(place: Place) -> str:
     )
 
 
+def _engine(client: Callable[[Place], str]) -> Way:
+    """pipe(8) to an engine that stays, which runs as the same account."""
+    by_pipe = _pipe(
+        lambda place: (
+            f"{client(place)} deliver --engine={place.home}/engine/door"
+            " --sender ${sender} --nexthop ${nexthop}"
+            " --queue-id ${queue_id} --size ${size} -o myhostname=client.test"
+            f" --log-file {place.home}/ours -- ${{recipient}}"
+        ),
+        1.0,
+    )
+    return by_pipe._replace(
+        server=lambda place: [
+            *("setpriv", f"--reuid={ACCOUNT}", "--regid=nogroup", "--clear-groups"),
+            *(place.program, "serve", f"--listen=unix:{place.home}/engine/door"),
+            f"--log-file={place.home}/ours",
+        ],
+        socket="engine/door",
+    )
+
+
 WAYS = {
     MEASURE: Way(1.0, lambda place: f"smtp:[127.0.0.1]:{place.port}"),
     "lmtp(8) to our listener": Way(
@@ -94,6 +117,10 @@ WAYS = {
             f"door unix - n n - - spawn\n  user={ACCOUNT} argv={_door(place)}\n"
         ),
     ),
+    "pipe(8) to the engine, client in C": _engine(lambda place: f"{place.home}/client"),
+    "pipe(8) to the engine, client in Python": _engine(
+        lambda place: place.program
+    )._replace(part=0.3),
     "pipe(8) to /bin/true": _pipe(lambda place: "/bin/true", 1.0),
     "msmtp by pipe(8)": _pipe(_msmtp, 0.3),
     "ours by pipe(8)": _pipe(
@@ -114,8 +141,10 @@ WAYS = {
 }
 # Way, delay of the server (ms), least ratio to smtp(8).
 TARGETS = [
-    ("lmtp(8) to our listener", 0, 0.85),
-    ("lmtp(8) to our listener", 100, 0.98),
+    ("pipe(8) to the engine, client in C", 0, 0.5),
+    ("pipe(8) to the engine, client in C", 100, 0.95),
+    ("lmtp(8) to our listener", 0, 0.72),
+    ("lmtp(8) to our listener", 100, 0.97),
     ("lmtp(8) to us by spawn(8)", 0, 0.8),
     ("lmtp(8) to us by spawn(8)", 100, 0.95),
 ]
@@ -174,38 +203,45 @@ def _wait_for(port: int) -> None:
 
 
 @contextlib.contextmanager
-def listening(command: list[str], home: Path) -> Iterator[tuple[int, ...]]:
-    """Our server, if there is one. Its process id."""
+def listening(command: list[str], door: Path) -> Iterator[tuple[int, ...]]:
+    """Our server on a socket, if there is one. Its process id."""
     if not command:
         yield ()
         return
     with subprocess.Popen(command) as process:
         try:
             until = time.monotonic() + PATIENCE
-            while not (home / "door").exists():
+            while not door.exists():
                 assert process.poll() is None, "it did not start"
                 assert time.monotonic() < until, "it does not listen"
                 time.sleep(0.01)
-            (home / "door").chmod(0o666)
+            door.chmod(0o666)
             yield (process.pid,)
         finally:
             process.terminate()
 
 
 def measure(
-    way: Way, program: str, where: str, delay: int, messages: int, at_once: int
+    name: str, program: str, where: str, delay: int, messages: int, at_once: int
 ) -> Run:
     """Fill the queue and empty it."""
+    way = WAYS[name]
     home = Path(tempfile.mkdtemp(prefix="throughput-", dir=where))
     home.chmod(0o755)
     (home / "ours").touch()
     shutil.chown(home / "ours", ACCOUNT)
     shutil.copy(HERE / "plain_smtplib.py", home)
+    (home / "engine").mkdir(mode=0o755)
+    shutil.chown(home / "engine", ACCOUNT)
+    if "client in C" in name:
+        make = ["make", "-s", "-C", str(HERE.parent / "launcher")]
+        subprocess.run([*make, f"OUTPUT={home}/client"], check=True)
     try:
         with sink(delay) as port:
             place = Place(program, home, port)
             queue = Queue(home, way.transport(place), way.master(place), at_once)
-            with listening(way.server(place), home) as others, queue.running():
+            door = home / way.socket
+            with listening(way.server(place), door) as others, queue.running():
                 queue.fill(messages, SIZE)
                 return queue.empty(messages, others)
     finally:
@@ -227,7 +263,7 @@ def compare(options: argparse.Namespace, delay: int) -> dict[str, Run]:
             way = WAYS[name]
             count = max(100, int(options.messages * way.part))
             run = measure(
-                way, options.program, options.directory, delay, count, options.at_once
+                name, options.program, options.directory, delay, count, options.at_once
             )
             print(f"  {name}: {run.rate:.0f}/s", file=sys.stderr)
             runs[name].append(run)

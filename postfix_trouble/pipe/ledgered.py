@@ -197,6 +197,9 @@ class LedgeredRequest:
         }
         problem = self._ledger.record(self._key, rows) if rows else None
         if problem is not None:
+            # What is not written down is delivered again: it is worth a second try.
+            problem = self._ledger.record(self._key, rows)
+        if problem is not None:
             # Too late to put the mail off: it may be delivered twice, never lost.
             self._owner.note(f"warning: ledger: {problem.text}")
         return problem is None

@@ -167,7 +167,7 @@ def test_the_program_sends_the_same(sent: dict[str, Sent], kind: str) -> None:
 
 # A header that is the same for all but for its id and date.
 RECEIVED = re.compile(rb"Received: by client\.example\.test .*?\(UTC\)\r?\n", re.DOTALL)
-RECORDED = Path(__file__).parent.parent / "content" / "data" / "sent-messages.txt"
+RECORDED = Path(__file__).parent.parent / "message" / "data" / "sent-messages.txt"
 
 
 def test_what_is_recorded_is_what_smtp8_sends(

@@ -306,7 +306,7 @@ def test_some_calls_after_the_dot_fail(
     assert count > 100
 
 
-@pytest.mark.long
+@pytest.mark.marathon
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("make", WAYS)
@@ -330,7 +330,7 @@ def test_a_signal_comes_at_some_calls(
     assert not found
 
 
-@pytest.mark.long
+@pytest.mark.marathon
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("fault", SIGNALS)
 @pytest.mark.parametrize("make", [Pipe, PipeJson, PipeLedger])
