@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from postfix_trouble.config.settings import ConfigError, Settings
 from postfix_trouble.core.afterwards import warn
 from postfix_trouble.core.envelope import DeliveryRequest, Recipient
 from postfix_trouble.core.outcome import Disposition, Outcome, Report
 from postfix_trouble.core.sysexits import EX_OK, EX_TEMPFAIL
-from postfix_trouble.core.value import TYPE_CHECKING
+from postfix_trouble.core.value import TYPE_CHECKING, Value
 from postfix_trouble.simulate import answer as explaining
 from postfix_trouble.simulate.answer import Case, Explanation
 from postfix_trouble.terminal.parameters import make_settings, read_config
@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 
-class Result(NamedTuple):
+class Result(Value):
     """How one recipient ended. There is exactly one for each."""
 
     recipient: str
@@ -63,7 +63,7 @@ class Result(NamedTuple):
     delays: tuple[float, float, float, float]
 
 
-class Delivery(NamedTuple):
+class Delivery(Value):
     """All that came of a delivery."""
 
     #: In the order of the recipients.

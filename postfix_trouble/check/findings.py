@@ -4,8 +4,7 @@
 
 from __future__ import annotations
 
-from enum import Enum
-
+from postfix_trouble.core.choice import Choice
 from postfix_trouble.core.sysexits import EX_CONFIG, EX_OK
 from postfix_trouble.core.value import TYPE_CHECKING, Value
 
@@ -13,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
-class Severity(Enum):
+class Severity(Choice):
     """How bad it is."""
 
     # Mail is deferred, returned or goes a wrong way because of this.

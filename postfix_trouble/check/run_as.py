@@ -12,10 +12,11 @@ import os
 import pwd
 import stat
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from postfix_trouble.check.findings import Finding, Severity, error, fine, note
 from postfix_trouble.check.pipe_entry import about
+from postfix_trouble.core.value import Value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -27,7 +28,7 @@ _DEFERRED = "all mail of this transport is deferred"
 _PATIENCE = 60
 
 
-class Wanted(NamedTuple):
+class Wanted(Value):
     """What the account has to be able to do."""
 
     # The program, and what stands before it in argv.
@@ -37,7 +38,7 @@ class Wanted(NamedTuple):
     state_directory: str
 
 
-class Account(NamedTuple):
+class Account(Value):
     """Whom pipe(8) becomes: one user, one group, no others."""
 
     name: str

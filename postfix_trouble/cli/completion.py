@@ -6,7 +6,9 @@ Static, since a shell that asks the program at each press of a key waits for Pyt
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+from postfix_trouble.core.value import Value
 
 if TYPE_CHECKING:
     import click
@@ -20,7 +22,7 @@ SHELLS = {
 }
 
 
-class Option(NamedTuple):
+class Option(Value):
     """An option of a command."""
 
     names: tuple[str, ...]
@@ -31,7 +33,7 @@ class Option(NamedTuple):
     repeatable: bool = False
 
 
-class Command(NamedTuple):
+class Command(Value):
     """A command."""
 
     name: str

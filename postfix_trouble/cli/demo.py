@@ -9,9 +9,10 @@ usage: python -m postfix_trouble.cli.demo PATH-OF-POSTFIX-TROUBLE
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from postfix_trouble.core.sysexits import EX_OK, EX_TEMPFAIL, NAMES
+from postfix_trouble.core.value import Value
 
 if TYPE_CHECKING:
     from subprocess import CompletedProcess
@@ -31,7 +32,7 @@ Hello Bob,
 CLOSE = "(hangs up)"
 
 
-class Case(NamedTuple):
+class Case(Value):
     """A server, by its answer to RCPT TO, and what Postfix will do about the mail."""
 
     title: str

@@ -12,8 +12,7 @@ The marks are those that swaks made known:
 
 from __future__ import annotations
 
-from enum import Enum
-
+from postfix_trouble.core.choice import Choice
 from postfix_trouble.core.steps import Phase
 from postfix_trouble.core.value import TYPE_CHECKING, Value
 from postfix_trouble.report.log import printable
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from postfix_trouble.terminal.columns import Paint
 
 
-class Way(Enum):
+class Way(Choice):
     """Who speaks."""
 
     ABOUT = "about"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,6 +20,7 @@ from postfix_trouble.core.envelope import DeliveryRequest, Recipient
 from postfix_trouble.core.failure import TableError
 from postfix_trouble.core.outcome import Disposition
 from postfix_trouble.core.sysexits import EX_TEMPFAIL, NAMES
+from postfix_trouble.core.value import Value
 from postfix_trouble.message.message import Message
 from postfix_trouble.report import pipe8
 from postfix_trouble.simulate.rule import rule_of
@@ -48,7 +49,7 @@ EXAMPLES = [
 ]  # fmt: skip
 
 
-class Delivery(NamedTuple):
+class Delivery(Value):
     """One request and how it ended."""
 
     report: Report

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from postfix_trouble.cli import user_input as typed
 from postfix_trouble.config.parameters import lmtp_name
 from postfix_trouble.config.settings import Settings
+from postfix_trouble.core.value import Value
 from postfix_trouble.terminal.parameters import make_settings, overriding, read_config
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ _OPTIONS = (
 )
 
 
-class Session(NamedTuple):
+class Session(Value):
     """How to talk to servers: what those options say."""
 
     settings: Settings

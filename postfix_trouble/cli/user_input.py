@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import click
 
 from postfix_trouble.core.hostname import hostname_problem, idn_to_ascii
+from postfix_trouble.core.value import Value
 from postfix_trouble.report.log import printable
 from postfix_trouble.sasl.choose import NO_MECHANISM, Credentials
 from postfix_trouble.sasl.redaction import exposure
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 SMTPS = "465"
 
 
-class Address(NamedTuple):
+class Address(Value):
     """An address that was typed."""
 
     # As it was typed, without the brackets around it.

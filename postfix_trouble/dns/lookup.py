@@ -4,8 +4,7 @@
 
 from __future__ import annotations
 
-from enum import IntEnum
-
+from postfix_trouble.core.choice import Ordered
 from postfix_trouble.core.value import Value
 
 
@@ -54,7 +53,7 @@ class Packet(Value):
     damaged: bool = False
 
 
-class Result(IntEnum):
+class Result(Ordered):
     """How a look-up ended.
 
     In order of importance: where several names or kinds were asked for in vain, the

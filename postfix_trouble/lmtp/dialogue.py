@@ -11,8 +11,8 @@ refused for ever, and a message above a size limit that the administrator has se
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import Enum
 
+from postfix_trouble.core.choice import Choice
 from postfix_trouble.core.envelope import DeliveryRequest, Recipient
 from postfix_trouble.core.value import Value
 from postfix_trouble.lmtp import syntax as lmtp_syntax
@@ -64,7 +64,7 @@ class Limits(Value):
 DEFAULT_LIMITS = Limits()
 
 
-class Then(Enum):
+class Then(Choice):
     """What follows a reply."""
 
     COMMAND = "another command"

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from enum import Enum
 
+from postfix_trouble.core.choice import Choice
 from postfix_trouble.core.value import Value
 from postfix_trouble.message.mime import Place
 
@@ -49,7 +49,7 @@ _WHITE = b" \t\r\n"
 _LINE = 70
 
 
-class _Sort(Enum):
+class _Sort(Choice):
     OPERATOR = "operator"
     ATOM = "atom"
     QUOTED = "quoted string"

@@ -30,11 +30,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
 
 from postfix_trouble.core.envelope import DeliveryRequest, Recipient
 from postfix_trouble.core.outcome import DSN, Disposition, Outcome
 from postfix_trouble.core.status import EnhancedStatus
+from postfix_trouble.core.value import Value
 
 # A recipient in a request: the address, and how many times it came before.
 Place = tuple[str, int]
@@ -59,7 +59,7 @@ _NO_OUTCOME = DSN(EnhancedStatus("4.3.0"), "internal error: no outcome")
 _CODES = 3
 
 
-class Finished(NamedTuple):
+class Finished(Value):
     """What is remembered of a recipient for whom nothing is left to try."""
 
     # SENT or BOUNCED.
@@ -69,7 +69,7 @@ class Finished(NamedTuple):
     reported: bool = False
 
 
-class Settlement(NamedTuple):
+class Settlement(Value):
     """What is said about the request as a whole, and what must be done before."""
 
     disposition: Disposition

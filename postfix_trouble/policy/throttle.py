@@ -9,8 +9,7 @@ are seconds of one wall clock, since processes and boots share the marks.
 
 from __future__ import annotations
 
-from enum import Enum
-
+from postfix_trouble.core.choice import Choice
 from postfix_trouble.core.outcome import DSN
 from postfix_trouble.core.status import EnhancedStatus
 from postfix_trouble.core.value import Value
@@ -20,7 +19,7 @@ from postfix_trouble.core.value import Value
 _SKEW = 60.0
 
 
-class Standing(Enum):
+class Standing(Choice):
     """Whether a destination may be connected to."""
 
     OPEN = "open"

@@ -9,10 +9,10 @@ those reads ours.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
 from postfix_trouble.core.envelope import DeliveryRequest, Recipient
 from postfix_trouble.core.outcome import Outcome
+from postfix_trouble.core.value import Value
 from postfix_trouble.report.log import printable
 from postfix_trouble.report.mail_system import MailSystem, date, header, wrapped
 from postfix_trouble.smtp.address import quote_local
@@ -34,7 +34,7 @@ report along. Your own text you may leave out.
 """
 
 
-class Copy(NamedTuple):
+class Copy(Value):
     """What of a message goes back to its sender."""
 
     content: bytes

@@ -9,12 +9,12 @@ and addresses in it need their domains.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
 
+from postfix_trouble.core.value import Value
 from postfix_trouble.report.log import printable
 
 
-class MailSystem(NamedTuple):
+class MailSystem(Value):
     """In whose name we write."""
 
     # myhostname, and myorigin: the domain of addresses that have none.

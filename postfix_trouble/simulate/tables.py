@@ -10,13 +10,14 @@ share a row.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from postfix_trouble.core.outcome import DSN
 from postfix_trouble.core.reply import Lost
 from postfix_trouble.core.status import EnhancedStatus
 from postfix_trouble.core.steps import HandshakeFailed
 from postfix_trouble.core.tls import TlsFacts
+from postfix_trouble.core.value import Value
 from postfix_trouble.dns.lookup import Result
 from postfix_trouble.dns.no_server import without_server
 from postfix_trouble.simulate.answer import Case, case
@@ -81,7 +82,7 @@ _VARIANTS: dict[str, tuple[dict[str, str], ...]] = {
 }
 
 
-class Row(NamedTuple):
+class Row(Value):
     """What follows from one kind of event."""
 
     # Codes, or what comes in place of a reply.
@@ -102,7 +103,7 @@ class Row(NamedTuple):
     entry: str
 
 
-class Table(NamedTuple):
+class Table(Value):
     """All that may happen at a stage."""
 
     stage: str

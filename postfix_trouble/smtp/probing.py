@@ -12,8 +12,7 @@ Road not taken: a script of its own, which would be a second copy of the dialogu
 
 from __future__ import annotations
 
-from enum import IntEnum, auto
-
+from postfix_trouble.core.choice import Ordered
 from postfix_trouble.core.outcome import DSN
 from postfix_trouble.core.reply import Lost, Reply
 from postfix_trouble.core.steps import (
@@ -45,16 +44,16 @@ if TYPE_CHECKING:
     from postfix_trouble.smtp.session import Kept
 
 
-class Depth(IntEnum):
+class Depth(Ordered):
     """How far to go with a server."""
 
-    CONNECT = auto()
-    GREETING = auto()
-    EHLO = auto()
-    TLS = auto()
-    AUTH = auto()
-    MAIL = auto()
-    RCPT = auto()
+    CONNECT = 1
+    GREETING = 2
+    EHLO = 3
+    TLS = 4
+    AUTH = 5
+    MAIL = 6
+    RCPT = 7
 
 
 class Finding(Value):

@@ -13,10 +13,11 @@ import stat
 from _thread import RLock, get_ident
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from postfix_trouble.core.outcome import DSN
 from postfix_trouble.core.status import EnhancedStatus
+from postfix_trouble.core.value import Value
 
 if TYPE_CHECKING:
     from sqlite3 import Connection
@@ -50,7 +51,7 @@ SCHEMA: tuple[tuple[str, ...], ...] = (
 )
 
 
-class StateProblem(NamedTuple):
+class StateProblem(Value):
     """Why the state can't be relied on. For the log: it may name files."""
 
     text: str

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from enum import Enum
 from typing import TYPE_CHECKING
 
+from postfix_trouble.core.choice import Choice
 from postfix_trouble.core.outcome import Disposition
 from postfix_trouble.policy.multi_recipient import Finished, Place
 from postfix_trouble.state.database import (
@@ -40,7 +40,7 @@ _YOUNGEST = 1000
 _LONGEST_STEP = 600
 
 
-class Lock(Enum):
+class Lock(Choice):
     """Whether these recipients are ours alone."""
 
     HELD = "held"

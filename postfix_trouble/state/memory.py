@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from postfix_trouble.core.outcome import DSN
+from postfix_trouble.core.value import Value
 from postfix_trouble.policy.throttle import Mark, Standing, judge
 from postfix_trouble.state.database import Database, blob, packed, text, unpacked
 
@@ -16,7 +17,7 @@ _FORGET = 100 * 86400
 _OPEN: Standing | DSN = Standing.OPEN
 
 
-class Refusal(NamedTuple):
+class Refusal(Value):
     """A log-in that a server refused, to be refused again without asking it."""
 
     status: str

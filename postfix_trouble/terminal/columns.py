@@ -9,7 +9,8 @@ paints a text (colour, text) -> text; by default nothing is painted.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+
+from postfix_trouble.core.value import Value
 
 Paint = Callable[[str, str], str]
 
@@ -17,7 +18,7 @@ Paint = Callable[[str, str], str]
 NARROW = 60
 
 
-class Field(NamedTuple):
+class Field(Value):
     """A label and a text; `colour` is that of the text."""
 
     label: str

@@ -19,8 +19,7 @@ Nothing here opens a file or a socket.
 
 from __future__ import annotations
 
-from enum import Enum
-
+from postfix_trouble.core.choice import Choice
 from postfix_trouble.core.tls import TlsLevel
 from postfix_trouble.core.value import TYPE_CHECKING, Value
 
@@ -50,7 +49,7 @@ def security_level(settings: Settings) -> TlsLevel:
 # --- forks of the dialogue ----------------------------------------------------------
 
 
-class Go(Enum):
+class Go(Choice):
     """Where the dialogue goes on."""
 
     PLAINTEXT = "go on without TLS"

@@ -349,7 +349,7 @@ ANSWERS = st.sampled_from(
 @given(
     st.dictionaries(st.sampled_from([*STAGES, "rset", "quit", "helo"]), ANSWERS),
     st.booleans(),
-    st.sampled_from(Depth),
+    st.sampled_from(list(Depth)),
     st.integers(1, 3),
 )
 def test_no_message_ever_goes_out(
