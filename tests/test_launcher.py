@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -64,14 +65,14 @@ class Installation:
             (self.package / folder / "__init__.py").touch()
             (self.package / folder / f"{name}.py").write_text(front_end)
 
-    def run(self, *argv: str, **how: object) -> subprocess.CompletedProcess[bytes]:
+    def run(self, *argv: str, **how: Any) -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(
             [str(how.pop("program", self.launcher)), *argv],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=20,
             check=False,
-            **how,  # type: ignore[call-overload]
+            **how,
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,7 @@ from reliability_rows import ATTACKS, FAULTS, done, key
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs/reliability.md").read_text()
-ROWS = {"fault": FAULTS, "attack": ATTACKS}
+ROWS: dict[str, Any] = {"fault": FAULTS, "attack": ATTACKS}
 
 
 def marks(kind: str) -> set[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from spelled_out import assert_as_written_down, spelled_out
@@ -18,7 +19,7 @@ CLIENT = Client(LMTP)
 SOUND = "[]\nok: door, line 7: the entry is as it should be\n\n"
 
 
-def column(**changes: str) -> PipeEntry:
+def column(**changes: Any) -> PipeEntry:
     return ENTRY._replace(service=SPAWN._replace(**changes))
 
 

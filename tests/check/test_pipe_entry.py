@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from spelled_out import assert_as_written_down, spelled_out
@@ -38,7 +39,7 @@ def to(*recipients: str) -> Line:
     return LINE._replace(recipients=recipients)
 
 
-def column(**changes: str) -> PipeEntry:
+def column(**changes: Any) -> PipeEntry:
     return ENTRY._replace(service=SERVICE._replace(**changes))
 
 

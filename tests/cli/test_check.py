@@ -538,8 +538,8 @@ def test_passwords_that_others_can_read(config: Path, tmp_path: Path) -> None:
 
 def test_state_directory(tmp_path: Path) -> None:
     place = tmp_path / "state"
-    asked = ("-o", "myhostname=mail.example.org", "-o", "sendmail_path=/bin/true")
-    asked += ("--state-directory", str(place))
+    asked = ["-o", "myhostname=mail.example.org", "-o", "sendmail_path=/bin/true"]
+    asked += ["--state-directory", str(place)]
     found, code = findings(*asked)
     assert code == 0
     assert about(found, f"state directory {place}")["severity"] == "note"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,7 +22,7 @@ def recipe() -> str:
 
 
 @pytest.fixture
-def postfix(open_path: Path) -> Iterator[Path]:  # noqa: F811
+def postfix(open_path: Path) -> Path:  # noqa: F811
     program = open_path / "postfix-trouble"
     program.write_text(
         "#!/bin/sh\n"

@@ -5,10 +5,10 @@ import random
 from pathlib import Path
 
 import pytest
+from expansion_cases import NAMES, Case, ask_postconf, text
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config.expansion_cases import NAMES, Case, ask_postconf, text
 from postfix_trouble.config.expansion import ExpansionError, expand
 
 RECORDED = [

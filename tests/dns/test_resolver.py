@@ -934,7 +934,7 @@ def test_aliases_of_mail_domains() -> None:
 
 def test_what_an_alias_itself_is_worth() -> None:
     """Whatever it leads to: DNSSEC for the name alone."""
-    zone = {
+    zone: dict[str, Mapping[str, Any]] = {
         "e.test": {"CNAME": ["b.test."], "ad": True},
         "c.test": {"CNAME": ["a.test."]},
         **{name: SECURE[name] for name in ("a.test", "b.test")},

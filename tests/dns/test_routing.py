@@ -414,7 +414,7 @@ def test_no_protocols() -> None:
 
 def test_a_destination_that_is_none() -> None:
     found = destinations("[a]:1 b:0", default_port="25", service_port=lambda _: None)
-    assert isinstance(found, tuple)
+    assert not isinstance(found, DSN)
     route = find_servers(found[1], Rules(), Zone({}))
     assert route.next() is None
     problem = "bad network port: 0 for destination: b:0"

@@ -61,7 +61,7 @@ _case("bind", {"smtp_bind_address": "127.44.0.9"})
 _case("interface", {"inet_interfaces": OWN})
 _case("interfaces", {"inet_interfaces": f"{OWN}, 127.0.0.1"})
 _case("port-name", {"known_tcp_ports": "odd=2603"}, nexthop=f"[{HOST}]:odd")
-_NATIVE = {"nexthop": "inhosts.test:{port}", "host": "127.66.0.1"}
+_NATIVE: dict[str, Any] = {"nexthop": "inhosts.test:{port}", "host": "127.66.0.1"}
 _case("dns-off", {"disable_dns_lookups": "yes"}, **_NATIVE)
 _case("dns-disabled", {"smtp_dns_support_level": "disabled"}, **_NATIVE)
 _case(

@@ -243,7 +243,7 @@ def _lmtp(job: Job) -> None:
 
 def _reply(stream: Any) -> str:
     while True:
-        line = stream.readline().decode()
+        line: str = stream.readline().decode()
         if line[3:4] != "-":
             return line.rstrip("\r\n")
 

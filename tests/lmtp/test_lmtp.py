@@ -24,7 +24,8 @@ def talk(*lines: bytes, limits: Limits | None = None) -> tuple[list[bytes], Dial
 
 
 def envelope(*lines: bytes, notes: list[str] | None = None) -> DeliveryRequest:
-    dialogue = Dialogue("mx.example", note=[].append if notes is None else notes.append)
+    said: list[str] = [] if notes is None else notes
+    dialogue = Dialogue("mx.example", note=said.append)
     for line in (b"LHLO client.example", *lines):
         assert dialogue.answer(line)[0][-1].startswith(b"250 ")
     return dialogue.request

@@ -3,6 +3,7 @@ from __future__ import annotations
 import calendar
 import itertools
 import time
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
@@ -41,7 +42,7 @@ def test_a_header_without_end_is_not_kept_whole() -> None:
 
 
 def test_only_the_header_is_read() -> None:
-    def chunks():  # type: ignore[no-untyped-def]
+    def chunks() -> Iterator[bytes]:
         yield b"A: 1\n\nbody"
         raise AssertionError
 

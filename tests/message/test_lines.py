@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Callable
 
 import pytest
 from hypothesis import example, given
@@ -121,7 +122,7 @@ def test_as_the_obvious_way(text: bytes, limit: int, size: int, crlf: bool) -> N
 
 
 ENDS = [b"\n", b"\r", b"\r\n", b"\n\r", b"\r\r\n", b"\r\0\n", b"\0", b"\x0b", b"\x85"]
-SINKS = {
+SINKS: dict[str, Callable[[bytes], list[bytes]]] = {
     "CRLF": lambda text: re.split(rb"\r\n", text),
     "LF": lambda text: re.split(rb"\r?\n", text),
     "CR": lambda text: re.split(rb"\r\n|\r", text),

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from postfix_trouble.core.outcome import DSN
+from postfix_trouble.core.status import EnhancedStatus
 from postfix_trouble.message.failure import ContentError
 from postfix_trouble.message.message import Message, parent_gone
 from postfix_trouble.message.stages import Stages
@@ -175,7 +176,7 @@ def test_utf8_header(text: bytes, found: bool) -> None:
 def test_slow_input_is_deferred(pipe: tuple[int, int]) -> None:
     os.write(pipe[1], b"Subject: x\n")
     assert Message.read(pipe[0], timeout=0.05) == DSN(
-        "4.3.0", "timeout reading message"
+        EnhancedStatus("4.3.0"), "timeout reading message"
     )
 
 
@@ -189,11 +190,11 @@ def test_input_without_blocking_is_waited_for(pipe: tuple[int, int]) -> None:
 def test_unreadable_input_is_deferred(tmp_path: Path) -> None:
     directory = os.open(tmp_path, os.O_RDONLY)
     assert Message.read(directory) == DSN(
-        "4.3.0", "error reading message: Is a directory"
+        EnhancedStatus("4.3.0"), "error reading message: Is a directory"
     )
     os.close(directory)
     assert Message.read(directory) == DSN(
-        "4.3.0", "error reading message: Bad file descriptor"
+        EnhancedStatus("4.3.0"), "error reading message: Bad file descriptor"
     )
 
 
@@ -204,12 +205,14 @@ def test_a_full_disk_defers(pipe: tuple[int, int], tmp_path: Path) -> None:
         result = read(pipe, b"x" * 20000, limit_in_memory=100, directory=str(tmp_path))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert result == DSN("4.3.1", "insufficient system storage")
+    assert result == DSN(EnhancedStatus("4.3.1"), "insufficient system storage")
 
 
 def test_no_directory_to_spool_to_defers(pipe: tuple[int, int]) -> None:
     result = read(pipe, b"x" * 20000, limit_in_memory=100, directory="/nonexistent")
-    assert result == DSN("4.3.0", "error reading message: No such file or directory")
+    assert result == DSN(
+        EnhancedStatus("4.3.0"), "error reading message: No such file or directory"
+    )
 
 
 def test_a_message_is_not_delivered_when_pipe8_is_gone(pipe: tuple[int, int]) -> None:
@@ -221,7 +224,7 @@ def test_a_message_is_not_delivered_when_pipe8_is_gone(pipe: tuple[int, int]) ->
     os.close(answer_from)
     assert parent_gone(answer_to)
     assert Message.read(pipe[0], answer_fd=answer_to) == DSN(
-        "4.3.0", "message is incomplete: its sender has gone"
+        EnhancedStatus("4.3.0"), "message is incomplete: its sender has gone"
     )
     os.close(answer_to)
 

@@ -23,13 +23,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from postfix_trouble.core.envelope import DeliveryRequest, Recipient
-from postfix_trouble.core.outcome import DSN, Disposition, Outcome, Verdict
+from postfix_trouble.core.outcome import DSN, Disposition, Outcome, Situation, Verdict
 from postfix_trouble.core.relay import Relay
 from postfix_trouble.core.reply import Lost, Reply
 from postfix_trouble.core.status import EnhancedStatus
 from postfix_trouble.core.steps import Phase
 from postfix_trouble.policy import trouble
-from postfix_trouble.policy.trouble import Appending, Fail, Situation, Stamps
+from postfix_trouble.policy.trouble import Appending, Fail, Stamps
 from postfix_trouble.smtp.replies import status_of
 
 RELAY = Relay("mx.d.test", "192.0.2.1", 25)

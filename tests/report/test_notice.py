@@ -97,7 +97,9 @@ def test_utf8_is_declared() -> None:
         build(record((IN, "550 \u00fc")), HERE, "postmaster", now=0)
     )
     assert mail["Content-Transfer-Encoding"] == "8bit"
-    assert " In:  550 \u00fc\n" in mail.get_payload(decode=True).decode()
+    text = mail.get_payload(decode=True)
+    assert isinstance(text, bytes)
+    assert " In:  550 \u00fc\n" in text.decode()
 
 
 def test_replaced_reply() -> None:

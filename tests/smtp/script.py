@@ -337,7 +337,7 @@ def run(
     outside = Outside(where, policy, password)
     outside.stock, outside.keep_open = stock, keep
     if rewrite is not None:
-        outside.rewrite = rewrite  # type: ignore[method-assign]
+        outside.rewrite = rewrite  # type: ignore[method-assign, assignment]
     values = {"myhostname": "me.test", **(settings or {})}
     report = deliver(
         request,

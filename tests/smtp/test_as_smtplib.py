@@ -66,7 +66,7 @@ class Server(Controller):
     def _trigger_server(self) -> None:
         # Port 0: the one that the system chose.
         self.port = self.server.sockets[0].getsockname()[1]  # type: ignore[union-attr]
-        super()._trigger_server()
+        super()._trigger_server()  # type: ignore[no-untyped-call]
 
 
 @pytest.fixture

@@ -50,7 +50,9 @@ class Probed(NamedTuple):
         """Of all decisions that were made in a session."""
         assert self.report is not None
         verdicts = self.report.verdicts
-        return [rule(verdict) for verdict in verdicts if verdict.now.relay]
+        return [
+            rule(verdict) for verdict in verdicts if verdict.now and verdict.now.relay
+        ]
 
     @property
     def ends(self) -> list[str]:
@@ -429,6 +431,7 @@ def test_who_was_kept_ends_without_a_host() -> None:
 def test_misc_fail_is_told() -> None:
     failed = {**TLS_SERVER, "handshake": HandshakeFailed("no")}
     done = probe(failed, tls=TlsLevel.MAY)
+    assert done.report is not None
     assert done.report.verdicts[0].entry == "misc_fail"
     facts: dict[str, Any] = {"sender": "\u00fc@d.test", "smtputf8": True}
     done = probe({}, settings={NEXT_HOST: "yes"}, **facts)

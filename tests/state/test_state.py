@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -544,7 +545,7 @@ def at_once(count: int, work: Callable[[int], bool]) -> list[int]:
         os.read(go, 1)
         return work(number)
 
-    children = [in_child(lambda number=number: wait(number)) for number in range(count)]
+    children = [in_child(partial(wait, number)) for number in range(count)]
     os.close(start)
     os.close(go)
     return [ended(child) for child in children]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -78,7 +79,9 @@ def _inline(dice: random.Random) -> str:
     return "{" + dice.choice([", ", " ", ","]).join(pairs) + "}"
 
 
-def _block(dice: random.Random, rule, depth: int) -> str:
+def _block(
+    dice: random.Random, rule: Callable[[random.Random], str], depth: int
+) -> str:
     lines = []
     for _ in range(dice.randint(1, 4)):
         if depth and dice.random() < 0.25:

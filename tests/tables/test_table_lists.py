@@ -3,6 +3,7 @@
 import os
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from postfix_trouble.tables import TableError, open_configured, open_maps, unrea
 LATIN = "\udce9"
 
 
-def looked_up(spec: str, key: str, **more: bool) -> str | None:
+def looked_up(spec: str, key: str, **more: Any) -> str | None:
     """What is found; `error` if the look-up fails."""
     try:
         return open_maps(spec, "smtp_generic_maps", **more).find(key, fold=True)

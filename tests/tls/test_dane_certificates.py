@@ -153,10 +153,12 @@ def judged(
             Settings(),
             3.0,
         )
-        assert isinstance(found, tuple), found
-        found[0].close()
+        session, facts = found
+        assert not isinstance(session, str), found
+        assert not isinstance(facts, str), found
+        session.close()
     assert asked == [HOST]
-    return found[1]
+    return facts
 
 
 CHAIN = (LEAF, BETWEEN)
@@ -255,7 +257,7 @@ ALIAS = {
     HOST: {"CNAME": ["real.test."], "ad": True},
     "real.test": {"A": ["192.0.2.1"], "ad": True},
 }
-UNSIGNED = {**ALIAS, "real.test": {"A": ["192.0.2.1"]}}
+UNSIGNED: dict[str, Mapping[str, object]] = {**ALIAS, "real.test": {"A": ["192.0.2.1"]}}
 GOOD = {"TLSA": [record(LEAF.tlsa(3, 1))], "ad": True}
 LONG = {"TLSA": [record(RSA.tlsa(2, 0, "")) for _ in range(3)], "ad": True}
 OWN, TARGET = f"_25._tcp.{HOST}", "_25._tcp.real.test"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from test_tls import MAY, NAMED, issue, meet, server_context
 
 from postfix_trouble.config.settings import Settings
@@ -20,7 +20,9 @@ from postfix_trouble.tls import handshake as tls
 PEM = serialization.Encoding.PEM
 
 
-def pem(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> bytes:
+def pem(
+    key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey,
+) -> bytes:
     form = serialization.PrivateFormat.PKCS8
     return key.private_bytes(PEM, form, serialization.NoEncryption())
 
