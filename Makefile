@@ -5,7 +5,7 @@ DESTDIR =
 VENV = .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python3 -m pip -qq --disable-pip-version-check
-PYTEST = $(BIN)/python3 -m pytest
+PYTEST = $(BIN)/python3 -m pytest -q
 # By files: what the tests of one share, deliveries by a Postfix, is made once.
 MANY = -n 3 --dist loadfile --no-loadscope-reorder
 # Options for pytest, say PYTEST_ARGS="-k launcher".
@@ -34,11 +34,15 @@ EXAMPLES = master.cf.example $(wildcard contrib/*)
 FOLDER = install -d -m 755
 FILE = install -m 644
 
-.PHONY: help tools venv dev launcher demo test test-all lint type check cover man clean \
-	soak reliability bench bench-delivery bench-throughput bench-dead install uninstall deb
+.PHONY: help tools venv launcher dev demo test check cover test-long test-all lint type bandit \
+	audit man mutants fuzz soak reliability bench bench-delivery bench-throughput \
+	bench-dead install uninstall deb clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^##@ / { printf "\n%s\n", substr($$0, 5) } \
+		/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' Makefile
+
+##@ To try it
 
 tools:
 	@missing=; \
@@ -64,38 +68,63 @@ $(VENV)/.installed: $(PACKAGE) | tools
 	@touch $@
 	@$(PYTHON) .ci/readable $(BIN)/python3 || true
 
-dev: $(VENV)/.installed
-	@$(BIN)/python3 -c 'import mypy, ruff' 2>/dev/null \
-		|| $(PIP) install --no-build-isolation '.[dev]'
-
-launcher: venv ## compile the launcher (C) in place of the shell script in .venv
-	@$(MAKE) -s -C launcher OUTPUT="$(abspath $(BIN))/postfix-trouble"
-
 demo: venv ## deliver a message to servers that take it and that refuse it
 	@$(BIN)/python3 -m postfix_trouble.cli.demo $(BIN)/postfix-trouble
 
 test: venv ## tests, with a real Postfix if there is one; about two minutes
 	@$(PYTEST) $(MANY) -m 'not (more or long or marathon)' $(PYTEST_ARGS)
 
-test-all: venv ## all tests, the long ones too; under 15 minutes
-	@$(PYTEST) $(MANY) -m 'not marathon' $(PYTEST_ARGS)
+##@ Before a change goes in
+# Without the network, once `make dev` has been there.
+check: lint type bandit cover ## all that has to be clean: lint, type, bandit, cover
 
-lint: dev ## ruff
+lint: dev ## ruff: rules and layout
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 
-type: dev ## mypy --strict
+# A conftest of its own each time: to mypy they are all one module.
+type: dev ## mypy --strict, of the package and of the tests
 	@$(BIN)/mypy
+	@$(BIN)/mypy tests/e2e/conftest.py
 
-check: lint type test ## what has to be clean before a change goes in
+bandit: dev ## what a security linter finds in the program
+	@$(BIN)/python3 -m bandit -q -r -c pyproject.toml postfix_trouble
 
-cover: venv ## test coverage: all branches of policy and engine, 95 % of the rest
+cover: venv ## tests but the long ones; every branch of pure code, 95 % of the rest
 	@$(BIN)/python3 -m coverage erase
-	@$(BIN)/python3 -m coverage run -m pytest $(MANY) -m 'not (long or marathon)' $(PYTEST_ARGS)
+	@$(BIN)/python3 -m coverage run -m pytest -q $(MANY) -m 'not (long or marathon)' \
+		$(PYTEST_ARGS)
 	@$(BIN)/python3 -m coverage combine --quiet
 	@$(BIN)/python3 -m coverage report --fail-under=95
 	@$(BIN)/python3 -m coverage report --fail-under=100 \
 		--include="$$($(BIN)/python3 tools/pure.py)"
+
+test-long: venv ## the tests that check leaves out; the two are .ci/run
+	@$(PYTEST) $(MANY) -m 'long and not marathon' $(PYTEST_ARGS)
+
+test-all: venv ## all tests at once, nothing measured; some ten minutes
+	@$(PYTEST) $(MANY) -m 'not marathon' $(PYTEST_ARGS)
+
+man: venv ## bring options and parameters in the manual pages up to date
+	@$(BIN)/python3 tools/manual.py
+
+dev: $(VENV)/.installed ## the environment, with what check wants
+	@$(BIN)/python3 -c 'import bandit, mypy, ruff' 2>/dev/null \
+		|| $(PIP) install --no-build-isolation '.[dev]'
+
+##@ To look deeper
+audit: venv ## known holes in what is installed; asks the network
+	@$(BIN)/python3 -c 'import pip_audit' 2>/dev/null || $(PIP) install '.[audit]' || true
+	@$(BIN)/python3 tools/audit.py
+
+mutants: venv ## change the policy and the engine; do the tests notice?
+	@$(BIN)/python3 tools/mutate.py $(MUTANTS)
+
+# Needs atheris, which has a compiled part: not among what tests need.
+SECONDS = 60
+fuzz: venv ## fuzz the parsers, SECONDS (60) each; FUZZ_ARGS: names, --keep
+	@$(BIN)/python3 -c 'import atheris' 2>/dev/null || $(PIP) install '.[fuzz]'
+	@$(BIN)/python3 fuzz/fuzz.py --seconds $(SECONDS) $(FUZZ_ARGS)
 
 MESSAGES = 100000
 soak: venv ## MESSAGES (100000) through a real Postfix, killing (root, four hours)
@@ -108,6 +137,7 @@ reliability: venv ## make all faults and attacks, and docs/reliability.md of tha
 	@$(PYTEST) $(MANY) -m 'fault or attack' --junitxml=.reliability.xml $(PYTEST_ARGS)
 	@$(BIN)/python3 tools/reliability.py .reliability.xml
 
+##@ To measure
 bench: bench-delivery bench-throughput bench-dead ## measure it beside other programs (8 minutes)
 
 bench-delivery: venv ## only time, CPU and memory of a delivery
@@ -119,9 +149,7 @@ bench-throughput: venv ## only messages per second through a real Postfix
 bench-dead: venv ## only what a server costs that does not answer
 	@$(BIN)/python3 bench/dead_destination.py
 
-man: venv ## bring options and parameters in the manual pages up to date
-	@$(BIN)/python3 tools/manual.py
-
+##@ To install
 install: tools ## install below PREFIX (/usr/local); DESTDIR for packagers
 	@tools/environment "$(PYTHON)" "$(LIBRARY)" "$(DESTDIR)"
 	@$(FOLDER) "$(DESTDIR)$(PREFIX)/bin"
@@ -155,31 +183,14 @@ uninstall: ## take away what install made
 		rm -f "$(DESTDIR)$(MAN)/man$${page##*.}/$${page#man/}"; \
 	done
 
+launcher: venv ## compile the launcher (C) in place of the shell script in .venv
+	@$(MAKE) -s -C launcher OUTPUT="$(abspath $(BIN))/postfix-trouble"
+
 deb: tools ## make a Debian package in dist/
 	@tools/deb
 
+##@ To start anew
 clean: ## remove the environment and all that was made
 	rm -rf $(VENV) build dist *.egg-info .coverage .coverage.* \
 		.mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
-
-# Needs atheris, which has a compiled part: not among what tests need.
-SECONDS = 60
-fuzz: venv ## fuzz the parsers, SECONDS (60) each; FUZZ_ARGS: names, --keep
-	@$(BIN)/python3 -c 'import atheris' 2>/dev/null || $(PIP) install '.[fuzz]'
-	@$(BIN)/python3 fuzz/fuzz.py --seconds $(SECONDS) $(FUZZ_ARGS)
-
-mutants: venv ## change the policy and the engine; do the tests notice?
-	@$(BIN)/python3 tools/mutate.py $(MUTANTS)
-
-audit: venv ## known holes in what is installed; asks the network
-	@$(BIN)/python3 -c 'import pip_audit' 2>/dev/null || $(PIP) install '.[audit]' || true
-	@$(BIN)/python3 tools/audit.py
-
-bandit: dev ## what a security linter finds in the program
-	@$(BIN)/python3 -c 'import bandit' 2>/dev/null || $(PIP) install '.[dev]'
-	@$(BIN)/python3 -m bandit -q -r -c pyproject.toml postfix_trouble
-
-check: bandit audit
-
-.PHONY: fuzz mutants audit bandit

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import sys
@@ -73,7 +74,6 @@ SLOW = (
     "recorded",
     "install",
     "recipients",
-    "seeded_mistakes",
     "readme",
     "kills",
 )
@@ -112,6 +112,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.timeout(300))
         if missing and item.get_closest_marker("e2e"):
             item.add_marker(pytest.mark.skip(reason=missing))
+
+
+# Tests that one dot stands for: thousands of dots tell nobody anything.
+HUNDRED = 100
+passed = itertools.count(1)
+
+
+def pytest_report_teststatus(
+    report: pytest.CollectReport | pytest.TestReport, config: pytest.Config
+) -> tuple[str, str, str] | None:
+    """A dot for a hundred tests that pass, unless -v asks for each of them."""
+    if not report.passed or report.when != "call" or config.get_verbosity() > 0:
+        return None
+    return "passed", "" if next(passed) % HUNDRED else ".", "PASSED"
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:

@@ -29,7 +29,7 @@ ELSEWHERE = {
     "make install": "test_install.py",
     "make uninstall": "test_install.py",
     "make deb": "test_install.py",
-    "make test-all": ".ci/run",
+    "make check": ".ci/run",
     "make bench": "bench/",
 }
 # Where it says what is wrong with this machine; all others end with 0.

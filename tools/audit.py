@@ -1,6 +1,6 @@
 """Known holes in what is installed beside the program, by pip-audit.
 
-usage: python tools/audit.py    (or `make audit`, which is part of `make check`)
+usage: python tools/audit.py    (or `make audit`)
 
 Ends with 1 if there is one. No network, or a package index that knows nothing of holes,
 is no reason to fail, but none for a green light either: what was not checked is said.

@@ -8,7 +8,7 @@ from postfix_trouble.config.lines import BLANKS
 from postfix_trouble.config.types import split_words
 
 # Of parameters whose tables may hold passwords.
-_SECRET = "sasl_password_maps"
+_HIDDEN = "sasl_password_maps"
 
 
 def shown(spec: str) -> str:
@@ -23,9 +23,9 @@ def shown(spec: str) -> str:
 
 def masked(parameter: str, value: str) -> str:
     """The value of a parameter for people to see."""
-    if not parameter.endswith(_SECRET):
+    if not parameter.endswith(_HIDDEN):
         # A line that begins with a blank belongs to the setting before it.
-        return value.partition(_SECRET)[0] + "..." if _SECRET in value else value
+        return value.partition(_HIDDEN)[0] + "..." if _HIDDEN in value else value
     words = split_words(value)
     for number, word in enumerate(words, 1):
         if shown(word) != word:
@@ -45,7 +45,7 @@ def masked_line(line: str) -> str:
 
 def is_secret(text: str) -> bool:
     """Whether a text that should be something else may hold a password."""
-    return any(word in text for word in (_SECRET, "static:", "inline:"))
+    return any(word in text for word in (_HIDDEN, "static:", "inline:"))
 
 
 def masked_pair(pair: str) -> str:

@@ -46,4 +46,4 @@ def warn(note: Callable[[str], None], what: str, bug: BaseException) -> None:
         known = isinstance(bug, TableError)
         note(f"warning: {what}: {bug if known else f'internal error: {told(bug)}'}")
     except Exception:  # noqa: BLE001  a log that fails changes nothing either
-        pass
+        return

@@ -15,7 +15,7 @@ from postfix_trouble.engine import protocol
 #: Seconds until a test gives up.
 PATIENCE = 30.0
 
-Play = Callable[["Visitor"], None]
+Play = Callable[["Visitor"], object]
 
 
 class Visitor:

@@ -424,7 +424,7 @@ def test_signal_while_the_engine_works(
 
 def test_nobody_who_waits(client: str, tmp_path: Path) -> None:
     """pipe(8) was killed: the engine learns of it, since the connection closes."""
-    with engine(tmp_path, greeted(lambda v: v.gone() and None)) as one:
+    with engine(tmp_path, greeted(Visitor.gone)) as one:
         with Run(client, one.path, "x") as run:
             run.send(MESSAGE, last=True)
             wait(lambda: one.visitors and one.visitors[0].ended)

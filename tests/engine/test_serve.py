@@ -29,7 +29,7 @@ class Engine:
         self.process = subprocess.Popen(
             [
                 *(program, "serve", "--listen", f"unix:{self.path}"),
-                *("--log-file", self.log, *options),
+                *("--log-file", str(self.log), *options),
             ],
             stdin=subprocess.DEVNULL,
             start_new_session=True,
