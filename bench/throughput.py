@@ -1,4 +1,4 @@
-"""Messages per second through a real Postfix: by our doors, and by other means.
+"""Messages per second through a real Postfix: by this program, and by other means.
 
 The queue of a private Postfix is filled, then timed while it is emptied. The ways take
 turns, so that whatever else the machine does hits all of them; figures are medians,
@@ -51,7 +51,7 @@ class Way(NamedTuple):
     master: Callable[[Place], str] = lambda place: ""
     server: Callable[[Place], list[str]] = lambda place: []
     # Where that listens.
-    socket: str = "door"
+    socket: str = "lmtpd"
 
 
 def _pipe(argv: Callable[[Place], str], part: float) -> Way:
@@ -65,7 +65,7 @@ def _pipe(argv: Callable[[Place], str], part: float) -> Way:
     )
 
 
-def _door(place: Place) -> str:
+def _lmtpd(place: Place) -> str:
     return (
         f"{place.program} lmtp --nexthop [127.0.0.1]:{place.port}"
         f" -o myhostname=client.test --log-file {place.home}/ours"
@@ -83,7 +83,7 @@ def _engine(client: Callable[[Place], str]) -> Way:
     """pipe(8) to an engine that stays, which runs as the same account."""
     by_pipe = _pipe(
         lambda place: (
-            f"{client(place)} deliver --engine={place.home}/engine/door"
+            f"{client(place)} deliver --engine={place.home}/engine/socket"
             " --sender ${sender} --nexthop ${nexthop}"
             " --queue-id ${queue_id} --size ${size} -o myhostname=client.test"
             f" --log-file {place.home}/ours -- ${{recipient}}"
@@ -93,10 +93,10 @@ def _engine(client: Callable[[Place], str]) -> Way:
     return by_pipe._replace(
         server=lambda place: [
             *("setpriv", f"--reuid={ACCOUNT}", "--regid=nogroup", "--clear-groups"),
-            *(place.program, "serve", f"--listen=unix:{place.home}/engine/door"),
+            *(place.program, "serve", f"--listen=unix:{place.home}/engine/socket"),
             f"--log-file={place.home}/ours",
         ],
-        socket="engine/door",
+        socket="engine/socket",
     )
 
 
@@ -104,17 +104,17 @@ WAYS = {
     MEASURE: Way(1.0, lambda place: f"smtp:[127.0.0.1]:{place.port}"),
     "lmtp(8) to our listener": Way(
         1.0,
-        lambda place: f"lmtp:unix:{place.home}/door",
+        lambda place: f"lmtp:unix:{place.home}/lmtpd",
         server=lambda place: [
-            *_door(place).split(),
-            f"--listen=unix:{place.home}/door",
+            *_lmtpd(place).split(),
+            f"--listen=unix:{place.home}/lmtpd",
         ],
     ),
     "lmtp(8) to us by spawn(8)": Way(
         1.0,
-        lambda place: "lmtp:unix:private/door",
+        lambda place: "lmtp:unix:private/lmtpd",
         lambda place: (
-            f"door unix - n n - - spawn\n  user={ACCOUNT} argv={_door(place)}\n"
+            f"lmtpd unix - n n - - spawn\n  user={ACCOUNT} argv={_lmtpd(place)}\n"
         ),
     ),
     "pipe(8) to the engine, client in C": _engine(lambda place: f"{place.home}/client"),
@@ -203,7 +203,7 @@ def _wait_for(port: int) -> None:
 
 
 @contextlib.contextmanager
-def listening(command: list[str], door: Path) -> Iterator[tuple[int, ...]]:
+def listening(command: list[str], path: Path) -> Iterator[tuple[int, ...]]:
     """Our server on a socket, if there is one. Its process id."""
     if not command:
         yield ()
@@ -211,11 +211,11 @@ def listening(command: list[str], door: Path) -> Iterator[tuple[int, ...]]:
     with subprocess.Popen(command) as process:
         try:
             until = time.monotonic() + PATIENCE
-            while not door.exists():
+            while not path.exists():
                 assert process.poll() is None, "it did not start"
                 assert time.monotonic() < until, "it does not listen"
                 time.sleep(0.01)
-            door.chmod(0o666)
+            path.chmod(0o666)
             yield (process.pid,)
         finally:
             process.terminate()
@@ -240,8 +240,8 @@ def measure(
         with sink(delay) as port:
             place = Place(program, home, port)
             queue = Queue(home, way.transport(place), way.master(place), at_once)
-            door = home / way.socket
-            with listening(way.server(place), door) as others, queue.running():
+            path = home / way.socket
+            with listening(way.server(place), path) as others, queue.running():
                 queue.fill(messages, SIZE)
                 return queue.empty(messages, others)
     finally:

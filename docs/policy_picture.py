@@ -17,7 +17,7 @@ from postfix_trouble.core.status import EnhancedStatus
 from postfix_trouble.core.sysexits import NAMES
 from postfix_trouble.policy.trouble import left_over
 from postfix_trouble.report.pipe8 import exit_code
-from postfix_trouble.simulate.tables import WORDS, Row, Table, stages, tables
+from postfix_trouble.simulate.tables import WORDS, DecisionRow, Table, stages, tables
 
 
 class Column(NamedTuple):
@@ -128,15 +128,17 @@ def _line(canvas: Canvas, table: Table, top: float) -> float:
     return top + height
 
 
-def _parts(row: Row) -> set[str]:
+def _parts(row: DecisionRow) -> set[str]:
     return set(row.event.split(", "))
 
 
-def _any(row: Row) -> bool:
+def _any(row: DecisionRow) -> bool:
     return bool(_parts(row) & {"any code", "any other code"})
 
 
-def _row_for(rows: Sequence[Row], column: Column, success: bool) -> Row | None:
+def _row_for(
+    rows: Sequence[DecisionRow], column: Column, success: bool
+) -> DecisionRow | None:
     """The row that belongs into a column."""
     rest = next((row for row in rows if _any(row)), None)
     if success:
@@ -151,7 +153,7 @@ def _row_for(rows: Sequence[Row], column: Column, success: bool) -> Row | None:
     return rest if column.codes else None
 
 
-def _halves(row: Row, x: float, width: float) -> list[tuple[str, float, float]]:
+def _halves(row: DecisionRow, x: float, width: float) -> list[tuple[str, float, float]]:
     """What happens if hosts are left, and at the last one; one part if it is equal."""
     if row.another == row.last:
         return [(row.last, x, width)]
@@ -159,7 +161,7 @@ def _halves(row: Row, x: float, width: float) -> list[tuple[str, float, float]]:
     return [(row.another, x, half), (row.last, x + half, half)]
 
 
-def _cell(canvas: Canvas, row: Row, x: float, y: float, width: float) -> None:
+def _cell(canvas: Canvas, row: DecisionRow, x: float, y: float, width: float) -> None:
     height = LINE - 10
     for word, left, size in _halves(row, x, width):
         canvas.box(left, y, size, height, FILL[word])
@@ -174,11 +176,11 @@ def _cell(canvas: Canvas, row: Row, x: float, y: float, width: float) -> None:
         canvas.letter(right - 18, bottom - 11, INK)
 
 
-def _specials(table: Table) -> dict[Row, list[str]]:
+def _specials(table: Table) -> dict[DecisionRow, list[str]]:
     """What has no column: name service, connections, TLS. Events by what follows."""
     known = {OWN_TABLE, "any code", "any other code"}
     known.update(event for column in COLUMNS for event in column.events)
-    groups: dict[Row, list[str]] = {}
+    groups: dict[DecisionRow, list[str]] = {}
     for row in table.rows:
         by_code = any("xx" in part for part in _parts(row))
         if not (by_code or _parts(row) & known):
@@ -188,7 +190,12 @@ def _specials(table: Table) -> dict[Row, list[str]]:
 
 
 def _special(
-    canvas: Canvas, row: Row, events: list[str], x: float, y: float, height: float
+    canvas: Canvas,
+    row: DecisionRow,
+    events: list[str],
+    x: float,
+    y: float,
+    height: float,
 ) -> None:
     width = 100
     base = y + height / 2 + 4

@@ -19,7 +19,7 @@ from postfix_trouble.core.envelope import DeliveryRequest, Recipient
 from postfix_trouble.core.outcome import Disposition, Outcome, Report
 from postfix_trouble.core.sysexits import EX_OK, EX_TEMPFAIL
 from postfix_trouble.core.value import TYPE_CHECKING, Value
-from postfix_trouble.simulate import answer as explaining
+from postfix_trouble.simulate import answer
 from postfix_trouble.simulate.answer import Case, Explanation
 from postfix_trouble.terminal.parameters import make_settings, read_config
 
@@ -175,8 +175,8 @@ def explain(
     Raises ValueError if the text is not understood, ConfigError for bad settings.
     """
     _made(settings, lmtp)
-    found = explaining.explain(text, stage=stage, lmtp=lmtp, values=settings, age=age)
-    if isinstance(found, explaining.Problem):
+    found = answer.explain(text, stage=stage, lmtp=lmtp, values=settings, age=age)
+    if isinstance(found, answer.NotExplained):
         raise ValueError(str(found))
     return found
 

@@ -70,7 +70,7 @@ def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
 SLOW = (
     "soak",
     "8bit_utf8",
-    "lmtp_door_with_postfix",
+    "lmtp_command_with_postfix",
     "recorded",
     "install",
     "recipients",

@@ -14,7 +14,7 @@ from types import TracebackType
 
 from postfix_trouble.config.settings import Settings
 from postfix_trouble.lmtp import server as lmtp_server
-from postfix_trouble.lmtp.delivery import Door
+from postfix_trouble.lmtp.delivery import LmtpService
 from postfix_trouble.report.maillog import MailLog
 
 PATIENCE = 20.0
@@ -92,12 +92,12 @@ class Client:
 
 
 class Service:
-    """A door in this process, and its log."""
+    """An LMTP service in this process, and its log."""
 
     def __init__(self, log: str, nexthop: str = "", **settings: str) -> None:
         self._log = log
         given = {"myhostname": "me.test", **settings}
-        self.door = Door(
+        self.service = LmtpService(
             Settings(overrides=given), MailLog("trouble", log), nexthop=nexthop
         )
         self._threads: list[threading.Thread] = []
@@ -113,15 +113,15 @@ class Service:
     ) -> None:
         for thread in self._threads:
             thread.join(PATIENCE)
-        self.door.__exit__()
+        self.service.__exit__()
 
     def connect(self) -> Client:
         """Somebody who is served by it."""
         ours, theirs = socket.socketpair()
 
         def serve() -> None:
-            deliver = self.door.client().deliver
-            lmtp_server.serve(theirs, deliver, note=self.door.log.write)
+            deliver = self.service.client().deliver
+            lmtp_server.serve(theirs, deliver, note=self.service.log.write)
 
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
@@ -145,7 +145,7 @@ class Process:
 
     def __init__(self, directory: Path, *argv: str) -> None:
         self.log = directory / "log"
-        self.path = directory / "door"
+        self.path = directory / "lmtpd"
         self.process = subprocess.Popen(
             [*PROGRAM, "-o", "myhostname=me.test", f"--log-file={self.log}", *argv],
             stderr=subprocess.PIPE,

@@ -14,7 +14,7 @@ import needs
 from postfix_trouble.check import pipe_entry
 from postfix_trouble.check.findings import Severity
 from postfix_trouble.cli.command_group import COMMANDS
-from postfix_trouble.config import master_cf as mastercf
+from postfix_trouble.config import master_cf
 from postfix_trouble.config.parameters import supported
 from postfix_trouble.pipe import options
 from postfix_trouble.pipe.options import LMTP_OPTIONS, OPTIONS, SERVE_OPTIONS
@@ -228,7 +228,7 @@ MACROS = {
 
 
 EXAMPLE = (ROOT / "master.cf.example").read_text()
-ENTRIES = [mastercf.pipe_entry(e) for e in mastercf.parse(EXAMPLE, "example")]
+ENTRIES = [master_cf.pipe_entry(e) for e in master_cf.parse(EXAMPLE, "example")]
 every_entry = pytest.mark.parametrize("entry", ENTRIES, ids=lambda e: e.service.name)
 
 
@@ -237,7 +237,7 @@ def test_two_entries() -> None:
 
 
 @every_entry
-def test_entry_of_master_cf(entry: mastercf.PipeEntry) -> None:
+def test_entry_of_master_cf(entry: master_cf.PipeEntry) -> None:
     assert not entry.unknown
     assert (entry.null_sender, entry.flags) == ("", "")
     assert entry.user
@@ -252,7 +252,7 @@ def test_entry_of_master_cf(entry: mastercf.PipeEntry) -> None:
 
 
 @every_entry
-def test_check_has_nothing_to_say(entry: mastercf.PipeEntry) -> None:
+def test_check_has_nothing_to_say(entry: master_cf.PipeEntry) -> None:
     line = options.read(list(entry.argv[2:]))
     state = line.value("--state-directory")
     limit = 50 if state else 1
@@ -268,5 +268,5 @@ def test_manual_page_has_the_first_entry() -> None:
     page = (ROOT / "man/postfix-trouble.8").read_text()
     literal = page.partition("\n.Sh MASTER.CF\n")[2].partition(".Ed")[0]
     entry = ENTRIES[0].service
-    assert mastercf.split(literal)[-len(entry.arguments) :] == list(entry.arguments)
-    assert mastercf.split(literal)[-len(entry.arguments) - 8] == entry.name
+    assert master_cf.split(literal)[-len(entry.arguments) :] == list(entry.arguments)
+    assert master_cf.split(literal)[-len(entry.arguments) - 8] == entry.name

@@ -44,12 +44,12 @@ ENGINE = (
     "tests/smtp/test_transaction.py",
     "tests/smtp/test_delivery.py",
     "tests/smtp/test_reuse.py",
-    "tests/smtp/test_attempt.py",
+    "tests/smtp/test_recipient_state.py",
     "tests/smtp/test_commands.py",
     "tests/smtp/test_state_machine.py",
-    "tests/explain/test_rehearsal.py",
+    "tests/explain/test_simulated_session.py",
 )
-ASKED = ("tests/explain/test_explaining.py", "tests/explain/test_rehearsal.py")
+ASKED = ("tests/explain/test_explaining.py", "tests/explain/test_simulated_session.py")
 TESTS = {
     "policy/trouble.py": ("tests/policy/test_trouble.py", ENGINE[3], ENGINE[5]),
     "smtp/replies.py": ("tests/smtp/test_replies.py",),
@@ -107,7 +107,7 @@ TESTS = {
         "tests/check/test_pipe_entry.py",
     ),
     "check/pipe_entry.py": ("tests/check/test_pipe_entry.py",),
-    "check/lmtp_entry.py": ("tests/check/test_door_entry.py",),
+    "check/lmtp_entry.py": ("tests/check/test_lmtp_entry.py",),
     "simulate/recognition.py": ("tests/explain/test_recognition.py",),
     "smtp/session.py": ENGINE,
     "smtp/handshake.py": ENGINE,

@@ -16,11 +16,11 @@ from postfix_trouble.check.findings import (
     fine,
     note,
 )
-from postfix_trouble.config.effective import Row, effective
+from postfix_trouble.config.effective import ParameterRow, effective
 from postfix_trouble.config.settings import ConfigError
 from postfix_trouble.core.sysexits import EX_CONFIG, EX_OK
-from postfix_trouble.terminal import screen as terminal
-from postfix_trouble.terminal.help_text import Command
+from postfix_trouble.terminal import screen
+from postfix_trouble.terminal.help_text import ExplainedCommand
 from postfix_trouble.terminal.parameters import make_settings, overriding, read_config
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ EXAMPLES = [
 
 @click.command(
     "check",
-    cls=Command,
+    cls=ExplainedCommand,
     short_help="Check configuration, master.cf, state, DNS.",
     examples=EXAMPLES,
 )
@@ -104,7 +104,7 @@ def command(
         warnings = []
     if show or show_changed:
         if settings is None:
-            terminal.complain(f"postfix-trouble check: {unusable.problem}")
+            screen.complain(f"postfix-trouble check: {unusable.problem}")
             return EX_CONFIG
         return _show(settings, changed_only=not show, as_json=as_json)
     if settings is None:
@@ -156,18 +156,18 @@ def _print(found: list[Finding], quiet: bool, as_json: bool) -> None:
     if as_json:
         import json
 
-        terminal.write(json.dumps(check_list.as_dict(found)) + "\n")
+        screen.write(json.dumps(check_list.as_dict(found)) + "\n")
         return
     shown = [
         finding
         for finding in found
         if not quiet or finding.severity in (Severity.ERROR, Severity.WARNING)
     ]
-    lines = list(check_list.text(shown, terminal.width(), terminal.painter()))
+    lines = list(check_list.text(shown, screen.width(), screen.painter()))
     if not quiet:
         lines.append(check_list.summary(found))
     if lines:
-        terminal.write("\n".join(lines) + "\n")
+        screen.write("\n".join(lines) + "\n")
 
 
 def _show(settings: Settings, *, changed_only: bool, as_json: bool) -> int:
@@ -177,9 +177,9 @@ def _show(settings: Settings, *, changed_only: bool, as_json: bool) -> int:
         import json
 
         shown = {"version": 1, "parameters": [row._asdict() for row in rows]}
-        terminal.write(json.dumps(shown) + "\n")
+        screen.write(json.dumps(shown) + "\n")
         return EX_OK
-    paint = terminal.painter()
+    paint = screen.painter()
     lines = []
     for row in rows:
         if row.differs:
@@ -187,11 +187,11 @@ def _show(settings: Settings, *, changed_only: bool, as_json: bool) -> int:
         lines += [paint("yellow", f"# {text}") for text in _remarks(row)]
         line = f"{row.name} = {row.given if row.problem else row.value}".rstrip()
         lines.append(paint("bold" if row.differs else "", line))
-    terminal.write("\n".join(lines) + "\n" if lines else "")
+    screen.write("\n".join(lines) + "\n" if lines else "")
     return EX_OK
 
 
-def _remarks(row: Row) -> list[str]:
+def _remarks(row: ParameterRow) -> list[str]:
     said = [row.problem] if row.problem else []
     if row.unsupported and row.differs:
         said.append(f"not supported: {row.unsupported}")

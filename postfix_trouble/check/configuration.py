@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
     from postfix_trouble.check.findings import Finding
-    from postfix_trouble.config.effective import Row
+    from postfix_trouble.config.effective import ParameterRow
     from postfix_trouble.config.settings import Settings
 
 _DEFERRED = "all mail is deferred (4.3.5)"
@@ -61,7 +61,7 @@ def judge(
     yield from _combined(settings)
 
 
-def _row(row: Row, lmtp: bool) -> Iterator[Finding]:
+def _row(row: ParameterRow, lmtp: bool) -> Iterator[Finding]:
     name = row.name
     other_protocol = name.startswith("smtp_" if lmtp else "lmtp_")
     if row.problem:

@@ -97,11 +97,11 @@ def _instead(problem: str) -> str:
 
 def _exposed(settings: Settings) -> Finding | None:
     """Passwords that everybody may read are not used at all."""
-    from postfix_trouble.sasl import log_in as sasl
+    from postfix_trouble.sasl import log_in
 
     if not settings.flag("smtp_sasl_auth_enable"):
         return None
-    why = sasl.unready(settings)
+    why = log_in.unready(settings)
     if why is None:
         return None
     problem, _, remedy = why.reason.partition(": ")

@@ -1,10 +1,10 @@
-"""Looking at the entries of a master.cf that make an LMTP door."""
+"""Looking at the entries of a master.cf that make an LMTP server."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from postfix_trouble.check import lmtp_entry as door_entry
+from postfix_trouble.check import lmtp_entry
 from postfix_trouble.check.entry_settings import (
     PROGRAM,
     chroot_default,
@@ -15,7 +15,7 @@ from postfix_trouble.check.entry_settings import (
 )
 from postfix_trouble.check.findings import error
 from postfix_trouble.check.pipe_entry import about
-from postfix_trouble.config import master_cf as mastercf
+from postfix_trouble.config import master_cf
 from postfix_trouble.config.types import ConfigError, to_integer, to_seconds
 from postfix_trouble.lmtp.delivery import DEADLINE
 from postfix_trouble.pipe import options
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 def look(services: list[Service], values: Mapping[str, str]) -> Iterator[Finding]:
     """Check the spawn(8) entries that run us, and the lmtp(8) entries beside them."""
-    doors = list(mastercf.entries(services, "spawn", PROGRAM))
-    if not doors:
+    servers = list(master_cf.entries(services, "spawn", PROGRAM))
+    if not servers:
         return
     clients = []
     for service in _clients(services):
@@ -38,8 +38,8 @@ def look(services: list[Service], values: Mapping[str, str]) -> Iterator[Finding
             clients.append(_client(service, values))
         except ConfigError as problem:
             yield error(service.name, problem.problem, "see postconf(5)", "mend it")
-    for entry in doors:
-        yield from _door(entry, values, tuple(clients))
+    for entry in servers:
+        yield from _server(entry, values, tuple(clients))
 
 
 def _clients(services: list[Service]) -> list[Service]:
@@ -48,16 +48,16 @@ def _clients(services: list[Service]) -> list[Service]:
     return [each for each in found if each.name != "lmtp"] or found
 
 
-def _client(service: Service, values: Mapping[str, str]) -> door_entry.Client:
+def _client(service: Service, values: Mapping[str, str]) -> lmtp_entry.ClientEntry:
     # pipe(8)'s -o are read in the same way.
-    known = overridden(values, mastercf.pipe_entry(service).overrides)
+    known = overridden(values, master_cf.pipe_entry(service).overrides)
     limit = f"{service.name}_destination_recipient_limit"
     count = value(values, limit, "$default_destination_recipient_limit")
 
     def seconds(name: str, default: str) -> float:
         return to_seconds(name, value(known, name, default), "s")
 
-    return door_entry.Client(
+    return lmtp_entry.ClientEntry(
         service,
         seconds("lmtp_data_done_timeout", "600s"),
         seconds("lmtp_connection_reuse_time_limit", "300s"),
@@ -65,10 +65,12 @@ def _client(service: Service, values: Mapping[str, str]) -> door_entry.Client:
     )
 
 
-def _door(
-    entry: PipeEntry, values: Mapping[str, str], clients: tuple[door_entry.Client, ...]
+def _server(
+    entry: PipeEntry,
+    values: Mapping[str, str],
+    clients: tuple[lmtp_entry.ClientEntry, ...],
 ) -> Iterator[Finding]:
-    line, now = options.CommandLine(), door_entry.Door()
+    line, now = options.CommandLine(), lmtp_entry.ServerEntry()
     try:
         line = _line(entry)
         deadline = own_settings(line).seconds("trouble_deadline")
@@ -83,18 +85,18 @@ def _door(
         now = now._replace(time_limit=to_seconds(limit, text, "s"))
     except ConfigError as problem:
         yield error(about(entry), problem.problem, "see postconf(5)", "mend it")
-    yield from door_entry.judge(entry, now, clients)
+    yield from lmtp_entry.judge(entry, now, clients)
     if not now.problem:
-        from postfix_trouble.check import run_as as as_account
+        from postfix_trouble.check import run_as
 
-        before = mastercf.place(entry, PROGRAM) or 0
-        wanted = as_account.Wanted(entry.argv[: before + 1], own_arguments(line), "")
-        yield from as_account.look(entry, values, wanted)
+        before = master_cf.place(entry, PROGRAM) or 0
+        wanted = run_as.Wanted(entry.argv[: before + 1], own_arguments(line), "")
+        yield from run_as.look(entry, values, wanted)
 
 
 def _line(entry: PipeEntry) -> options.CommandLine:
     """The command line as `lmtp` would read it. Raises UsageError."""
-    before = mastercf.place(entry, PROGRAM) or 0
+    before = master_cf.place(entry, PROGRAM) or 0
     command, *rest = entry.argv[before + 1 :] or ("",)
     if command != "lmtp":
         problem = f"argv runs {PROGRAM} {command or 'without a command'}, not lmtp"

@@ -1,4 +1,4 @@
-"""What is right and wrong about the LMTP door in a master.cf: spawn(8) and lmtp(8).
+"""What is right and wrong about the LMTP server in a master.cf: spawn(8) and lmtp(8).
 
 Whoever kills us, or gives up waiting, while we still deliver has the message delivered
 twice. So the times must be in order: a transaction is shorter than the patience of
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from postfix_trouble.check.findings import Finding
     from postfix_trouble.config.master_cf import PipeEntry, Service
 
-_FATAL = "spawn(8) does not start: all mail for the door is deferred"
+_FATAL = "spawn(8) does not start: all mail for the LMTP server is deferred"
 _REMEDY = "compare with master.cf.example"
 
 
-class Door(Value):
+class ServerEntry(Value):
     """What is known of a spawn(8) entry besides itself."""
 
     # <name>_time_limit, seconds.
@@ -37,7 +37,7 @@ class Door(Value):
     chroot_default: bool = False
 
 
-class Client(Value):
+class ClientEntry(Value):
     """An lmtp(8) entry. Times are seconds, with the -o of the entry."""
 
     service: Service
@@ -50,9 +50,9 @@ class Client(Value):
 
 
 def judge(
-    entry: PipeEntry, now: Door, clients: tuple[Client, ...]
+    entry: PipeEntry, now: ServerEntry, clients: tuple[ClientEntry, ...]
 ) -> Iterator[Finding]:
-    """Look at a door, and at those that may be its clients: it is the transport table
+    """Look at a server, and at those that may be its clients: it is the transport table
     that says who is."""
     found = [
         *_columns(entry, now),
@@ -65,7 +65,7 @@ def judge(
         yield fine(about(entry), "the entry is as it should be")
 
 
-def _columns(entry: PipeEntry, now: Door) -> Iterator[Finding]:
+def _columns(entry: PipeEntry, now: ServerEntry) -> Iterator[Finding]:
     service, name = entry.service, about(entry)
     if service.kind == "inet":
         yield warning(
@@ -78,14 +78,14 @@ def _columns(entry: PipeEntry, now: Door) -> Iterator[Finding]:
         yield error(
             name,
             f"column unpriv is {service.unprivileged}",
-            "spawn(8) can't become the user: all mail for the door is deferred",
+            "spawn(8) can't become the user: all mail for the LMTP server is deferred",
             "make it n",
         )
     yield from chrooted(entry, now.chroot_default)
     yield from misplaced(entry)
 
 
-def _arguments(entry: PipeEntry, now: Door) -> Iterator[Finding]:
+def _arguments(entry: PipeEntry, now: ServerEntry) -> Iterator[Finding]:
     name = about(entry)
     unknown = [
         *entry.unknown,
@@ -103,7 +103,7 @@ def _arguments(entry: PipeEntry, now: Door) -> Iterator[Finding]:
     if not entry.user:
         yield error(name, "user= is missing", _FATAL, "add user=nobody, or another")
     if now.problem:
-        consequence = "all mail for the door is deferred (4.3.5)"
+        consequence = "all mail for the LMTP server is deferred (4.3.5)"
         yield error(name, now.problem, consequence, _REMEDY)
 
 
@@ -112,7 +112,7 @@ def _has(entry: PipeEntry, attribute: str) -> bool:
 
 
 def _time(
-    entry: PipeEntry, now: Door, clients: tuple[Client, ...]
+    entry: PipeEntry, now: ServerEntry, clients: tuple[ClientEntry, ...]
 ) -> Iterator[Finding]:
     reuse = max((each.reuse for each in clients), default=300.0)
     needed = reuse + now.deadline + MARGIN
@@ -126,7 +126,9 @@ def _time(
         )
 
 
-def _client(client: Client, door: PipeEntry, now: Door) -> Iterator[Finding]:
+def _client(
+    client: ClientEntry, server: PipeEntry, now: ServerEntry
+) -> Iterator[Finding]:
     service = client.service
     name = f"{service.name}, line {service.line}"
     if now.deadline + MARGIN > client.patience:
@@ -136,17 +138,17 @@ def _client(client: Client, door: PipeEntry, now: Door) -> Iterator[Finding]:
             f" {now.deadline:g}s",
             "lmtp(8) tries again while we deliver: mail is delivered twice",
             f"set it to {now.deadline + 60:g}s, or trouble_deadline to"
-            f" {max(client.patience - 60, 1):g}s in {about(door)}",
+            f" {max(client.patience - 60, 1):g}s in {about(server)}",
         )
     limit = f"{service.name}_destination_recipient_limit"
     if client.recipient_limit == 1:
         yield warning(
             name,
             f"{limit} is 1",
-            "lmtp(8) keeps no connection to the door: a process for each message",
-            f"take {limit} out of main.cf, if this is for the door",
+            "lmtp(8) keeps no connection: a process for each message",
+            f"take {limit} out of main.cf, if this is for the LMTP server",
         )
-    ours, theirs = door.service.process_limit, service.process_limit
+    ours, theirs = server.service.process_limit, service.process_limit
     if (
         ours.isdigit()
         and int(ours)
@@ -154,7 +156,7 @@ def _client(client: Client, door: PipeEntry, now: Door) -> Iterator[Finding]:
     ):
         yield warning(
             name,
-            f"maxproc is {theirs}, that of {door.service.name} {ours}",
-            "some lmtp(8) wait for a door that is taken, and defer mail",
-            f"write {ours} here, too, if this is for the door",
+            f"maxproc is {theirs}, that of {server.service.name} {ours}",
+            "some lmtp(8) wait for a busy LMTP server, and defer mail",
+            f"write {ours} here, too, if this is for the LMTP server",
         )

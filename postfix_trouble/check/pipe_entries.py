@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from postfix_trouble.check import lmtp_entries as door_check
-from postfix_trouble.check import pipe_entry
+from postfix_trouble.check import lmtp_entries, pipe_entry
 from postfix_trouble.check.entry_settings import (
     PROGRAM,
     chroot_default,
@@ -16,7 +15,7 @@ from postfix_trouble.check.entry_settings import (
     value,
 )
 from postfix_trouble.check.findings import error, note
-from postfix_trouble.config import master_cf as mastercf
+from postfix_trouble.config import master_cf
 from postfix_trouble.config.types import ConfigError, to_integer, to_seconds
 from postfix_trouble.pipe import options
 from postfix_trouble.terminal.parameters import read_config, read_text
@@ -32,20 +31,20 @@ if TYPE_CHECKING:
 def look(path: str) -> Iterator[Finding]:
     """Check all entries of a master.cf that run the program."""
     try:
-        services = mastercf.parse(read_text(path), path)
+        services = master_cf.parse(read_text(path), path)
     except (OSError, ConfigError) as problem:
         text = problem.strerror if isinstance(problem, OSError) else problem
         yield error(path, str(text), "nothing is known of Postfix's side", "see there")
         return
     values = _main_cf(os.path.join(os.path.dirname(path), "main.cf"))
-    found = list(mastercf.entries(services, "pipe", PROGRAM))
-    doors = list(door_check.look(services, values))
-    if not found and not doors:
+    found = list(master_cf.entries(services, "pipe", PROGRAM))
+    servers = list(lmtp_entries.look(services, values))
+    if not found and not servers:
         text = f"no pipe(8) entry runs {PROGRAM}"
         yield note(path, text, remedy="see master.cf.example")
     for entry in found:
         yield from _entry(entry, values)
-    yield from doors
+    yield from servers
 
 
 def _main_cf(path: str) -> dict[str, str]:
@@ -71,13 +70,13 @@ def _entry(entry: PipeEntry, values: Mapping[str, str]) -> Iterator[Finding]:
         now = pipe_entry.Circumstances()
     yield from pipe_entry.judge(entry, line, now)
     if not line.problem:
-        from postfix_trouble.check import run_as as as_account
+        from postfix_trouble.check import run_as
 
         arguments = own_arguments(command)
-        before = mastercf.place(entry, PROGRAM) or 0
+        before = master_cf.place(entry, PROGRAM) or 0
         program = entry.argv[: before + 1]
-        wanted = as_account.Wanted(program, arguments, now.state_directory)
-        yield from as_account.look(entry, values, wanted)
+        wanted = run_as.Wanted(program, arguments, now.state_directory)
+        yield from run_as.look(entry, values, wanted)
 
 
 # --- the command line ---------------------------------------------------------------
@@ -86,7 +85,7 @@ def _entry(entry: PipeEntry, values: Mapping[str, str]) -> Iterator[Finding]:
 def _line(entry: PipeEntry) -> tuple[pipe_entry.Line, options.CommandLine]:
     """The command line as `deliver` would read it, macros and all."""
     empty = options.CommandLine()
-    before = mastercf.place(entry, PROGRAM) or 0
+    before = master_cf.place(entry, PROGRAM) or 0
     command, *rest = entry.argv[before + 1 :] or ("",)
     if command != "deliver":
         problem = f"argv runs {PROGRAM} {command or 'without a command'}, not deliver"

@@ -87,13 +87,13 @@ class _Trial:
 
     def tables(self) -> Iterator[Finding]:
         """Try each entry of the tables."""
-        from postfix_trouble.tables.base import TableProblem
+        from postfix_trouble.tables.base import TableUnusable
         from postfix_trouble.tables.listing import entries
 
         for spec in split_words(self._settings.text(_MAPS)):
             try:
                 found = entries(spec)
-            except TableProblem:
+            except TableUnusable:
                 # Told of with the other tables.
                 continue
             if found is None:
@@ -141,7 +141,7 @@ class _Trial:
 
     def _offer(self, policy: TlsPolicy, key: str) -> None:
         """What a delivery does before and in the handshake, as far as it is ours."""
-        from postfix_trouble.tls import handshake as tls
+        from postfix_trouble.tls import handshake as tls_handshake
         from postfix_trouble.tls import offer as tls_offer
         from postfix_trouble.tls.client_offer import (
             Unusable,
@@ -150,7 +150,7 @@ class _Trial:
         )
 
         settings = self._settings
-        unready = tls.unready(policy, settings)
+        unready = tls_handshake.unready(policy, settings)
         if unready is not None:
             anchors = " ".join(policy.trust_anchors)
             problem = unready.reason

@@ -8,8 +8,7 @@ from importlib import import_module
 import click
 
 from postfix_trouble import __version__
-from postfix_trouble.terminal import help_text
-from postfix_trouble.terminal import screen as terminal
+from postfix_trouble.terminal import help_text, screen
 
 # Name, module that has it as `command`, and what it does in one line.
 COMMANDS = (
@@ -102,10 +101,10 @@ def help_command(ctx: click.Context, name: str) -> None:
     if name and command is None:
         raise click.UsageError(f"No such command '{name}'.", parent)
     if command is None:
-        terminal.write(parent.get_help() + "\n")
+        screen.write(parent.get_help() + "\n")
         return
     with help_text.Context(command, info_name=name, parent=parent) as context:
-        terminal.write(command.get_help(context) + "\n")
+        screen.write(command.get_help(context) + "\n")
 
 
 @click.group(
@@ -119,4 +118,4 @@ def help_command(ctx: click.Context, name: str) -> None:
 def group(ctx: click.Context) -> None:
     """Show the help if there is no command."""
     if ctx.invoked_subcommand is None:
-        terminal.write(ctx.get_help() + "\n")
+        screen.write(ctx.get_help() + "\n")

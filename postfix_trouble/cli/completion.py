@@ -22,7 +22,7 @@ SHELLS = {
 }
 
 
-class Option(Value):
+class OptionWords(Value):
     """An option of a command."""
 
     names: tuple[str, ...]
@@ -33,15 +33,15 @@ class Option(Value):
     repeatable: bool = False
 
 
-class Command(Value):
+class CommandWords(Value):
     """A command."""
 
     name: str
     meaning: str
-    options: tuple[Option, ...]
+    options: tuple[OptionWords, ...]
 
 
-def commands() -> Iterator[Command]:
+def commands() -> Iterator[CommandWords]:
     """All commands with their options."""
     import click
 
@@ -54,10 +54,10 @@ def commands() -> Iterator[Command]:
         with click.Context(command, info_name=name, parent=context) as inner:
             parameters = command.get_params(inner)
         found = [_option(p) for p in parameters if isinstance(p, click.Option)]
-        yield Command(name, meaning, tuple(found))
+        yield CommandWords(name, meaning, tuple(found))
 
 
-def _option(parameter: click.Option) -> Option:
+def _option(parameter: click.Option) -> OptionWords:
     import click
 
     names = tuple(parameter.opts + parameter.secondary_opts)
@@ -73,7 +73,7 @@ def _option(parameter: click.Option) -> Option:
         kind = "dir" if folder else "file"
     elif "-o" in names:
         kind = "parameter"
-    return Option(names, meaning, kind, words, parameter.multiple)
+    return OptionWords(names, meaning, kind, words, parameter.multiple)
 
 
 def parameters() -> list[str]:
@@ -138,7 +138,7 @@ def _bash() -> Iterator[str]:
     yield f"complete -F _postfix_trouble {PROGRAM}"
 
 
-def _bash_values(option: Option) -> str:
+def _bash_values(option: OptionWords) -> str:
     if option.value == "words":
         choice = f"-W '{' '.join(option.words)}'"
     elif option.value == "parameter":
@@ -199,7 +199,7 @@ def _zsh() -> Iterator[str]:
     yield '_postfix-trouble "$@"'
 
 
-def _zsh_option(option: Option, name: str) -> str:
+def _zsh_option(option: OptionWords, name: str) -> str:
     meaning = option.meaning.replace("[", "(").replace("]", ")").replace(":", " -")
     text = f"{'*' if option.repeatable else ''}{name}[{meaning}]"
     actions = {
@@ -243,7 +243,7 @@ def _fish_name(name: str) -> str:
     return f"-l {name[2:]}" if name.startswith("--") else f"-s {name[1:]}"
 
 
-def _fish_values(option: Option) -> str:
+def _fish_values(option: OptionWords) -> str:
     match option.value:
         case "":
             return ""

@@ -38,23 +38,23 @@ def _with_click(argv: list[str]) -> int:
 
     from postfix_trouble.cli.command_group import group
     from postfix_trouble.config.settings import ConfigError
-    from postfix_trouble.terminal import screen as terminal
+    from postfix_trouble.terminal import screen
 
     try:
         code = group.main(argv, prog_name="postfix-trouble", standalone_mode=False)
         sys.stdout.flush()
     except click.ClickException as problem:
-        terminal.complain(_worded(problem))
+        screen.complain(_worded(problem))
         return EX_USAGE
     except ConfigError as problem:
-        terminal.complain(f"postfix-trouble: {problem}")
+        screen.complain(f"postfix-trouble: {problem}")
         return EX_CONFIG
     except click.Abort:
-        terminal.complain("postfix-trouble: interrupted")
+        screen.complain("postfix-trouble: interrupted")
         return EX_TEMPFAIL
     except (BrokenPipeError, SystemExit):
         # Help and the like: nobody wants the rest. For click that is exit(1).
-        terminal.drop_output()
+        screen.drop_output()
         return EX_OK
     return code if isinstance(code, int) else EX_OK
 

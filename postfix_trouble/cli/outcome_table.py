@@ -71,7 +71,7 @@ class Retries(Value):
         return f"tried again {pauses}every {longest}; returned to sender after {end}"
 
 
-class Row(Value):
+class OutcomeRow(Value):
     """One recipient, and all there is to say."""
 
     outcome: Outcome
@@ -114,7 +114,7 @@ def duration(seconds: float) -> str:
     return " ".join(words) or "0s"
 
 
-def table(rows: Sequence[Row], width: int, paint: Paint) -> list[str]:
+def table(rows: Sequence[OutcomeRow], width: int, paint: Paint) -> list[str]:
     """All recipients: a line for each, and indented below it what explains it."""
     if not rows:
         return []
@@ -136,7 +136,7 @@ def table(rows: Sequence[Row], width: int, paint: Paint) -> list[str]:
     return lines
 
 
-def _cells(row: Row, first: int, rule: int, paint: Paint) -> list[str]:
+def _cells(row: OutcomeRow, first: int, rule: int, paint: Paint) -> list[str]:
     """The line of a recipient; what is too long for its column goes on below."""
     addresses = [row.address[i : i + first] for i in range(0, len(row.address), first)]
     rules = wrapped(row.rule, rule)
@@ -153,7 +153,7 @@ def _cells(row: Row, first: int, rule: int, paint: Paint) -> list[str]:
     return lines
 
 
-def _why(row: Row) -> list[str]:
+def _why(row: OutcomeRow) -> list[str]:
     """The reason, and what else follows."""
     end = row.outcome
     said = [printable(f"{end.dsn.status} {end.dsn.reason}")]
@@ -164,7 +164,7 @@ def _why(row: Row) -> list[str]:
     return said
 
 
-def _stacked(row: Row, width: int, paint: Paint) -> list[str]:
+def _stacked(row: OutcomeRow, width: int, paint: Paint) -> list[str]:
     """The same for a narrow screen: one below the other."""
     why, *more = _why(row)
     cells = [
@@ -180,7 +180,7 @@ def _stacked(row: Row, width: int, paint: Paint) -> list[str]:
     ]
 
 
-def as_object(row: Row) -> dict[str, object]:
+def as_object(row: OutcomeRow) -> dict[str, object]:
     """The same for JSON; what is in report/as_json.py is not told twice."""
     found: dict[str, object] = {
         "recipient": row.outcome.recipient.address,

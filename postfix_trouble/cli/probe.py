@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from postfix_trouble.cli import live, outcome_table
-from postfix_trouble.cli import probe_report as findings
-from postfix_trouble.cli import user_input as typed
-from postfix_trouble.cli.outcome_table import Retries, Row
+from postfix_trouble.cli import live, outcome_table, probe_report, user_input
+from postfix_trouble.cli.outcome_table import OutcomeRow, Retries
 from postfix_trouble.cli.session_options import read_session, session_options
-from postfix_trouble.cli.trace import Onlooker, Recorder, time_left
+from postfix_trouble.cli.trace import Recorder, RecordingTrace, time_left
 from postfix_trouble.client import Caller, Service
 from postfix_trouble.core.envelope import DeliveryRequest, Recipient
 from postfix_trouble.core.failure import TableError
@@ -21,14 +19,14 @@ from postfix_trouble.core.sysexits import EX_OK, EX_TEMPFAIL, NAMES
 from postfix_trouble.report import pipe8
 from postfix_trouble.simulate.rule import rule_of
 from postfix_trouble.smtp.probing import Depth
-from postfix_trouble.terminal import screen as terminal
-from postfix_trouble.terminal.help_text import Command
+from postfix_trouble.terminal import screen
+from postfix_trouble.terminal.help_text import ExplainedCommand
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from postfix_trouble.core.outcome import Report
-    from postfix_trouble.smtp.probing import Finding
+    from postfix_trouble.smtp.probing import ProbeResult
 
 EXAMPLES = [
     ("Who takes mail for this domain, and how?", "postfix-trouble probe example.com"),
@@ -45,7 +43,7 @@ STAGES = tuple(depth.name.lower() for depth in Depth)
 
 @click.command(
     "probe",
-    cls=Command,
+    cls=ExplainedCommand,
     short_help="Look at the servers of a destination; send nothing.",
     help="""Ask the servers of a destination, in Postfix's order, what they can do,
     until one of them would take mail. DESTINATION is what a transport table has after
@@ -106,7 +104,7 @@ def command(**given: Any) -> int:
     try:
         return _Probing(given).run()
     except TableError as problem:
-        terminal.complain(f"postfix-trouble probe: table look-up error: {problem}")
+        screen.complain(f"postfix-trouble probe: table look-up error: {problem}")
         return EX_TEMPFAIL
 
 
@@ -115,12 +113,12 @@ class _Probing:
 
     def __init__(self, given: dict[str, Any]) -> None:
         self.given = given
-        recipients = [typed.address(text, "--to") for text in given["recipients"]]
+        recipients = [user_input.address(text, "--to") for text in given["recipients"]]
         self.depth = _depth(given)
         self.session = read_session(given)
         self.settings = settings = self.session.settings
-        sender = typed.sender(given["sender"], settings)
-        typed.check(
+        sender = user_input.sender(given["sender"], settings)
+        user_input.check(
             [*recipients, *([sender] if given["sender"] else [])],
             settings,
             server=given["server"] or given["destination"],
@@ -130,12 +128,12 @@ class _Probing:
         self.nexthop = _nexthop(given, self.session.nexthop, recipients)
         self.request = self._request(sender, recipients)
         self.recorder = Recorder(self._show)
-        self.findings: list[Finding] = []
-        self.paint = terminal.painter()
-        self.width = terminal.width() if sys.stdout.isatty() else 0
+        self.findings: list[ProbeResult] = []
+        self.paint = screen.painter()
+        self.width = screen.width() if sys.stdout.isatty() else 0
 
     def _request(
-        self, sender: typed.Address, recipients: Sequence[typed.Address]
+        self, sender: user_input.Address, recipients: Sequence[user_input.Address]
     ) -> DeliveryRequest:
         # Without a recipient the destination stands for one that is never asked for.
         whom = [one.inner for one in recipients] or [self.nexthop]
@@ -154,9 +152,9 @@ class _Probing:
         report = Service(self.settings, lambda record: None).probe(
             self.request,
             Caller(
-                left=time_left(self.settings),
+                time_left=time_left(self.settings),
                 note=self.recorder.note,
-                trace=Onlooker(self.recorder, 0),
+                trace=RecordingTrace(self.recorder, 0),
                 credentials=self.session.credentials,
             ),
             depth=self.depth,
@@ -168,10 +166,10 @@ class _Probing:
         self._conclude(rows, code)
         return code
 
-    def _rows(self, report: Report) -> list[Row]:
+    def _rows(self, report: Report) -> list[OutcomeRow]:
         retries = Retries.of(self.settings, null_sender=not self.request.sender)
         return [
-            Row(
+            OutcomeRow(
                 end,
                 rule_of(end),
                 retries,
@@ -191,7 +189,7 @@ class _Probing:
     def _silent(self) -> bool:
         return bool(self.given["quiet"] or self.given["as_json"])
 
-    def _found(self, finding: Finding) -> None:
+    def _found(self, finding: ProbeResult) -> None:
         self.findings.append(finding)
         if not self._silent():
             number, width = len(self.findings), self.width or 80
@@ -200,12 +198,14 @@ class _Probing:
             timings = self.recorder.timings
             known = timings and timings[-1].server == finding.relay.namaddrport
             stages = timings[-1].stages if known else ()
-            block = findings.finding_lines(finding, number, stages, width, self.paint)
+            block = probe_report.finding_lines(
+                finding, number, stages, width, self.paint
+            )
             self._print([*block, ""])
 
-    def _conclude(self, rows: Sequence[Row], code: int) -> None:
+    def _conclude(self, rows: Sequence[OutcomeRow], code: int) -> None:
         if self.given["as_json"]:
-            terminal.write(self._object(rows, code) + "\n")
+            screen.write(self._object(rows, code) + "\n")
             return
         if self.given["quiet"]:
             return
@@ -215,17 +215,17 @@ class _Probing:
             self._print([""])
         if rows:
             self._print(outcome_table.table(rows, width, self.paint))
-            typed.hint(row.outcome.dsn.reason for row in rows)
+            user_input.hint(row.outcome.dsn.reason for row in rows)
         else:
             stage = self.depth.name.lower()
             text = f"{self.nexthop}: a server would take mail, asked up to: {stage}"
-            self._print(findings.sentence(text, width, self.paint))
+            self._print(probe_report.sentence(text, width, self.paint))
 
     def _print(self, lines: Sequence[str]) -> None:
         if lines:
-            terminal.write("\n".join(lines) + "\n")
+            screen.write("\n".join(lines) + "\n")
 
-    def _object(self, rows: Sequence[Row], code: int) -> str:
+    def _object(self, rows: Sequence[OutcomeRow], code: int) -> str:
         import json
 
         from postfix_trouble.report import as_json
@@ -236,7 +236,7 @@ class _Probing:
             "exit_name": NAMES[code],
             "destination": self.nexthop,
             "quit_after": self.depth.name.lower(),
-            "servers": [findings.finding_object(one) for one in self.findings],
+            "servers": [probe_report.finding_object(one) for one in self.findings],
             "recipients": [
                 {
                     "status": row.word,
@@ -264,7 +264,7 @@ def _depth(given: dict[str, Any]) -> Depth:
 
 
 def _nexthop(
-    given: dict[str, Any], server: str, recipients: Sequence[typed.Address]
+    given: dict[str, Any], server: str, recipients: Sequence[user_input.Address]
 ) -> str:
     """Where to look. Raises click.UsageError."""
     if server and given["destination"]:

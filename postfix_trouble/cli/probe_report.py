@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
     from postfix_trouble.cli.live import Stage
     from postfix_trouble.core.reply import Reply
-    from postfix_trouble.smtp.probing import Finding
+    from postfix_trouble.smtp.probing import ProbeResult
     from postfix_trouble.terminal.columns import Paint
 
 _COLOURS = {2: "green", 4: "yellow", 5: "red"}
 
 
 def finding_lines(
-    finding: Finding,
+    finding: ProbeResult,
     number: int,
     stages: Sequence[Stage],
     width: int,
@@ -48,7 +48,7 @@ def sentence(text: str, width: int, paint: Paint) -> list[str]:
     return [paint("green", piece) for piece in wrapped(text, width)]
 
 
-def _rows(finding: Finding) -> list[Field]:
+def _rows(finding: ProbeResult) -> list[Field]:
     if finding.problem:
         return [Field("problem", finding.problem, "red")]
     rows = []
@@ -90,7 +90,7 @@ def _offered(hello: Reply) -> Capabilities:
     return parse(hello.text, frozenset())
 
 
-def _capabilities(finding: Finding) -> list[Field]:
+def _capabilities(finding: ProbeResult) -> list[Field]:
     hello = finding.hello
     assert hello is not None
     if hello.klass != 2:
@@ -109,7 +109,7 @@ def _capabilities(finding: Finding) -> list[Field]:
     return rows
 
 
-def _no_tls(finding: Finding, offered: Capabilities) -> Field:
+def _no_tls(finding: ProbeResult, offered: Capabilities) -> Field:
     if finding.starttls is not None and finding.starttls.klass != 2:
         return _said("TLS", finding.starttls)
     if not offered.starttls:
@@ -122,7 +122,7 @@ def _no_tls(finding: Finding, offered: Capabilities) -> Field:
 # --- TLS ----------------------------------------------------------------------------
 
 
-def _tls(finding: Finding) -> list[Field]:
+def _tls(finding: ProbeResult) -> list[Field]:
     tls = finding.tls
     if isinstance(tls, HandshakeFailed):
         return [Field("TLS", f"handshake failed: {tls.reason}", "red")]
@@ -167,7 +167,7 @@ def _trust(tls: TlsFacts, level: TlsLevel) -> Field:
     return Field("trust", f"trusted, but {problem} at {level.word}", "red")
 
 
-def _login(finding: Finding) -> Field:
+def _login(finding: ProbeResult) -> Field:
     login = finding.login
     assert login is not None
     if isinstance(login, Authenticated):
@@ -179,7 +179,7 @@ def _login(finding: Finding) -> Field:
 # --- JSON ---------------------------------------------------------------------------
 
 
-def finding_object(finding: Finding) -> dict[str, Any]:
+def finding_object(finding: ProbeResult) -> dict[str, Any]:
     """The same, for JSON. What was not come to is null."""
     hello, tls, login = finding.hello, finding.tls, finding.login
     known = hello is not None and hello.klass == 2

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from postfix_trouble.cli import live, outcome_table
-from postfix_trouble.cli import user_input as typed
+from postfix_trouble.cli import live, outcome_table, user_input
 from postfix_trouble.cli.live import Way
-from postfix_trouble.cli.outcome_table import Retries, Row
+from postfix_trouble.cli.outcome_table import OutcomeRow, Retries
 from postfix_trouble.cli.session_options import read_session, session_options
-from postfix_trouble.cli.trace import Onlooker, Recorder, time_left, waited_for
+from postfix_trouble.cli.trace import Recorder, RecordingTrace, time_left, waited_for
 from postfix_trouble.client import Caller, Service
 from postfix_trouble.core.envelope import DeliveryRequest, Recipient
 from postfix_trouble.core.failure import TableError
@@ -24,13 +23,13 @@ from postfix_trouble.core.value import Value
 from postfix_trouble.message.message import Message
 from postfix_trouble.report import pipe8
 from postfix_trouble.simulate.rule import rule_of
-from postfix_trouble.terminal import screen as terminal
-from postfix_trouble.terminal.help_text import Command
+from postfix_trouble.terminal import screen
+from postfix_trouble.terminal.help_text import ExplainedCommand
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from postfix_trouble.cli.session_options import Session
+    from postfix_trouble.cli.session_options import SessionSettings
     from postfix_trouble.cli.user_input import Address
     from postfix_trouble.core.outcome import Report
 
@@ -49,16 +48,16 @@ EXAMPLES = [
 ]  # fmt: skip
 
 
-class Delivery(Value):
+class Sending(Value):
     """One request and how it ended."""
 
     report: Report
-    rows: tuple[Row, ...]
+    rows: tuple[OutcomeRow, ...]
 
 
 @click.command(
     "send",
-    cls=Command,
+    cls=ExplainedCommand,
     short_help="Send a test message, and see what Postfix would do.",
     help="""Send a message by hand. Shows the dialogue as it goes, how long each part of
     it took, and what Postfix would do about each recipient, and why.""",
@@ -112,7 +111,7 @@ def command(**given: Any) -> int:
         return _Sending(given).run()
     except TableError as problem:
         # As `deliver` has it: put off, and nobody is to blame but a table of ours.
-        terminal.complain(f"postfix-trouble send: table look-up error: {problem}")
+        screen.complain(f"postfix-trouble send: table look-up error: {problem}")
         return EX_TEMPFAIL
 
 
@@ -123,11 +122,11 @@ class _Sending:
         self.json: bool = given["as_json"]
         self.quiet: int = given["quiet"]
         self.verbose: bool = given["verbose"]
-        recipients = [typed.address(text, "--to") for text in given["recipients"]]
-        self.session: Session = read_session(given)
+        recipients = [user_input.address(text, "--to") for text in given["recipients"]]
+        self.session: SessionSettings = read_session(given)
         settings = self.session.settings
-        self.sender = typed.sender(given["sender"], settings)
-        self.warnings = typed.check(
+        self.sender = user_input.sender(given["sender"], settings)
+        self.warnings = user_input.check(
             [*recipients, *([self.sender] if given["sender"] else [])],
             settings,
             server=given["server"],
@@ -136,9 +135,9 @@ class _Sending:
         )
         self.parts = _by_destination(recipients, self.session.nexthop)
         self.message = self._message(given["message"], recipients)
-        self.paint = terminal.painter()
+        self.paint = screen.painter()
         # What goes to a file or a program is not broken into lines.
-        self.width = terminal.width() if sys.stdout.isatty() else 0
+        self.width = screen.width() if sys.stdout.isatty() else 0
         self.recorder = Recorder(self._show)
 
     def _message(self, path: str | None, recipients: Sequence[Address]) -> Message:
@@ -154,7 +153,7 @@ class _Sending:
 
     def run(self) -> int:
         """Deliver to all destinations, one after the other."""
-        deliveries: list[Delivery] = []
+        deliveries: list[Sending] = []
         for nexthop, recipients in self.parts.items():
             if len(self.parts) > 1:
                 self.recorder.tell(Way.ABOUT, f"mail for {nexthop}")
@@ -162,35 +161,35 @@ class _Sending:
         rows = [row for one in deliveries for row in one.rows]
         code = pipe8.result([row.outcome for row in rows]).code
         if self.json:
-            terminal.write(self._object(deliveries, rows, code) + "\n")
+            screen.write(self._object(deliveries, rows, code) + "\n")
         else:
             self._conclude(rows)
         return code
 
-    def _deliver(self, nexthop: str, recipients: Sequence[Address]) -> Delivery:
+    def _deliver(self, nexthop: str, recipients: Sequence[Address]) -> Sending:
         settings, message = self.session.settings, self.message
         request = self._request(nexthop, recipients)
-        onlooker = Onlooker(self.recorder, message.size)
+        trace = RecordingTrace(self.recorder, message.size)
         try:
             report = Service(settings, lambda record: None).deliver(
                 request,
                 message,
                 Caller(
-                    left=time_left(settings),
+                    time_left=time_left(settings),
                     note=self.recorder.note,
-                    critical=onlooker.critical,
+                    on_final_dot=trace.on_final_dot,
                     abandoned=waited_for(),
-                    trace=onlooker,
+                    trace=trace,
                     credentials=self.session.credentials,
                     mail_notices=False,
                 ),
             )
         except KeyboardInterrupt:
-            if onlooker.in_doubt:
-                terminal.complain("warning: the message may have been sent already")
+            if trace.in_doubt:
+                screen.complain("warning: the message may have been sent already")
             raise
         retries = Retries.of(settings, null_sender=not request.sender)
-        return Delivery(report, _rows(report, retries))
+        return Sending(report, _rows(report, retries))
 
     def _request(self, nexthop: str, recipients: Sequence[Address]) -> DeliveryRequest:
         message, sender = self.message, self.sender.inner
@@ -221,7 +220,7 @@ class _Sending:
                 shown = event._replace(text=line)
                 self._print(live.event_lines(shown, self.width, self.paint))
 
-    def _conclude(self, rows: Sequence[Row]) -> None:
+    def _conclude(self, rows: Sequence[OutcomeRow]) -> None:
         """The time line, and the table."""
         if self.quiet > 1:
             return
@@ -230,14 +229,14 @@ class _Sending:
             bars = live.time_line(self.recorder.timings, width, self.paint)
             self._print(["", *bars, ""] if bars else [""])
         self._print(outcome_table.table(rows, width, self.paint))
-        typed.hint(row.outcome.dsn.reason for row in rows)
+        user_input.hint(row.outcome.dsn.reason for row in rows)
 
     def _print(self, lines: Sequence[str]) -> None:
         if lines:
-            terminal.write("\n".join(lines) + "\n")
+            screen.write("\n".join(lines) + "\n")
 
     def _object(
-        self, deliveries: Sequence[Delivery], rows: Sequence[Row], code: int
+        self, deliveries: Sequence[Sending], rows: Sequence[OutcomeRow], code: int
     ) -> str:
         import json
 
@@ -277,9 +276,9 @@ def _by_destination(
     return parts
 
 
-def _rows(report: Report, retries: Retries) -> tuple[Row, ...]:
+def _rows(report: Report, retries: Retries) -> tuple[OutcomeRow, ...]:
     return tuple(
-        Row(
+        OutcomeRow(
             end,
             rule_of(end),
             retries,
@@ -292,7 +291,7 @@ def _rows(report: Report, retries: Retries) -> tuple[Row, ...]:
 def _read(path: str) -> bytes:
     """A message with LF line ends, as the engine wants it. Raises click.UsageError."""
     if path == "-" and os.isatty(0):
-        terminal.complain("Type the message, header first; end it with Ctrl-D.")
+        screen.complain("Type the message, header first; end it with Ctrl-D.")
     try:
         if path == "-":
             content = sys.stdin.buffer.read()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from postfix_trouble.cli import user_input as typed
+from postfix_trouble.cli import user_input
 from postfix_trouble.config.parameters import lmtp_name
 from postfix_trouble.config.settings import Settings
 from postfix_trouble.core.value import Value
@@ -90,7 +90,7 @@ _OPTIONS = (
 )
 
 
-class Session(Value):
+class SessionSettings(Value):
     """How to talk to servers: what those options say."""
 
     settings: Settings
@@ -107,22 +107,24 @@ def session_options(command: F) -> F:
     return command
 
 
-def read_session(given: dict[str, Any]) -> Session:
+def read_session(given: dict[str, Any]) -> SessionSettings:
     """What the options say. Raises click.UsageError, ConfigError."""
     server, lmtp = given["server"], given["lmtp"]
     if given["auth_user"] is not None and not server:
         raise click.UsageError(
             "--auth-user needs --server: a password is not for whoever an MX names"
         )
-    smtps = given["tls_on_connect"] or typed.is_smtps(server)
+    smtps = given["tls_on_connect"] or user_input.is_smtps(server)
     nexthop = ""
     if server:
-        nexthop = typed.server_nexthop(server, tls_on_connect=smtps, lmtp=lmtp)
+        nexthop = user_input.server_nexthop(server, tls_on_connect=smtps, lmtp=lmtp)
     settings = _settings(given, lmtp, smtps)
     settings.refuse_unusable()
     # Last of all: nobody types a password only to be told of another mistake.
-    credentials = typed.credentials(given["auth_user"], given["auth_password_file"])
-    return Session(settings, nexthop, credentials, lmtp)
+    credentials = user_input.credentials(
+        given["auth_user"], given["auth_password_file"]
+    )
+    return SessionSettings(settings, nexthop, credentials, lmtp)
 
 
 def _settings(given: dict[str, Any], lmtp: bool, smtps: bool) -> Settings:

@@ -61,7 +61,7 @@ class Recorder:
         self.events.append(event)
         self._show(event)
 
-    def said(self, direction: str, line: str) -> None:
+    def on_line(self, direction: str, line: str) -> None:
         """Record a line of the dialogue."""
         self.tell(_DIRECTIONS[direction], line)
 
@@ -85,7 +85,7 @@ class Recorder:
         return tuple(Timing(name, merged(x)) for name, x in self._stages if x)
 
 
-class WatchedWire:
+class TracedWire:
     """A connection that tells the recorder what its steps are and take."""
 
     def __init__(self, wire: Wire, recorder: Recorder, size: int) -> None:
@@ -131,7 +131,7 @@ class WatchedWire:
         return self._wire.record()
 
 
-class WatchedRoute:
+class TracedRoute:
     """The servers of a destination; finding them may take a while."""
 
     def __init__(
@@ -170,14 +170,14 @@ class WatchedRoute:
         return self._route.last_resort
 
 
-class Onlooker:
+class RecordingTrace:
     """Somebody who looks on to a delivery (client/context.py, Trace)."""
 
     def __init__(self, recorder: Recorder, size: int) -> None:
         """`size`: of the message, bytes."""
         self._recorder = recorder
         self._size = size
-        self.said = recorder.said
+        self.on_line = recorder.on_line
         # The final dot is out, and no reply to it is in.
         self.in_doubt = False
 
@@ -187,7 +187,7 @@ class Onlooker:
         """Timed, if there is something to look up."""
         if destination.socket or address_family(destination.host):
             return find(destination)
-        return WatchedRoute(destination.text, lambda: find(destination), self._recorder)
+        return TracedRoute(destination.text, lambda: find(destination), self._recorder)
 
     def connect(self, relay: Relay, connect: Callable[[], Wire | DSN]) -> Wire | DSN:
         """Timed, and what goes over the connection is shown."""
@@ -200,9 +200,9 @@ class Onlooker:
         if isinstance(found, DSN):
             recorder.tell(Way.TROUBLE, found.reason)
             return found
-        return WatchedWire(found, recorder, self._size)
+        return TracedWire(found, recorder, self._size)
 
-    def critical(self, begun: bool) -> None:
+    def on_final_dot(self, begun: bool) -> None:
         """The end of the message is out, or what came of it is known.
 
         An interrupt closes the connection too, and then nothing is known.

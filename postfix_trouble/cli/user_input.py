@@ -13,7 +13,7 @@ from postfix_trouble.report.log import printable
 from postfix_trouble.sasl.choose import NO_MECHANISM, Credentials
 from postfix_trouble.sasl.redaction import exposure
 from postfix_trouble.smtp.address import unquote_local, unsendable
-from postfix_trouble.terminal import screen as terminal
+from postfix_trouble.terminal import screen
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -108,7 +108,7 @@ def check(
     if found and strict:
         raise click.UsageError("; ".join(found))
     for line in found:
-        terminal.complain(f"warning: {line}")
+        screen.complain(f"warning: {line}")
     return found
 
 
@@ -162,7 +162,7 @@ def credentials(user: str | None, path: str | None) -> Credentials | None:
 def hint(reasons: Iterable[str]) -> None:
     """Say what to do about a log-in for which no mechanism was good enough."""
     if any(NO_MECHANISM in reason for reason in reasons):
-        terminal.complain(
+        screen.complain(
             "hint: a plain password goes over TLS only. Try --tls encrypt; in the"
             " clear, if it must be: -o smtp_sasl_security_options=noanonymous"
         )

@@ -15,8 +15,8 @@ from postfix_trouble.core.tls import TlsPolicy
 from postfix_trouble.core.value import TYPE_CHECKING
 from postfix_trouble.dns import nexthop
 from postfix_trouble.dns.address_literal import find_server
-from postfix_trouble.smtp import connect as connecting
-from postfix_trouble.smtp import connection as wire
+from postfix_trouble.smtp import connect as smtp_connect
+from postfix_trouble.smtp import connection as smtp_connection
 from postfix_trouble.smtp import delivery
 
 if TYPE_CHECKING:
@@ -66,10 +66,10 @@ class DeliveryContext(Tables):
         request: DeliveryRequest,
         message: Message,
         *,
-        left: Callable[[], float],
+        time_left: Callable[[], float],
         note: Callable[[str], None],
-        ended: Callable[[tuple[Outcome, ...]], None] = lambda outcomes: None,
-        critical: Callable[[bool], None] = lambda begun: None,
+        on_outcomes: Callable[[tuple[Outcome, ...]], None] = lambda outcomes: None,
+        on_final_dot: Callable[[bool], None] = lambda begun: None,
         state: State | None = None,
         abandoned: Callable[[], bool] = lambda: False,
         trace: Trace | None = None,
@@ -77,19 +77,19 @@ class DeliveryContext(Tables):
     ) -> None:
         """What belongs to the request.
 
-        `left`: seconds that are left for all of it. `critical`: is told whether the dot
-        is out, and what comes of it not yet written down. `state`: where refused
-        log-ins and tokens are remembered. `abandoned`: nobody wants to know any more,
-        so the message must not be ended. `trace`:
-        somebody looks on. `credentials`: typed by a person, for any server.
+        `time_left`: seconds for all that is still to be done. `on_final_dot`: called
+        with True once the final dot is out, with False once its outcome is recorded.
+        `state`: where rejected log-ins and tokens are remembered. `abandoned`: the
+        caller has gone, so the final dot must not be sent. `trace`: sees the dialogue.
+        `credentials`: entered by a person, for any server.
         """
         super().__init__(settings, note)
         self.request = request
         self.message = message
         self.clock = time.time
-        self.left = left
-        self._ended = ended
-        self.critical = critical
+        self.time_left = time_left
+        self._on_outcomes = on_outcomes
+        self.on_final_dot = on_final_dot
         self.state = state
         self.abandoned = abandoned
         # Connections that others left open, in a process that stays.
@@ -98,9 +98,9 @@ class DeliveryContext(Tables):
         self._credentials = credentials
         self._resolver: Resolver | None = None
 
-    def ended(self, outcomes: tuple[Outcome, ...]) -> None:
+    def on_outcomes(self, outcomes: tuple[Outcome, ...]) -> None:
         """Recipients are finished, and that is known to whoever must know it."""
-        self._ended(outcomes)
+        self._on_outcomes(outcomes)
 
     # --- the message
 
@@ -144,7 +144,7 @@ class DeliveryContext(Tables):
             wanted = self.settings.text("smtp_dns_reply_filter")
             self._resolver = Resolver(
                 self.settings,
-                self.left,
+                self.time_left,
                 self.note,
                 lmtp=self.request.lmtp,
                 search_filter=self.filter_record if wanted else None,
@@ -161,7 +161,7 @@ class DeliveryContext(Tables):
         if not (any(map(text, _TLS_TEXTS)) or any(map(flag, _TLS_FLAGS))):
             # Nobody asks for TLS: nothing of it is loaded.
             return TlsPolicy()
-        from postfix_trouble.tls import handshake as tls
+        from postfix_trouble.tls import handshake as tls_handshake
         from postfix_trouble.tls import policy as tls_policy
 
         policy = tls_policy.policy(
@@ -176,7 +176,7 @@ class DeliveryContext(Tables):
         )
         if isinstance(policy, DSN):
             return policy
-        problem = tls.unready(policy, self.settings)
+        problem = tls_handshake.unready(policy, self.settings)
         if problem is not None:
             self.note(f"warning: {problem.reason}")
         return problem or policy
@@ -193,9 +193,9 @@ class DeliveryContext(Tables):
             return self._credentials
         if not self.settings.flag("smtp_sasl_auth_enable"):
             return None
-        from postfix_trouble.sasl import choose as sasl
+        from postfix_trouble.sasl import choose
 
-        return sasl.credentials(
+        return choose.credentials(
             self.settings,
             destination,
             relay,
@@ -244,24 +244,24 @@ class DeliveryContext(Tables):
         if isinstance(source, DSN):
             return source
         seconds = self.settings.seconds("smtp_connect_timeout")
-        sock = connecting.connect(
+        sock = smtp_connect.connect(
             relay,
-            timeout=max(0.001, min(seconds or self.left(), self.left())),
+            timeout=max(0.001, min(seconds or self.time_left(), self.time_left())),
             bind_address=source,
             bind_enforce=self.settings.flag("smtp_bind_address_enforce"),
             note=self.note,
         )
         if isinstance(sock, DSN):
             return sock
-        limits = wire.TimeLimits(
-            self.left,
+        limits = smtp_connection.TimeLimits(
+            self.time_left,
             budgets=self.settings.flag("smtp_per_request_deadline"),
             min_rate=self.settings.integer("smtp_min_data_rate"),
         )
         reply_filter = None
         if self.settings.text("smtp_reply_filter"):
             reply_filter = self.filter_reply
-        connection = wire.Connection(
+        connection = smtp_connection.Connection(
             sock,
             relay,
             limits,
@@ -269,7 +269,7 @@ class DeliveryContext(Tables):
             utf8=self.settings.flag("smtputf8_enable"),
             reply_filter=reply_filter,
             note=self.note,
-            said=None if self._trace is None else self._trace.said,
+            on_line=None if self._trace is None else self._trace.on_line,
         )
         return SmtpConnection(self, connection, destination, tls)
 
@@ -306,7 +306,7 @@ class DeliveryContext(Tables):
             default_port=self.settings.text("smtp_tcp_port"),
             lmtp=self.request.lmtp,
             known_ports=self.settings.words("known_tcp_ports"),
-            service_port=connecting.service_port,
+            service_port=smtp_connect.service_port,
         )
 
     def unready(self) -> DSN | None:
@@ -323,9 +323,9 @@ class DeliveryContext(Tables):
         typed = self._credentials is not None
         if typed or not self.settings.flag("smtp_sasl_auth_enable"):
             return None
-        from postfix_trouble.sasl import log_in as sasl
+        from postfix_trouble.sasl import log_in
 
-        return sasl.unready(self.settings)
+        return log_in.unready(self.settings)
 
 
 def _misconfigured(problem: str) -> DSN:

@@ -19,18 +19,18 @@ from postfix_trouble.smtp.interfaces import Route, Wire
 from postfix_trouble.state import State
 
 
-class Delivery(Protocol):
+class RunningDelivery(Protocol):
     """One delivery request under way."""
 
     settings: Settings
     request: DeliveryRequest
     message: Message
     #: Seconds that are left for all of it.
-    left: Callable[[], float]
+    time_left: Callable[[], float]
     #: Takes log records about the request.
     note: Callable[[str], None]
     #: Is told whether the final dot is out, and what comes of it not written down.
-    critical: Callable[[bool], None]
+    on_final_dot: Callable[[bool], None]
     #: Asked right before the dot: whether nobody waits for the outcome.
     abandoned: Callable[[], bool]
     state: State | None
@@ -53,7 +53,7 @@ class Delivery(Protocol):
 class Trace(Protocol):
     """Somebody who looks on, and decides nothing."""
 
-    def said(self, direction: str, line: str) -> None:
+    def on_line(self, direction: str, line: str) -> None:
         """A line of the dialogue came or went, secrets masked."""
         ...
 

@@ -6,14 +6,13 @@ import time
 
 from postfix_trouble.core.steps import AuthFailed
 from postfix_trouble.core.value import TYPE_CHECKING
-from postfix_trouble.sasl import choose as sasl
-from postfix_trouble.sasl import log_in as edge_sasl
-from postfix_trouble.sasl import tokens
+from postfix_trouble.sasl import choose, tokens
+from postfix_trouble.sasl import log_in as sasl_log_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from postfix_trouble.client.interfaces import Delivery
+    from postfix_trouble.client.interfaces import RunningDelivery
     from postfix_trouble.core.relay import Relay
     from postfix_trouble.core.reply import Lost, Reply
     from postfix_trouble.core.steps import Authenticate, Authenticated
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def log_in(
-    delivery: Delivery,
+    delivery: RunningDelivery,
     relay: Relay,
     step: Authenticate,
     credentials: Credentials,
@@ -34,20 +33,20 @@ def log_in(
     `conceal` is told of the password: nothing of it may be shown later either.
     """
     settings = delivery.settings
-    options = sasl.options(settings, step.tls)
-    left = sasl.usable(step.mechanisms, options.mechanisms, _in_table)
-    problem = sasl.offer_problem(" ".join(step.mechanisms), left, relay.namaddrport)
+    options = choose.options(settings, step.tls)
+    left = choose.usable(step.mechanisms, options.mechanisms, _in_table)
+    problem = choose.offer_problem(" ".join(step.mechanisms), left, relay.namaddrport)
     if problem:
         delivery.note(f"warning: {problem}")
     command = settings.text("trouble_sasl_token_command")
     if command:
         token = _token(delivery, command, credentials.username, relay)
         if token is None:
-            status, text = sasl.cannot_authenticate(relay, "no access token")
+            status, text = choose.cannot_authenticate(relay, "no access token")
             return AuthFailed(None, status, text, "x-sasl; no access token")
         credentials = credentials.with_token(token)
     conceal.add(credentials.password)
-    answer = edge_sasl.authenticate(
+    answer = sasl_log_in.authenticate(
         exchange,
         step.mechanisms,
         credentials,
@@ -71,7 +70,9 @@ def _in_table(item: str, word: str) -> bool:
     return match_list((item,), word, "smtp_sasl_mechanism_filter")
 
 
-def _token(delivery: Delivery, command: str, username: str, relay: Relay) -> str | None:
+def _token(
+    delivery: RunningDelivery, command: str, username: str, relay: Relay
+) -> str | None:
     store = None
     if delivery.state is not None:
         kept = delivery.state.tokens
@@ -87,7 +88,7 @@ def _token(delivery: Delivery, command: str, username: str, relay: Relay) -> str
     )
 
 
-def _cache(delivery: Delivery) -> edge_sasl.Cache | None:
+def _cache(delivery: RunningDelivery) -> sasl_log_in.Cache | None:
     """Log-ins that were refused before, if that is to be remembered."""
     if delivery.state is None or not delivery.settings.text(
         "smtp_sasl_auth_cache_name"
@@ -105,4 +106,4 @@ def _cache(delivery: Delivery) -> edge_sasl.Cache | None:
     def put(key: str, status: str, text: str) -> None:
         logins.put(key, Refusal(status, text), time.time())
 
-    return edge_sasl.Cache(get, put)
+    return sasl_log_in.Cache(get, put)

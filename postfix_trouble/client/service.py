@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from postfix_trouble.message.message import Message
     from postfix_trouble.report.rate_limit import RareNotices
     from postfix_trouble.sasl.choose import Credentials
-    from postfix_trouble.smtp.probing import Depth, Finding
+    from postfix_trouble.smtp.probing import Depth, ProbeResult
     from postfix_trouble.state import State
 
 #: An address with NUL, CR or LF in it, or none, can't be said in SMTP.
@@ -50,13 +50,13 @@ class Caller(Value):
     """Who has a request delivered: how long it may take, and what is told meanwhile."""
 
     # Seconds that are left for all of it.
-    left: Callable[[], float]
+    time_left: Callable[[], float]
     # Takes log records about the request; None: they go to the log.
     note: Callable[[str], None] | None = None
     # Is told of outcomes as they come, before the log is.
-    ended: Callable[[tuple[Outcome, ...]], None] = lambda outcomes: None
+    on_outcomes: Callable[[tuple[Outcome, ...]], None] = lambda outcomes: None
     # The end of the message is out, and what comes of it not known.
-    critical: Callable[[bool], None] = lambda begun: None
+    on_final_dot: Callable[[bool], None] = lambda begun: None
     # Asked right before that: if nobody waits any more, the end is not sent.
     abandoned: Callable[[], bool] = lambda: False
     # The request comes close behind another one.
@@ -123,7 +123,7 @@ class Service:
         note = caller.note or (lambda text: self.write(f"{queue_id}: {text}"))
 
         def tell(outcomes: tuple[Outcome, ...]) -> None:
-            caller.ended(outcomes)
+            caller.on_outcomes(outcomes)
             for record in delivery_records(queue_id, outcomes, self.settings):
                 self.write(record)
 
@@ -133,7 +133,7 @@ class Service:
         rest = tuple(x for x in request.recipients if not _unsendable(x))
         if not rest:
             return Report(request, bad)
-        why = _TOO_LATE if caller.left() <= 0 else self._suspended(request)
+        why = _TOO_LATE if caller.time_left() <= 0 else self._suspended(request)
         if why is not None:
             outcomes = deferred(rest, why)
             tell(outcomes)
@@ -142,10 +142,10 @@ class Service:
             self.settings,
             request._replace(recipients=rest),
             message,
-            left=caller.left,
+            time_left=caller.time_left,
             note=note,
-            ended=tell,
-            critical=caller.critical,
+            on_outcomes=tell,
+            on_final_dot=caller.on_final_dot,
             state=self.state,
             abandoned=caller.abandoned,
             trace=caller.trace,
@@ -161,7 +161,7 @@ class Service:
         caller: Caller,
         *,
         depth: Depth,
-        found: Callable[[Finding], None],
+        found: Callable[[ProbeResult], None],
         every: bool,
     ) -> Report | None:
         """Ask the servers that a delivery would ask, down to a depth; send nothing.
@@ -177,7 +177,7 @@ class Service:
             self.settings,
             request,
             Message.from_bytes(b""),
-            left=caller.left,
+            time_left=caller.time_left,
             note=caller.note or self.write,
             trace=caller.trace,
             credentials=caller.credentials,
@@ -201,9 +201,9 @@ class Service:
         bad = tuple(filter(_unsendable, request.recipients))
         if not bad:
             return ()
-        from postfix_trouble.policy.trouble import Appending, bounce_append
+        from postfix_trouble.policy.trouble import OutcomeRules, bounce_append
 
-        rules = Appending(self.settings.flag("soft_bounce"))
+        rules = OutcomeRules(self.settings.flag("soft_bounce"))
         return tuple(bounce_append(rules, each, BAD_RECIPIENT) for each in bad)
 
     def _attempt(self, context: DeliveryContext, stream: bool) -> Report:
@@ -221,7 +221,7 @@ class Service:
             text = f"mail system configuration error: {problem}"
             why = DSN(EnhancedStatus("4.3.5"), text)
         outcomes = deferred(request.recipients, why)
-        context.ended(outcomes)
+        context.on_outcomes(outcomes)
         return Report(request, outcomes, suspended=True)
 
     # --- destinations in trouble, and the postmaster

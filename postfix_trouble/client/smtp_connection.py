@@ -29,12 +29,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
-    from postfix_trouble.client.interfaces import Delivery
+    from postfix_trouble.client.interfaces import RunningDelivery
     from postfix_trouble.core.relay import Destination
     from postfix_trouble.core.reply import Reply
     from postfix_trouble.core.steps import Answer, Step
     from postfix_trouble.core.tls import TlsPolicy
-    from postfix_trouble.smtp import connection as wire
+    from postfix_trouble.smtp import connection as smtp_connection
 
 # Phase, and the parameter that limits the wait for its reply.
 _LIMITS = {
@@ -63,8 +63,8 @@ class SmtpConnection:
 
     def __init__(
         self,
-        delivery: Delivery,
-        connection: wire.Connection,
+        delivery: RunningDelivery,
+        connection: smtp_connection.Connection,
         destination: Destination,
         tls: TlsPolicy,
     ) -> None:
@@ -91,7 +91,9 @@ class SmtpConnection:
         """Carry out one step. A table that can't be searched is Lost.DATA."""
         try:
             # Until what comes of the final dot is written down, and one step on.
-            self._delivery.critical(isinstance(step, Read) and step.phase is Phase.DOT)
+            self._delivery.on_final_dot(
+                isinstance(step, Read) and step.phase is Phase.DOT
+            )
             return self._actions[type(step)](step)
         except TableError as problem:
             self._delivery.note(str(problem))
@@ -99,7 +101,7 @@ class SmtpConnection:
 
     def close(self) -> None:
         """Hang up."""
-        self._delivery.critical(False)
+        self._delivery.on_final_dot(False)
         self._connection.hang_up()
 
     def record(self) -> ServerRecord:
@@ -114,10 +116,10 @@ class SmtpConnection:
     def _limit(self, phase: Phase) -> float:
         return self._delivery.settings.seconds(_LIMITS[phase])
 
-    def adopt(self, delivery: Delivery) -> None:
+    def adopt(self, delivery: RunningDelivery) -> None:
         """Serve another request over the same connection."""
         self._delivery = delivery
-        self._connection.start_over(delivery.left)
+        self._connection.start_over(delivery.time_left)
 
     def farewell(self) -> None:
         """Nobody needs the connection any more."""
@@ -167,23 +169,23 @@ class SmtpConnection:
     def _pause(self, step: Pause) -> Answer:
         lost = self._connection.flush()
         if lost is None:
-            time.sleep(max(0.0, min(step.seconds, self._delivery.left())))
+            time.sleep(max(0.0, min(step.seconds, self._delivery.time_left())))
         return lost
 
     def _start_tls(self, step: StartTls) -> Answer:
-        from postfix_trouble.tls import handshake as tls
+        from postfix_trouble.tls import handshake as tls_handshake
 
         delivery, connection = self._delivery, self._connection
         if connection.flush() is not None or connection.sock is None:
             return HandshakeFailed("connection lost")
         limit = delivery.settings.seconds("smtp_starttls_timeout")
-        answer = tls.handshake(
+        answer = tls_handshake.handshake(
             connection.sock,
             self._tls,
             self._destination,
             connection.relay,
             delivery.settings,
-            min(limit, delivery.left()),
+            min(limit, delivery.time_left()),
         )
         if isinstance(answer, HandshakeFailed):
             delivery.note(
@@ -194,7 +196,7 @@ class SmtpConnection:
         connection.secured(sock)
         if delivery.settings.text("smtp_tls_loglevel") not in ("", "0"):
             level = self._tls.level
-            delivery.note(tls.tls_summary(facts, connection.relay, level))
+            delivery.note(tls_handshake.tls_summary(facts, connection.relay, level))
         return facts
 
     def _authenticate(self, step: Authenticate) -> Answer:

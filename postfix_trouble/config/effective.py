@@ -13,7 +13,7 @@ from postfix_trouble.config.types import ConfigError
 from postfix_trouble.core.value import Value
 
 
-class Row(Value):
+class ParameterRow(Value):
     """One parameter as it stands, without passwords."""
 
     name: str
@@ -29,7 +29,7 @@ class Row(Value):
     unsupported: str
 
 
-def effective(settings: Settings) -> Iterator[Row]:
+def effective(settings: Settings) -> Iterator[ParameterRow]:
     """Each parameter of the table, by its own name also where LMTP is spoken."""
     for name, parameter in TABLE.items():
         default = parameter.default
@@ -43,4 +43,4 @@ def effective(settings: Settings) -> Iterator[Row]:
         given = masked(name, raw or "")
         value = masked(name, value)
         unsupported = parameter.unsupported
-        yield Row(name, given, value, default, differs, problem, unsupported)
+        yield ParameterRow(name, given, value, default, differs, problem, unsupported)

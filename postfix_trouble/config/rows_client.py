@@ -117,22 +117,22 @@ TIMEOUTS = {
 
 REUSE = {
     "smtp_connection_cache_on_demand": P(
-        "B", "yes", "keep connections while more mail waits; LMTP door only"
+        "B", "yes", "keep connections while more mail waits; LMTP server only"
     ),
     "smtp_connection_cache_destinations": P(
-        "L", "", "destinations whose connections are kept; LMTP door only"
+        "L", "", "destinations whose connections are kept; LMTP server only"
     ),
     "smtp_connection_cache_time_limit": P(
-        "T", "2s", "how long an idle connection is kept; LMTP door only", 1
+        "T", "2s", "how long an idle connection is kept; LMTP server only", 1
     ),
     "smtp_connection_reuse_time_limit": P(
-        "T", "300s", "how long a connection is used again; LMTP door only", 1
+        "T", "300s", "how long a connection is used again; LMTP server only", 1
     ),
     "smtp_connection_reuse_count_limit": P(
-        "I", "0", "how often it is used again; 0: no limit; LMTP door only"
+        "I", "0", "how often it is used again; 0: no limit; LMTP server only"
     ),
     "smtp_tls_connection_reuse": P(
-        "B", "no", "LMTP door: keep connections with TLS, too"
+        "B", "no", "LMTP server: keep connections with TLS, too"
     ),
 }
 

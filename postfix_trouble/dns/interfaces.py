@@ -24,7 +24,7 @@ class Lookups(Protocol):
         """Whether mail to this address comes back to us."""
         ...
 
-    def printable(self, address: str) -> str:
+    def address_text(self, address: str) -> str:
         """The usual form of an address."""
         ...
 

@@ -17,7 +17,7 @@ from postfix_trouble.core.relay import Destination
 from postfix_trouble.core.reply import Lost
 from postfix_trouble.core.status import EnhancedStatus
 from postfix_trouble.core.value import TYPE_CHECKING
-from postfix_trouble.dns import system as machine
+from postfix_trouble.dns import system
 from postfix_trouble.dns.lookup import Answer, NativeAnswer, Packet, Result
 from postfix_trouble.dns.routing import Servers, find_servers, unusable
 from postfix_trouble.dns.routing_rules import Rules
@@ -60,7 +60,7 @@ class Resolver:
         self.note = note
         self._rules = _rules(settings, lmtp)
         self._search_filter = search_filter
-        self._own: machine.OwnAddresses | None = None
+        self._own: system.OwnAddresses | None = None
         self._resolv_conf = resolv_conf
         self._servers: NameServers | None = None
         self._known: dict[tuple[str, str], Answer] = {}
@@ -115,7 +115,7 @@ class Resolver:
     def native(self, host: str) -> NativeAnswer:
         """Ask the system (/etc/hosts, and whatever else nsswitch.conf names)."""
         start = time.monotonic()
-        answer = machine.look_up(host, self._rules.families, self._left())
+        answer = system.look_up(host, self._rules.families, self._left())
         self._budget -= time.monotonic() - start
         return answer
 
@@ -131,14 +131,14 @@ class Resolver:
         """
         return self._own_addresses().only(family)
 
-    def _own_addresses(self) -> machine.OwnAddresses:
+    def _own_addresses(self) -> system.OwnAddresses:
         if self._own is None:
-            self._own = machine.OwnAddresses(self._settings, self.native)
+            self._own = system.OwnAddresses(self._settings, self.native)
         return self._own
 
-    def printable(self, address: str) -> str:
+    def address_text(self, address: str) -> str:
         """The usual form of a numeric address."""
-        return machine.printable(address)
+        return system.address_text(address)
 
     def below(self, limit: int) -> int:
         """A random number. (The random module would be one more import.)"""
@@ -257,7 +257,7 @@ def _rules(settings: Settings, lmtp: bool) -> Rules:
     return Rules(
         myhostname=settings.text("myhostname"),
         lmtp=lmtp,
-        families=machine.enabled_families(settings.words("inet_protocols")),
+        families=system.enabled_families(settings.words("inet_protocols")),
         dns=not disabled,
         dns_hosts="dns" in hosts,
         native_hosts="native" in hosts,

@@ -98,10 +98,10 @@ def find_servers(destination: Destination, rules: Rules, lookups: Lookups) -> Se
     if not rules.families:
         reason = "all network protocols are disabled"
         return Servers(failure=DSN(EnhancedStatus("4.4.4"), reason))
-    return _Search(destination, rules, lookups).run()
+    return _ServerSearch(destination, rules, lookups).run()
 
 
-class _Search:
+class _ServerSearch:
     """The look-ups for one destination, and the status that they leave behind."""
 
     def __init__(
@@ -277,7 +277,7 @@ class _Search:
         """
         relay = Relay(host, "", port, preference, exchange=self._exchange)
         if address_family(host) in self._rules.families:
-            return [relay._replace(address=self._lookups.printable(host))]
+            return [relay._replace(address=self._lookups.address_text(host))]
         if self._rules.dns and self._rules.dns_hosts:
             found, worst = self._dns_addresses(relay)
             if found:

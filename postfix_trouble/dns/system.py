@@ -40,7 +40,7 @@ def _supported(family: int) -> bool:
     return True
 
 
-def printable(address: str) -> str:
+def address_text(address: str) -> str:
     """The usual form of a numeric address."""
     family = FAMILIES[address_family(address)]
     return socket.inet_ntop(family, socket.inet_pton(family, address))
@@ -100,7 +100,7 @@ class OwnAddresses:
     ) -> tuple[str, ...]:
         host = word[1:-1] if word.startswith("[") and word.endswith("]") else word
         if address_family(host):
-            return (printable(host),)
+            return (address_text(host),)
         found = native(host)
         if not found.addresses:
             problem = f"config variable {parameter}: host not found: {host}"

@@ -58,7 +58,7 @@ class Watch:
 
     # --- for the worker
 
-    def left(self) -> float:
+    def time_left(self) -> float:
         """Seconds until the deadline."""
         return self._end - time.monotonic()
 
@@ -81,7 +81,7 @@ class Watch:
         """There is nobody to answer. Raises Abandoned."""
         raise Abandoned
 
-    def critical(self, begun: bool) -> None:
+    def on_final_dot(self, begun: bool) -> None:
         """The end of the message goes out, or what came of it is written down."""
         with self._lock:
             if not begun and self._state == CRITICAL:

@@ -1,4 +1,4 @@
-"""`postfix-trouble lmtp`: the door for a process that stays.
+"""`postfix-trouble lmtp`: an LMTP server for lmtp(8).
 
 lmtp(8) speaks to us, over a socket of ours or through spawn(8), and gets one reply for
 each recipient: what pipe(8) can't pass on (different outcomes, NOTIFY, ENVID) comes
@@ -17,9 +17,9 @@ from postfix_trouble.config.settings import ConfigError
 from postfix_trouble.core.sysexits import EX_CONFIG, EX_OK, EX_TEMPFAIL
 from postfix_trouble.core.value import TYPE_CHECKING
 from postfix_trouble.lmtp import listener
-from postfix_trouble.lmtp import processes as workers
+from postfix_trouble.lmtp import processes as lmtp_processes
 from postfix_trouble.lmtp import server as lmtp_server
-from postfix_trouble.lmtp.delivery import Door
+from postfix_trouble.lmtp.delivery import LmtpService
 from postfix_trouble.pipe import command, options
 from postfix_trouble.report.maillog import MailLog
 
@@ -61,40 +61,40 @@ def run(argv: list[str]) -> int:
     stop = listener.Stop()
     stop.on_signals()
 
-    def door() -> Door:
-        return Door(settings, log, nexthop=line.value("--nexthop"))
+    def start() -> LmtpService:
+        return LmtpService(settings, log, nexthop=line.value("--nexthop"))
 
     if connection is not None:
-        with door() as open_door:
-            _client_of(open_door, stop)(connection)
+        with start() as service:
+            _client_of(service, stop)(connection)
     elif processes == 1:
-        _accept(listeners, door, stop, most)
+        _accept(listeners, start, stop, most)
     else:
-        _share(listeners, door, stop, most, processes, log)
+        _share(listeners, start, stop, most, processes, log)
     return EX_OK
 
 
 def _accept(
     listeners: list[listener.Listener],
-    door: Callable[[], Door],
+    start: Callable[[], LmtpService],
     stop: listener.Stop,
     most: int,
 ) -> None:
     """Serve whoever comes, in this process."""
-    with door() as open_door:
-        serve = _client_of(open_door, stop)
-        listener.accept_all(listeners, serve, stop, most=most, note=open_door.log.write)
+    with start() as service:
+        serve = _client_of(service, stop)
+        listener.accept_all(listeners, serve, stop, most=most, note=service.log.write)
 
 
 def _share(
     listeners: list[listener.Listener],
-    door: Callable[[], Door],
+    start: Callable[[], LmtpService],
     stop: listener.Stop,
     most: int,
     processes: int,
     log: MailLog,
 ) -> None:
-    """Serve whoever comes, in several processes, each with a door of its own."""
+    """Serve whoever comes, in several processes, each with its own LmtpService."""
     # The file of a socket is removed by the one process that made it.
     shared = [each._replace(path="") for each in listeners]
     share = -(-most // processes)
@@ -104,9 +104,9 @@ def _share(
             each.close()
 
     try:
-        workers.run(
+        lmtp_processes.run(
             processes,
-            lambda: _accept(shared, door, stop, share),
+            lambda: _accept(shared, start, stop, share),
             stop,
             retire,
             log.write,
@@ -115,16 +115,18 @@ def _share(
         retire()
 
 
-def _client_of(door: Door, stop: listener.Stop) -> Callable[[socket.socket], None]:
+def _client_of(
+    service: LmtpService, stop: listener.Stop
+) -> Callable[[socket.socket], None]:
     """What is done with a connection."""
 
     def serve(client: socket.socket) -> None:
         lmtp_server.serve(
             client,
-            door.client().deliver,
-            hostname=door.settings.text("myhostname"),
+            service.client().deliver,
+            hostname=service.settings.text("myhostname"),
             stop=stop,
-            note=door.log.write,
+            note=service.log.write,
         )
 
     return serve

@@ -1,4 +1,4 @@
-"""What the LMTP door does with a message: route it, deliver it, answer for each."""
+"""What the LMTP service does with a message: route it, deliver it, answer for each."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from postfix_trouble.core.afterwards import warn
 from postfix_trouble.core.outcome import DSN, Disposition, Outcome
 from postfix_trouble.core.status import EnhancedStatus
 from postfix_trouble.core.value import TYPE_CHECKING, Value
-from postfix_trouble.lmtp import dialogue as lmtp
-from postfix_trouble.lmtp import replies as lmtp_report
+from postfix_trouble.lmtp import dialogue as lmtp_dialogue
+from postfix_trouble.lmtp import replies as lmtp_replies
 from postfix_trouble.message.message import Message
 from postfix_trouble.pipe.command import encoding, plausible_age, utf8_header
 
@@ -42,7 +42,7 @@ class _Part(Value):
     recipients: tuple[Recipient, ...]
 
 
-class Door:
+class LmtpService:
     """What all clients share."""
 
     def __init__(self, settings: Settings, log: MailLog, *, nexthop: str) -> None:
@@ -58,22 +58,22 @@ class Door:
         )
         self.service.open_state(log.write)
 
-    def __enter__(self) -> Door:
+    def __enter__(self) -> LmtpService:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.service.close()
 
-    def client(self) -> Client:
+    def client(self) -> LmtpClient:
         """Somebody to serve one client."""
-        return Client(self)
+        return LmtpClient(self)
 
 
-class Client:
+class LmtpClient:
     """One client's messages, one after the other."""
 
-    def __init__(self, door: Door) -> None:
-        self._door = door
+    def __init__(self, service: LmtpService) -> None:
+        self._service = service
         # When the last message was done: one that follows soon is part of a stream.
         self._last = float("-inf")
 
@@ -81,17 +81,17 @@ class Client:
         self, transaction: Transaction, client_gone: Callable[[], bool]
     ) -> Sequence[tuple[bytes, ...]]:
         """Deliver one message. The reply for each recipient, in their order."""
-        idle = self._door.settings.seconds("smtp_connection_cache_time_limit")
+        idle = self._service.settings.seconds("smtp_connection_cache_time_limit")
         busy = time.monotonic() - self._last < idle
-        delivery = _Delivery(self._door, transaction, client_gone, busy)
+        delivery = _Delivery(self._service, transaction, client_gone, busy)
         try:
             delivery.run()
             self._last = time.monotonic()
-            return [lmtp_report.reply(outcome) for outcome in delivery.outcomes()]
+            return [lmtp_replies.reply(outcome) for outcome in delivery.outcomes()]
         except (Exception, SystemExit) as bug:  # noqa: BLE001  some have the message
-            warn(self._door.log.write, "replies", bug)
+            warn(self._service.log.write, "replies", bug)
             return [
-                _PLAINLY.get(outcome.disposition, lmtp.BUG)
+                _PLAINLY.get(outcome.disposition, lmtp_dialogue.BUG)
                 for outcome in delivery.outcomes()
             ]
 
@@ -101,27 +101,28 @@ class _Delivery:
 
     def __init__(
         self,
-        door: Door,
+        service: LmtpService,
         transaction: Transaction,
         client_gone: Callable[[], bool],
         busy: bool,
     ) -> None:
-        self._door = door
+        self._service = service
         # How recipients ended, by position. Whatever goes wrong, this stands.
         self._ended: dict[int, Outcome] = {}
         self._client_gone = client_gone
         self._busy = busy
-        deadline = min(DEADLINE, door.settings.seconds("trouble_deadline"))
+        deadline = min(DEADLINE, service.settings.seconds("trouble_deadline"))
         self._end = time.monotonic() + deadline
         self._message = _message(transaction)
         request = transaction.request
         received = self._message.received()
         age = None if received is None else time.time() - received
         self._request = request._replace(
-            encoding=request.encoding or encoding(self._message, door.settings),
-            utf8_header=request.smtputf8 and utf8_header(self._message, door.settings),
-            age=plausible_age(age, door.settings, not request.sender),
-            lmtp=door.settings.lmtp,
+            encoding=request.encoding or encoding(self._message, service.settings),
+            utf8_header=request.smtputf8
+            and utf8_header(self._message, service.settings),
+            age=plausible_age(age, service.settings, not request.sender),
+            lmtp=service.settings.lmtp,
             # lmtp(8) tells only with lmtp_send_xforward_command.
             queue_id=request.queue_id or self._message.queue_id() or "NOQUEUE",
         )
@@ -135,7 +136,7 @@ class _Delivery:
 
     def run(self) -> None:
         """Deliver to all destinations, several at the same time."""
-        waiting = _parts(self._request, self._door.nexthop)
+        waiting = _parts(self._request, self._service.nexthop)
 
         def work() -> None:
             while waiting:
@@ -167,13 +168,13 @@ class _Delivery:
             nexthop=part.nexthop, recipients=part.recipients
         )
         try:
-            report = self._door.service.deliver(
+            report = self._service.service.deliver(
                 request,
                 self._message,
                 # If others used up the time, this destination is in no trouble for it.
                 Caller(
-                    left=lambda: self._end - time.monotonic(),
-                    ended=self._record,
+                    time_left=lambda: self._end - time.monotonic(),
+                    on_outcomes=self._record,
                     abandoned=self._client_gone,
                     stream=self._busy,
                 ),
@@ -188,7 +189,7 @@ class _Delivery:
             self._ended.setdefault(outcome.recipient.position, outcome)
 
     def _note(self, text: str) -> None:
-        self._door.log.write(f"{self._request.queue_id}: {text}")
+        self._service.log.write(f"{self._request.queue_id}: {text}")
 
 
 def _message(transaction: Transaction) -> Message:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from postfix_trouble.core.afterwards import warn
 from postfix_trouble.core.envelope import DeliveryRequest
 from postfix_trouble.core.value import TYPE_CHECKING, Value
-from postfix_trouble.lmtp import dialogue as lmtp
+from postfix_trouble.lmtp import dialogue as lmtp_dialogue
 from postfix_trouble.lmtp.dialogue import DEFAULT_LIMITS, Dialogue, Limits, Lines, Then
 from postfix_trouble.lmtp.input import DataReader
 
@@ -139,7 +139,7 @@ def _result(
     except (Exception, SystemExit) as bug:  # noqa: BLE001
         # SystemExit too: whoever calls exit in a delivery means a process of its own.
         warn(note, "message deferred", bug)
-        return [lmtp.BUG] * count
+        return [lmtp_dialogue.BUG] * count
     return replies
 
 
@@ -267,12 +267,12 @@ class _Client:
         """Until there is something to read."""
         while True:
             if self._last < _NEVER and not busy:
-                raise _EndError(lmtp.STOPPING)
+                raise _EndError(lmtp_dialogue.STOPPING)
             now = time.monotonic()
             left = min(until - now, self._last - now, self.limits.idle)
             ready = self._poll.poll(max(0.0, left) * 1000)
             if not ready:
-                raise _EndError(lmtp.IDLE)
+                raise _EndError(lmtp_dialogue.IDLE)
             stop = self._stop
             if stop is None or all(number != stop.fileno() for number, _ in ready):
                 return
@@ -304,7 +304,7 @@ class _Spool:
         """Add text, or pass it by once there is a problem: the rest must be read."""
         self.size += len(text) + text.count(b"\n")
         if self._problem is None and 0 < self._limit < self.size:
-            self._problem = lmtp.too_big(self._limit)
+            self._problem = lmtp_dialogue.too_big(self._limit)
         if self._problem is not None:
             return
         try:
@@ -312,14 +312,14 @@ class _Spool:
                 self._move_to_disk()
             self.file.write(text)
         except OSError:
-            self._problem = lmtp.STORAGE_FULL
+            self._problem = lmtp_dialogue.STORAGE_FULL
 
     def finish(self) -> Lines | None:
         """Go back to the beginning. The reply, if the message could not be kept."""
         try:
             self.file.seek(0)
         except OSError:
-            self._problem = self._problem or lmtp.STORAGE_FULL
+            self._problem = self._problem or lmtp_dialogue.STORAGE_FULL
         return self._problem
 
     def _move_to_disk(self) -> None:

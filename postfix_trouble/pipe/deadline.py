@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     class Waiting(Protocol):
         """Who waits for a delivery: how long, and whether he still does."""
 
-        def left(self) -> float:
+        def time_left(self) -> float:
             """Seconds until the deadline."""
             ...
 
@@ -67,7 +67,7 @@ if TYPE_CHECKING:
             """End without an answer, and without a word about the server."""
             ...
 
-        def critical(self, begun: bool) -> None:
+        def on_final_dot(self, begun: bool) -> None:
             """The final dot goes out, or what came of it is written down."""
             ...
 
@@ -80,7 +80,7 @@ if TYPE_CHECKING:
             ...
 
 
-class Watch:
+class Deadline:
     """Deadline and signals of one delivery by a process of its own."""
 
     def __init__(self, leave: Callable[[int], None], parent: int) -> None:
@@ -95,7 +95,7 @@ class Watch:
         # The end is near: one signal, or the alarm while the dot was out, was seen.
         self._ending = False
 
-    def left(self) -> float:
+    def time_left(self) -> float:
         """Seconds until the deadline."""
         return self._end - time.monotonic()
 
@@ -116,7 +116,7 @@ class Watch:
         """End without an answer, and without a word about the server."""
         self._die(_NOBODY)
 
-    def critical(self, begun: bool) -> None:
+    def on_final_dot(self, begun: bool) -> None:
         """The final dot goes out, or what came of it is written down."""
         self._critical = begun
 

@@ -19,7 +19,7 @@ from postfix_trouble.core.sysexits import EX_TEMPFAIL
 from postfix_trouble.core.value import TYPE_CHECKING, Value
 from postfix_trouble.message.message import Message
 from postfix_trouble.pipe import command, options
-from postfix_trouble.pipe.deadline import Settled, Watch
+from postfix_trouble.pipe.deadline import Deadline, Settled
 from postfix_trouble.report import pipe8
 from postfix_trouble.report.maillog import MailLog
 from postfix_trouble.report.pipe8 import Exit, deferred
@@ -39,13 +39,13 @@ def run(argv: list[str], parent: int | None = None) -> int:
     `parent`: process id of the one who waits for the answer, if it is not the parent
     of now.
     """
-    watch = Watch(os._exit, os.getppid() if parent is None else parent)
+    deadline = Deadline(os._exit, os.getppid() if parent is None else parent)
     try:
         line = options.read(argv)
     except options.UsageError as problem:
-        watch.finished()
+        deadline.finished()
         return _write(deferred("4.3.5", f"command line usage error: {problem}").output)
-    call = Call(line, watch)
+    call = Call(line, deadline)
     end = call.run()
     try:
         _write(call.text(end))
@@ -79,14 +79,14 @@ class Call:
     def __init__(
         self,
         line: CommandLine,
-        watch: Waiting,
+        deadline: Waiting,
         entry: Callable[[CommandLine], Entry] = one_shot,
         message: Message | None = None,
     ) -> None:
         """`entry` finds the log and the service for the options of the line.
         `message`: None: it is on standard input."""
         self.line = line
-        self.watch = watch
+        self.deadline = deadline
         self.log = MailLog("postfix-trouble", line.value("--log-file"))
         self.queue_id = line.value("--queue-id", "NOQUEUE")
         self._entry = entry
@@ -102,9 +102,9 @@ class Call:
         long as nothing is known about anybody."""
         try:
             end = self.deliver()
-            self.watch.finished()
+            self.deadline.finished()
         except (Exception, Settled) as problem:  # noqa: BLE001  after() may raise it
-            self.watch.finished()
+            self.deadline.finished()
             return self.after(problem)
         return end
 
@@ -115,9 +115,9 @@ class Call:
             raise options.UsageError("no recipients")
         self.log, service = self._entry(line)
         settings = service.settings
-        self.watch.start(settings.seconds("trouble_deadline"))
+        self.deadline.start(settings.seconds("trouble_deadline"))
         settings.refuse_unusable()
-        message = self._message or Message.read(0, timeout=self.watch.left())
+        message = self._message or Message.read(0, timeout=self.deadline.time_left())
         if isinstance(message, DSN):
             self.note(message.reason)
             return pipe8.answer(message)
@@ -157,7 +157,7 @@ class Call:
             service,
             request,
             message,
-            self.watch,
+            self.deadline,
             self.log,
             age=command.time_in_queue(line, message),
             by_hand=line.switch("--json") and not self._behind_pipe8(),

@@ -12,7 +12,7 @@ import time
 
 from postfix_trouble.core.outcome import Disposition, Outcome, Report
 from postfix_trouble.core.value import TYPE_CHECKING
-from postfix_trouble.policy import multi_recipient as mixed
+from postfix_trouble.policy import multi_recipient
 from postfix_trouble.policy.multi_recipient import Finished
 from postfix_trouble.report import pipe8
 from postfix_trouble.state import Lock, StateProblem, request_key
@@ -52,12 +52,12 @@ if TYPE_CHECKING:
         def attempt(
             self,
             request: DeliveryRequest,
-            ended: Callable[[tuple[Outcome, ...]], None],
+            on_outcomes: Callable[[tuple[Outcome, ...]], None],
         ) -> Report:
-            """Try recipients; `ended` is told of outcomes as they come."""
+            """Try recipients; `on_outcomes` is told of outcomes as they come."""
             ...
 
-        def ended(self, outcomes: tuple[Outcome, ...]) -> None:
+        def on_outcomes(self, outcomes: tuple[Outcome, ...]) -> None:
             """Recipients are finished."""
             ...
 
@@ -69,7 +69,7 @@ class LedgeredRequest:
         self._owner = owner
         self._ledger = state.new_ledger()
         self._request = owner.request
-        self._places = mixed.places(self._request.recipients)
+        self._places = multi_recipient.places(self._request.recipients)
         self._key = request_key(
             self._request.queue_id, self._request.sender, owner.message.digest()
         )
@@ -79,13 +79,13 @@ class LedgeredRequest:
         """Make sure that the books can be kept; the report of a refusal if not."""
         lock = self._ledger.lock(self._key, self._places)
         if lock is Lock.BUSY:
-            return mixed.IN_PROGRESS
+            return multi_recipient.IN_PROGRESS
         known = self._ledger.finished(self._key)
         probe = self._ledger.probe(self._key, self._places)
         for found in (lock, known, probe):
             if isinstance(found, StateProblem):
                 self._owner.note(f"warning: {found.text}")
-                return mixed.no_ledger(found.text)
+                return multi_recipient.no_ledger(found.text)
         assert isinstance(known, dict)
         self._known = known
         self._owner.sent_before = frozenset(
@@ -104,7 +104,7 @@ class LedgeredRequest:
 
     def _deliver(self) -> Exit:
         outcomes: tuple[Outcome, ...] = ()
-        left = mixed.unfinished(self._request.recipients, self._known)
+        left = multi_recipient.unfinished(self._request.recipients, self._known)
         if left:
             part = self._request._replace(recipients=left)
             outcomes = self._owner.attempt(part, self._ended).outcomes
@@ -133,7 +133,7 @@ class LedgeredRequest:
             owner.note(f"to=<{address}>: sender is not to be told: {reason}")
         told = settlement.bounce + settlement.silent
         if settlement.bounce and not self._report(settlement.bounce):
-            return mixed.bounce_failed()
+            return multi_recipient.bounce_failed()
         self._record(told, Disposition.BOUNCED, reported=True)
         if settlement.disposition is Disposition.SENT:
             # The answer names this attempt: what its records don't have is said here.
@@ -165,7 +165,7 @@ class LedgeredRequest:
 
     def _settle(self, outcomes: tuple[Outcome, ...]) -> Settlement:
         null = not self._request.sender
-        return mixed.settle(
+        return multi_recipient.settle(
             self._request,
             outcomes,
             self._known,
@@ -177,7 +177,7 @@ class LedgeredRequest:
     def _ended(self, outcomes: tuple[Outcome, ...]) -> None:
         """What was delivered is written down before anything else happens."""
         self._record(outcomes, Disposition.SENT)
-        self._owner.ended(outcomes)
+        self._owner.on_outcomes(outcomes)
 
     def _record(
         self,

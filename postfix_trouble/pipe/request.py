@@ -37,7 +37,7 @@ class PipeRequest:
         service: Service,
         request: DeliveryRequest,
         message: Message,
-        watch: Waiting,
+        deadline: Waiting,
         log: MailLog,
         *,
         age: float | None,
@@ -53,7 +53,7 @@ class PipeRequest:
         self.settings = service.settings
         self.request = request
         self.message = message
-        self.watch = watch
+        self.deadline = deadline
         self.log = log
         self.age = age or 0.0
         self.by_hand = by_hand
@@ -78,7 +78,7 @@ class PipeRequest:
         end = self._with_ledger()
         if end is not None:
             return end
-        return pipe8.result(self.attempt(self.request, self.ended).outcomes)
+        return pipe8.result(self.attempt(self.request, self.on_outcomes).outcomes)
 
     def age_now(self) -> float:
         """Seconds since the message arrived."""
@@ -86,16 +86,16 @@ class PipeRequest:
 
     # --- one attempt
 
-    def attempt(self, request: DeliveryRequest, ended: Ended) -> Report:
+    def attempt(self, request: DeliveryRequest, on_outcomes: Ended) -> Report:
         """Try the recipients of the request, unless the destination is in trouble."""
         self.report = self.service.deliver(
             request,
             self.message,
             Caller(
-                left=self.watch.left,
+                time_left=self.deadline.time_left,
                 note=self.note,
-                ended=ended,
-                critical=self.watch.critical,
+                on_outcomes=on_outcomes,
+                on_final_dot=self.deadline.on_final_dot,
                 abandoned=self._abandoned,
                 mail_notices=not self.by_hand,
                 verbose=self.verbose,
@@ -108,16 +108,16 @@ class PipeRequest:
 
         If not, Postfix has deferred the mail, and will give it to us again.
         """
-        if self.watch.abandoned():
+        if self.deadline.abandoned():
             self.note("nobody waits for the answer: the message is not sent")
-            self.watch.abandon()
+            self.deadline.abandon()
         return False
 
-    def ended(self, outcomes: tuple[Outcome, ...]) -> None:
+    def on_outcomes(self, outcomes: tuple[Outcome, ...]) -> None:
         """Recipients are finished. Those that are known already are no more."""
         self.outcomes += tuple(x for x in outcomes if x not in self.outcomes)
         if self.settled:
-            self.watch.settled()
+            self.deadline.settled()
 
     @property
     def settled(self) -> bool:

@@ -210,7 +210,7 @@ def left_over(
 # --- the end of a recipient ---------------------------------------------------------
 
 
-class Appending(Value):
+class OutcomeRules(Value):
     """How outcomes are recorded (Postfix bounce(3), defer(3), sent(3))."""
 
     soft_bounce: bool = False
@@ -221,7 +221,7 @@ class Appending(Value):
     warn: Callable[[str], None] | None = None
 
 
-def _filtered(rules: Appending, why: DSN) -> DSN:
+def _filtered(rules: OutcomeRules, why: DSN) -> DSN:
     """In the filter's words, if a failure stays one, and a success too."""
     if rules.status_filter is None:
         return why
@@ -237,7 +237,7 @@ def _filtered(rules: Appending, why: DSN) -> DSN:
     return why._replace(status=status, reason=found[len(status) :].lstrip())
 
 
-def _in_class(rules: Appending, why: DSN, digit: str, who: str) -> DSN:
+def _in_class(rules: OutcomeRules, why: DSN, digit: str, who: str) -> DSN:
     if why.status.startswith(digit):
         return why
     if rules.warn:
@@ -245,7 +245,7 @@ def _in_class(rules: Appending, why: DSN, digit: str, who: str) -> DSN:
     return why._replace(status=EnhancedStatus(f"{digit}.0.0"))
 
 
-def defer_append(rules: Appending, recipient: Recipient, why: DSN) -> Outcome:
+def defer_append(rules: OutcomeRules, recipient: Recipient, why: DSN) -> Outcome:
     """Put a recipient off. The status filter may make that a bounce."""
     why = _filtered(rules, _in_class(rules, why, "4", "defer_append"))
     if why.status.hard:
@@ -253,7 +253,7 @@ def defer_append(rules: Appending, recipient: Recipient, why: DSN) -> Outcome:
     return Outcome(recipient, Disposition.DEFERRED, why, action="delayed")
 
 
-def bounce_append(rules: Appending, recipient: Recipient, why: DSN) -> Outcome:
+def bounce_append(rules: OutcomeRules, recipient: Recipient, why: DSN) -> Outcome:
     """Give a recipient up. soft_bounce and the status filter may put it off instead."""
     why = _filtered(rules, _in_class(rules, why, "5", "bounce_append"))
     if why.status.soft:
@@ -261,7 +261,7 @@ def bounce_append(rules: Appending, recipient: Recipient, why: DSN) -> Outcome:
     return _bounced(rules, recipient, why)
 
 
-def _bounced(rules: Appending, recipient: Recipient, why: DSN) -> Outcome:
+def _bounced(rules: OutcomeRules, recipient: Recipient, why: DSN) -> Outcome:
     if rules.soft_bounce:
         why = why._replace(status=why.status.softened())
         return Outcome(
@@ -279,7 +279,7 @@ def bounce_failed(outcome: Outcome) -> Outcome:
 
 
 def sent(
-    rules: Appending, recipient: Recipient, relay: Relay, reply: Reply, action: str
+    rules: OutcomeRules, recipient: Recipient, relay: Relay, reply: Reply, action: str
 ) -> Outcome:
     """The server took the mail. `action` is relayed or delivered (RFC 3464)."""
     why = DSN(reply.status, reply.oneline, relay.host, "smtp", reply.oneline)

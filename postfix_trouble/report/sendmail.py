@@ -9,7 +9,7 @@ from contextlib import suppress
 from signal import SIGKILL
 from typing import TYPE_CHECKING
 
-from postfix_trouble.smtp.replies import printable
+from postfix_trouble.smtp.replies import reply_text
 
 if TYPE_CHECKING:
     from subprocess import Popen
@@ -79,7 +79,7 @@ def _submit(
             said = output.read(_WORDS)
     except (OSError, ValueError) as problem:
         return f"can't be run: {problem}"
-    words = printable(b" ".join(said.split()), utf8=True)
+    words = reply_text(b" ".join(said.split()), utf8=True)
     if child.returncode == 0:
         if words:
             note(f"{path}: {words}")

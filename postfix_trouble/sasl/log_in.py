@@ -16,7 +16,7 @@ from postfix_trouble.core.reply import Lost, Reply
 from postfix_trouble.core.status import EnhancedStatus
 from postfix_trouble.core.steps import Authenticated, AuthFailed
 from postfix_trouble.core.value import TYPE_CHECKING, Value
-from postfix_trouble.sasl import choose as sasl
+from postfix_trouble.sasl import choose
 from postfix_trouble.sasl.redaction import Concealer, exposure
 
 if TYPE_CHECKING:
@@ -61,17 +61,17 @@ def authenticate(
     Nothing that is returned holds a secret: what the server repeats of our own lines
     is blanked. Never raises for what the server says.
     """
-    left = sasl.usable(mechanisms, options.mechanisms, in_table)
+    left = choose.usable(mechanisms, options.mechanisms, in_table)
     if not left:
-        return AuthFailed(None, *sasl.not_compatible(relay))
+        return AuthFailed(None, *choose.not_compatible(relay))
     key = _cache_key(relay, credentials) if cache else ""
     known = cache.get(key) if cache else None
     if known is not None:
-        status, text = sasl.cached(relay, *known, soft=options.soft_bounce)
+        status, text = choose.cached(relay, *known, soft=options.soft_bounce)
         return AuthFailed(None, status, text, f"{program}; {known[1]}")
-    name = sasl.choose(left, options, credentials)
+    name = choose.choose(left, options, credentials)
     if name is None:
-        return _broken(relay, sasl.NO_MECHANISM)
+        return _broken(relay, choose.NO_MECHANISM)
     answer = _Attempt(exchange, name, credentials, relay, options).run()
     if cache and isinstance(answer, AuthFailed) and answer.reply is not None:
         reply = answer.reply
@@ -104,7 +104,7 @@ def unready(settings: Settings) -> DSN | None:
 
 
 def _broken(relay: Relay, problem: str) -> AuthFailed:
-    status, text = sasl.cannot_authenticate(relay, problem)
+    status, text = choose.cannot_authenticate(relay, problem)
     return AuthFailed(None, status, text, f"x-sasl; {problem}")
 
 
@@ -149,14 +149,14 @@ class _Attempt:
         try:
             initial = next(self._dialogue)
         except ValueError:
-            return _broken(self._relay, sasl.GENERIC)
+            return _broken(self._relay, choose.GENERIC)
         line = b"AUTH " + self._name.encode("ascii")
         held = None if initial is None else self._encoded(initial)
-        if held is not None and len(line) + len(held) + 3 <= sasl.COMMAND_LIMIT:
+        if held is not None and len(line) + len(held) + 3 <= choose.COMMAND_LIMIT:
             # An empty response is written "=", or it would be none at all.
             line, held = line + b" " + (held or b"="), None
         reply = self._exchange(line)
-        for _ in range(sasl.CHALLENGE_LIMIT):
+        for _ in range(choose.CHALLENGE_LIMIT):
             if isinstance(reply, Lost) or reply.klass != 3:
                 return self._end(reply)
             response = self._respond(reply, held)
@@ -165,7 +165,7 @@ class _Attempt:
             held = None
             reply = self._exchange(response)
         if isinstance(reply, Reply) and reply.klass == 3:
-            return AuthFailed(None, *sasl.endless(self._relay))
+            return AuthFailed(None, *choose.endless(self._relay))
         return self._end(reply)
 
     def _encoded(self, response: bytes) -> bytes:
@@ -180,20 +180,20 @@ class _Attempt:
         if held is not None:
             if not text:
                 return held
-            status, reason = sasl.both_first(self._relay, self._name)
+            status, reason = choose.both_first(self._relay, self._name)
             return AuthFailed(None, status, reason, "x-sasl; protocol error")
         try:
             challenge = binascii.a2b_base64(text.encode("ascii"), strict_mode=True)
-            if sasl.MECHANISMS[self._name].bearer:
+            if choose.MECHANISMS[self._name].bearer:
                 self._complaint = challenge.decode("utf-8", "replace")
             return self._encoded(self._dialogue.send(challenge) or b"")
         except StopIteration:
             # It is the server's turn to end this.
-            return _broken(self._relay, sasl.GENERIC)
+            return _broken(self._relay, choose.GENERIC)
         except ValueError:
-            return _broken(self._relay, sasl.BAD_PROTOCOL)
+            return _broken(self._relay, choose.BAD_PROTOCOL)
         except _ServerUnproven:
-            return _broken(self._relay, sasl.BAD_SERVER)
+            return _broken(self._relay, choose.BAD_SERVER)
 
     def _end(self, reply: Reply | Lost) -> Authenticated | AuthFailed | Lost:
         if isinstance(reply, Lost):

@@ -40,7 +40,7 @@ _ONE = "this recipient only"
 _ALL = "all recipients that are left"
 
 
-class Problem(str):
+class NotExplained(str):
     """Why something can't be explained: one line for a person."""
 
     __slots__ = ()
@@ -112,7 +112,7 @@ def explain(
     lmtp: bool = False,
     values: Mapping[str, str] = {},
     age: float = 0.0,
-) -> Explanation | Problem:
+) -> Explanation | NotExplained:
     """Say what Postfix would do about a reply, a log line or a broken connection.
 
     `stage`: a name of STAGES; empty: as the text says, else RCPT TO. `values`:
@@ -121,7 +121,7 @@ def explain(
     """
     heard = recognise(text)
     if heard is None:
-        return Problem(
+        return NotExplained(
             f"{_quoted(text)} is no reply (three digits and text), no log line of an "
             'SMTP client, and neither "lost connection" nor "timeout"'
         )
@@ -129,10 +129,10 @@ def explain(
         values = {**values, "soft_bounce": "yes"}
     lmtp = lmtp or heard.lmtp
     place = _stage(stage or heard.stage or _usual_stage(heard), lmtp)
-    if isinstance(place, Problem):
+    if isinstance(place, NotExplained):
         return place
     happening = _happening(heard, place, text)
-    if isinstance(happening, Problem):
+    if isinstance(happening, NotExplained):
         return happening
     setting = Setting(values, lmtp=lmtp, relay=heard.relay or EXAMPLE, age=age)
     ends = tuple(
@@ -140,7 +140,7 @@ def explain(
         for final in (False, True)
     )
     if not ends[1].reached:
-        return Problem(f"with these settings the session never comes to {place}")
+        return NotExplained(f"with these settings the session never comes to {place}")
     cases = (case(False, place, ends[0]), case(True, place, ends[1]))
     entry = ends[1].entry
     return Explanation(
@@ -174,19 +174,19 @@ def _usual_stage(heard: Heard) -> str:
     return "lookup" if heard.own_reason and heard.relay is None else "rcpt"
 
 
-def _stage(name: str, lmtp: bool) -> str | Problem:
+def _stage(name: str, lmtp: bool) -> str | NotExplained:
     """The stage of that name; its aliases, and what LMTP calls it."""
     name = {"banner": "greeting", "eod": "dot", ".": "dot"}.get(name, name)
     if lmtp and name in ("ehlo", "helo"):
         name = "lhlo"
     if name not in STAGES:
-        return Problem(f"no such stage: {name}; there are {', '.join(STAGES)}")
+        return NotExplained(f"no such stage: {name}; there are {', '.join(STAGES)}")
     if name == "lhlo" and not lmtp:
-        return Problem("LHLO is a command of LMTP: add --lmtp")
+        return NotExplained("LHLO is a command of LMTP: add --lmtp")
     return name
 
 
-def _happening(heard: Heard, stage: str, text: str) -> Happening | Problem:
+def _happening(heard: Heard, stage: str, text: str) -> Happening | NotExplained:
     if heard.lost is not None:
         if stage in ("lookup", "connect"):
             return DSN(EnhancedStatus("4.4.1"), text)
@@ -202,10 +202,10 @@ def _happening(heard: Heard, stage: str, text: str) -> Happening | Problem:
         return DSN(status, heard.own_reason)
     if stage in ("lookup", "connect", "handshake", "body"):
         words = STAGES[stage]
-        return Problem(f"there is no reply to {words}: try a stage that has one")
+        return NotExplained(f"there is no reply to {words}: try a stage that has one")
     reply = read_reply(heard.reply)
     if reply is None:
-        return Problem(f"{_quoted(text)} is not a complete reply")
+        return NotExplained(f"{_quoted(text)} is not a complete reply")
     return reply
 
 

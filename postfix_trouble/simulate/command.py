@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 import click
 
 from postfix_trouble.core.sysexits import EX_OK, EX_USAGE
-from postfix_trouble.simulate import answer as explaining
-from postfix_trouble.simulate import explanation as report
+from postfix_trouble.simulate import answer, explanation
 from postfix_trouble.simulate.session import STAGES
-from postfix_trouble.terminal import screen as terminal
-from postfix_trouble.terminal.help_text import Command
+from postfix_trouble.terminal import screen
+from postfix_trouble.terminal.help_text import ExplainedCommand
 from postfix_trouble.terminal.parameters import given_values
 
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ EXAMPLES = [
 
 @click.command(
     "explain",
-    cls=Command,
+    cls=ExplainedCommand,
     short_help="Say what Postfix would do about a reply or a log line.",
     examples=EXAMPLES,
 )
@@ -98,15 +97,15 @@ def command(
         return _print_table(table, values, lmtp, as_json)
     texts: Iterable[str] = [" ".join(what)] if what else _lines()
 
-    def one(text: str) -> explaining.Explanation | explaining.Problem:
+    def one(text: str) -> answer.Explanation | answer.NotExplained:
         place = stage or ""
-        return explaining.explain(text, stage=place, lmtp=lmtp, values=values, age=age)
+        return answer.explain(text, stage=place, lmtp=lmtp, values=values, age=age)
 
     code = EX_OK
     for number, text in enumerate(texts):
         found = one(text)
-        if isinstance(found, explaining.Problem):
-            terminal.complain(f"postfix-trouble explain: {found}")
+        if isinstance(found, answer.NotExplained):
+            screen.complain(f"postfix-trouble explain: {found}")
             code = EX_USAGE
         else:
             _show(found, number, final, as_json)
@@ -115,26 +114,24 @@ def command(
 
 def _lines() -> Iterable[str]:
     if sys.stdin.isatty():
-        terminal.complain("One reply or log line a line; ^D ends.")
+        screen.complain("One reply or log line a line; ^D ends.")
     sys.stdin.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
     for line in sys.stdin:
         if line.strip():
             yield line.strip()
 
 
-def _show(
-    found: explaining.Explanation, number: int, final: bool, as_json: bool
-) -> None:
+def _show(found: answer.Explanation, number: int, final: bool, as_json: bool) -> None:
     if as_json:
         import json
 
-        terminal.write(json.dumps(report.as_dict(found)) + "\n")
+        screen.write(json.dumps(explanation.as_dict(found)) + "\n")
         return
-    width, paint = terminal.width(), terminal.painter()
-    lines = list(report.text(found, width, paint, final_only=final))
+    width, paint = screen.width(), screen.painter()
+    lines = list(explanation.text(found, width, paint, final_only=final))
     if number:
         lines = [paint("", "-" * min(width, 40)), *lines]
-    terminal.write("\n".join(lines) + "\n")
+    screen.write("\n".join(lines) + "\n")
 
 
 def _print_table(
@@ -154,9 +151,9 @@ def _print_table(
         import json
 
         for found in tables:
-            terminal.write(json.dumps(policy_tables.as_dict(found)) + "\n")
+            screen.write(json.dumps(policy_tables.as_dict(found)) + "\n")
         return EX_OK
-    width, paint = terminal.width(), terminal.painter()
+    width, paint = screen.width(), screen.painter()
     shown = ["\n".join(policy_tables.text(found, width, paint)) for found in tables]
-    terminal.write("\n\n".join(shown) + "\n")
+    screen.write("\n\n".join(shown) + "\n")
     return EX_OK

@@ -29,7 +29,7 @@ from postfix_trouble.core.value import TYPE_CHECKING, Value
 from postfix_trouble.dns.routing import Servers
 from postfix_trouble.policy import trouble
 from postfix_trouble.smtp.handshake import handshake
-from postfix_trouble.smtp.recipients import Attempt
+from postfix_trouble.smtp.recipients import RecipientState
 from postfix_trouble.smtp.replies import ReplyReader
 from postfix_trouble.smtp.session import Session
 from postfix_trouble.smtp.transaction import transaction
@@ -149,8 +149,8 @@ def rehearse(stage: str, happening: Happening, setting: Setting) -> Ending:
         attributes=dict.fromkeys(("log_client_name", "log_helo_name"), "client"),
         lmtp=setting.lmtp,
     )
-    appending = trouble.Appending(settings.flag("soft_bounce"))
-    attempt = Attempt(request, appending, lambda: 0.0, _nobody, _nobody)
+    rules = trouble.OutcomeRules(settings.flag("soft_bounce"))
+    attempt = RecipientState(request, rules, lambda: 0.0, _nobody, _nobody)
     if isinstance(happening, DSN):
         return _no_session(attempt, happening, setting)
     relay = setting.relay
@@ -210,7 +210,7 @@ def tls_policy(stage: str, settings: Settings) -> TlsPolicy:
     return TlsPolicy(level)
 
 
-def _no_session(attempt: Attempt, why: DSN, setting: Setting) -> Ending:
+def _no_session(attempt: RecipientState, why: DSN, setting: Setting) -> Ending:
     """No server could be reached, or none was found: delivery.py, before and after."""
     # After mail that loops no other destination is tried.
     if not (setting.final_server or Servers(failure=why).last_resort):

@@ -82,7 +82,7 @@ _VARIANTS: dict[str, tuple[dict[str, str], ...]] = {
 }
 
 
-class Row(Value):
+class DecisionRow(Value):
     """What follows from one kind of event."""
 
     # Codes, or what comes in place of a reply.
@@ -110,7 +110,7 @@ class Table(Value):
     lmtp: bool
     # The setting that this is about, as in main.cf; empty: none makes a difference.
     setting: str
-    rows: tuple[Row, ...]
+    rows: tuple[DecisionRow, ...]
 
     @property
     def title(self) -> str:
@@ -146,8 +146,8 @@ def tables(
     return tuple(found)
 
 
-def _rows(stage: str, values: Mapping[str, str], lmtp: bool) -> tuple[Row, ...]:
-    def row(event: str, happening: Happening, age: float = 0.0) -> Row:
+def _rows(stage: str, values: Mapping[str, str], lmtp: bool) -> tuple[DecisionRow, ...]:
+    def row(event: str, happening: Happening, age: float = 0.0) -> DecisionRow:
         return _row(event, stage, happening, Setting(values, lmtp=lmtp, age=age))
 
     if stage == "lookup":
@@ -167,9 +167,11 @@ def _rows(stage: str, values: Mapping[str, str], lmtp: bool) -> tuple[Row, ...]:
     return (*offer, *_by_code(stage, values, lmtp), *lost)
 
 
-def _by_code(stage: str, values: Mapping[str, str], lmtp: bool) -> Iterator[Row]:
+def _by_code(
+    stage: str, values: Mapping[str, str], lmtp: bool
+) -> Iterator[DecisionRow]:
     """Rows for reply codes, those with the same outcome together."""
-    groups: dict[Row, list[int]] = {}
+    groups: dict[DecisionRow, list[int]] = {}
     setting = Setting(values, lmtp=lmtp)
     for code in BORDERS:
         groups.setdefault(row_for_code(code, stage, setting), []).append(code)
@@ -177,7 +179,7 @@ def _by_code(stage: str, values: Mapping[str, str], lmtp: bool) -> Iterator[Row]
         yield row._replace(event=name)
 
 
-def row_for_code(code: int, stage: str, setting: Setting) -> Row:
+def row_for_code(code: int, stage: str, setting: Setting) -> DecisionRow:
     """The row of one reply code, without a name."""
     status = f"{code // 100}.7.1 " if code // 100 in (2, 4, 5) else ""
     reply = read_reply(f"{code:03} {status}text")
@@ -185,7 +187,7 @@ def row_for_code(code: int, stage: str, setting: Setting) -> Row:
     return _row("", stage, reply, setting)
 
 
-def _row(event: str, stage: str, happening: Happening, setting: Setting) -> Row:
+def _row(event: str, stage: str, happening: Happening, setting: Setting) -> DecisionRow:
     def played(final: bool, soft: bool) -> Case:
         values = {**setting.values, "soft_bounce": "yes" if soft else "no"}
         now = setting._replace(values=values, final_server=final)
@@ -194,7 +196,7 @@ def _row(event: str, stage: str, happening: Happening, setting: Setting) -> Row:
     another, last = played(False, False), played(True, False)
     end = rehearse(stage, happening, setting._replace(final_server=True))
     failed = last.effect not in ("sent", "continue")
-    return Row(
+    return DecisionRow(
         event,
         last.status.replace(".7.1", ".y.z") if failed else "",
         another.effect,
@@ -213,7 +215,7 @@ def _row(event: str, stage: str, happening: Happening, setting: Setting) -> Row:
 _HEAD = ("event", "status", "host left", "last host", "soft_bounce", "and")
 
 
-def _cells(row: Row) -> list[Field]:
+def _cells(row: DecisionRow) -> list[Field]:
     soft = (row.soft_another, row.soft_last)
     changed = soft != (row.another, row.last)
     shown = " / ".join(dict.fromkeys(WORDS[word] for word in soft)) if changed else ""
@@ -227,7 +229,7 @@ def _cells(row: Row) -> list[Field]:
     ]
 
 
-def effects(row: Row) -> list[str]:
+def effects(row: DecisionRow) -> list[str]:
     """What follows besides: other mail waits, the postmaster hears of it."""
     found = ["throttle"] if row.throttles else []
     if row.soft_throttles and not row.throttles:

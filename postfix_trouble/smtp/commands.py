@@ -25,7 +25,7 @@ _XFORWARD_HELO = (
 )
 
 
-class Command(Value):
+class SmtpCommand(Value):
     """One command of the envelope."""
 
     line: bytes
@@ -42,13 +42,16 @@ def must_convert(session: Session) -> bool:
     )
 
 
-def envelope(session: Session) -> tuple[Command, ...]:
+def envelope(session: Session) -> tuple[SmtpCommand, ...]:
     """All commands before the message, in order."""
     return (
         *_xforward(session),
-        Command(_mail(session), Phase.MAIL),
-        *(Command(_rcpt(session, r), Phase.RCPT, r) for r in session.attempt.unmarked),
-        Command(b"DATA", Phase.DATA),
+        SmtpCommand(_mail(session), Phase.MAIL),
+        *(
+            SmtpCommand(_rcpt(session, r), Phase.RCPT, r)
+            for r in session.attempt.unmarked
+        ),
+        SmtpCommand(b"DATA", Phase.DATA),
     )
 
 
@@ -106,7 +109,7 @@ def _orcpt(recipient: Recipient, smtputf8: bool) -> str:
     return f"{address.xtext(kind)};{address.xtext(text)}"
 
 
-def _xforward(session: Session) -> list[Command]:
+def _xforward(session: Session) -> list[SmtpCommand]:
     """Who gave us this message, for a server that wants to know (XFORWARD_README)."""
     if not session.settings.flag("smtp_send_xforward_command"):
         return []
@@ -128,7 +131,7 @@ def _xforward(session: Session) -> list[Command]:
     for what, phase in ((first, Phase.XFORWARD_NAME), (second, Phase.XFORWARD_HELO)):
         if what:
             line = " ".join(["XFORWARD", *what]).encode("ascii")
-            out.append(Command(line, phase))
+            out.append(SmtpCommand(line, phase))
     return out
 
 

@@ -108,9 +108,9 @@ class Connection(smtplib.SMTP):
         utf8: bool = True,
         reply_filter: Callable[[str], str | None] | None = None,
         note: Callable[[str], None] = lambda text: None,
-        said: Callable[[str, str], None] | None = None,
+        on_line: Callable[[str, str], None] | None = None,
     ) -> None:
-        """`said` is told of each line of the transcript when it comes or goes."""
+        """`on_line` is told of each line of the transcript when it comes or goes."""
         super().__init__(local_hostname="localhost")
         self.sock: socket.socket | None = sock
         # Waits for a socket without TLS, which never blocks itself.
@@ -123,7 +123,7 @@ class Connection(smtplib.SMTP):
         self.limits = limits
         self.transcript: list[tuple[str, str]] = []
         self._room = _TRANSCRIPT
-        self._said = said
+        self._said = on_line
         # What is said now is not for the transcript.
         self.secret = False
         # Blanks out what was said then, should the server repeat it later.

@@ -14,7 +14,7 @@ from postfix_trouble.core.tls import TlsLevel
 from postfix_trouble.core.value import TYPE_CHECKING
 from postfix_trouble.policy import trouble
 from postfix_trouble.smtp.handshake import handshake
-from postfix_trouble.smtp.recipients import Attempt, Panic
+from postfix_trouble.smtp.recipients import Panic, RecipientState
 from postfix_trouble.smtp.session import Kept, Session
 from postfix_trouble.smtp.transaction import probe, transaction
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from postfix_trouble.core.outcome import ServerRecord
     from postfix_trouble.core.relay import Destination, Relay
     from postfix_trouble.core.tls import TlsPolicy
-    from postfix_trouble.smtp.interfaces import Surroundings, Wire
+    from postfix_trouble.smtp.interfaces import DeliveryEnvironment, Wire
     from postfix_trouble.smtp.session import Script
 
 
@@ -35,7 +35,7 @@ def deliver(
     request: DeliveryRequest,
     destinations: tuple[Destination, ...] | DSN,
     settings: Settings,
-    outside: Surroundings,
+    outside: DeliveryEnvironment,
     status_filter: Callable[[str], str | None] | None = None,
 ) -> Report:
     """Try to deliver to every recipient; there is an outcome for each in the report.
@@ -44,10 +44,12 @@ def deliver(
     is smtp_delivery_status_filter. What goes wrong when somebody has the message
     already is a warning, and the others are deferred; before that it is raised.
     """
-    appending = trouble.Appending(
+    rules = trouble.OutcomeRules(
         settings.flag("soft_bounce"), status_filter, outside.note
     )
-    attempt = Attempt(request, appending, outside.clock, outside.ended, outside.note)
+    attempt = RecipientState(
+        request, rules, outside.clock, outside.on_outcomes, outside.note
+    )
     servers: list[ServerRecord] = []
     try:
         _try_all(attempt, destinations, settings, outside, servers)
@@ -60,10 +62,10 @@ def deliver(
 
 
 def _try_all(
-    attempt: Attempt,
+    attempt: RecipientState,
     destinations: tuple[Destination, ...] | DSN,
     settings: Settings,
-    outside: Surroundings,
+    outside: DeliveryEnvironment,
     servers: list[ServerRecord],
 ) -> None:
     """Try destinations until everybody has an outcome."""
@@ -80,7 +82,7 @@ def _try_all(
         _give_up(attempt, settings, outside, destinations, destination)
 
 
-def _report(attempt: Attempt, servers: list[ServerRecord]) -> Report:
+def _report(attempt: RecipientState, servers: list[ServerRecord]) -> Report:
     if len(attempt.outcomes) != len(attempt.request.recipients):
         raise Panic("not every recipient has an outcome")
     return Report(
@@ -94,9 +96,9 @@ def _report(attempt: Attempt, servers: list[ServerRecord]) -> Report:
 
 
 def _give_up(
-    attempt: Attempt,
+    attempt: RecipientState,
     settings: Settings,
-    outside: Surroundings,
+    outside: DeliveryEnvironment,
     destinations: tuple[Destination, ...],
     current: Destination | None,
 ) -> None:
@@ -122,9 +124,9 @@ class _Visit:
 
     def __init__(
         self,
-        attempt: Attempt,
+        attempt: RecipientState,
         settings: Settings,
-        outside: Surroundings,
+        outside: DeliveryEnvironment,
         destination: Destination,
         last: bool,
         servers: list[ServerRecord],

@@ -58,7 +58,7 @@ class Route(Protocol):
         ...
 
 
-class Surroundings(Protocol):
+class DeliveryEnvironment(Protocol):
     """The outside, as one delivery request sees it."""
 
     clock: Callable[[], float]
@@ -99,7 +99,7 @@ class Surroundings(Protocol):
         """An envelope address as the next server is to see it (smtp_generic_maps)."""
         ...
 
-    def ended(self, outcomes: tuple[Outcome, ...]) -> None:
+    def on_outcomes(self, outcomes: tuple[Outcome, ...]) -> None:
         """Recipients are finished. What must outlive a crash is written down now."""
         ...
 

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from postfix_trouble.core.relay import Destination, Relay
     from postfix_trouble.core.steps import Answer, Step
     from postfix_trouble.core.tls import TlsPolicy
-    from postfix_trouble.smtp.interfaces import Route, Surroundings, Wire
+    from postfix_trouble.smtp.interfaces import DeliveryEnvironment, Route, Wire
     from postfix_trouble.smtp.session import Kept
 
 
@@ -56,7 +56,7 @@ class Depth(Ordered):
     RCPT = 7
 
 
-class Finding(Value):
+class ProbeResult(Value):
     """What was learnt of one server."""
 
     relay: Relay
@@ -91,10 +91,10 @@ class Probe:
         request: DeliveryRequest,
         destinations: tuple[Destination, ...] | DSN,
         settings: Settings,
-        outside: Surroundings,
+        outside: DeliveryEnvironment,
         *,
         depth: Depth,
-        found: Callable[[Finding], None],
+        found: Callable[[ProbeResult], None],
         status_filter: Callable[[str], str | None] | None = None,
     ) -> None:
         """`found` is told of each server when we are done with it. For the others see
@@ -114,7 +114,7 @@ class Probe:
         None: one let us come as deep as we wanted, short of RCPT. A recipient whom a
         server accepted counts as sent in the report.
         """
-        outside = self._wrapped(self._route, self._outside.ended)
+        outside = self._wrapped(self._route, self._outside.on_outcomes)
         return self._deliver(self._destinations, outside)
 
     def rest(self) -> None:
@@ -134,9 +134,9 @@ class Probe:
     def _wrapped(
         self,
         route: Callable[[Destination], Route],
-        ended: Callable[[tuple[Outcome, ...]], None],
+        on_outcomes: Callable[[tuple[Outcome, ...]], None],
     ) -> _Outside:
-        return _Outside(self._outside, self._depth, self._found, route, ended)
+        return _Outside(self._outside, self._depth, self._found, route, on_outcomes)
 
     def _deliver(
         self, destinations: tuple[Destination, ...] | DSN, outside: _Outside
@@ -178,17 +178,17 @@ class _Outside:
 
     def __init__(
         self,
-        outside: Surroundings,
+        outside: DeliveryEnvironment,
         depth: Depth,
-        found: Callable[[Finding], None],
+        found: Callable[[ProbeResult], None],
         route: Callable[[Destination], Route],
-        ended: Callable[[tuple[Outcome, ...]], None],
+        on_outcomes: Callable[[tuple[Outcome, ...]], None],
     ) -> None:
         self._outside = outside
         self._depth = depth
         self._found = found
         self.route = route
-        self.ended = ended
+        self.on_outcomes = on_outcomes
         self.clock = outside.clock
         self.credentials = outside.credentials
         self.rewrite = outside.rewrite
@@ -198,7 +198,7 @@ class _Outside:
         policy = self._outside.tls_policy(destination, relay)
         if isinstance(policy, DSN):
             reason = policy.reason or "passed over: no TLS policy for it"
-            self._found(Finding(relay, problem=reason))
+            self._found(ProbeResult(relay, problem=reason))
         return policy
 
     def connect(
@@ -206,9 +206,9 @@ class _Outside:
     ) -> Wire | DSN:
         wire = self._outside.connect(destination, relay, tls)
         if isinstance(wire, DSN):
-            self._found(Finding(relay, tls, wire.reason))
+            self._found(ProbeResult(relay, tls, wire.reason))
             return wire
-        return ProbeWire(wire, Finding(relay, tls), self._depth, self._found)
+        return ProbeWire(wire, ProbeResult(relay, tls), self._depth, self._found)
 
     def keeps(self, destination: Destination, relay: Relay, use: int) -> bool:
         return False
@@ -243,9 +243,9 @@ class ProbeWire:
     def __init__(
         self,
         wire: Wire,
-        finding: Finding,
+        finding: ProbeResult,
         depth: Depth,
-        found: Callable[[Finding], None],
+        found: Callable[[ProbeResult], None],
     ) -> None:
         self._wire = wire
         self._finding = finding

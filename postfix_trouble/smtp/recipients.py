@@ -30,21 +30,21 @@ class Panic(Exception):
     """A recipient was marked twice or not at all. Not to be caught but at the top."""
 
 
-class Attempt:
+class RecipientState:
     """State of a delivery request over all its sessions."""
 
     def __init__(
         self,
         request: DeliveryRequest,
-        appending: trouble.Appending,
+        rules: trouble.OutcomeRules,
         clock: Callable[[], float],
-        ended: Callable[[tuple[Outcome, ...]], None],
+        on_outcomes: Callable[[tuple[Outcome, ...]], None],
         note: Callable[[str], None],
     ) -> None:
         self.request = request
         self.clock = clock
-        self._appending = appending
-        self._ended = ended
+        self._rules = rules
+        self._on_outcomes = on_outcomes
         self.note = note
         now = clock()
         self.stamps = trouble.Stamps(now - request.age, now)
@@ -105,9 +105,7 @@ class Attempt:
         finished = []
         for recipient in recipients:
             self._mark(recipient)
-            finished.append(
-                trouble.sent(self._appending, recipient, relay, reply, action)
-            )
+            finished.append(trouble.sent(self._rules, recipient, relay, reply, action))
         self._end(finished)
 
     def taken(
@@ -191,7 +189,7 @@ class Attempt:
             if verdict.action is Action.DEFER
             else trouble.bounce_append
         )
-        outcome = append(self._appending, recipient, verdict.dsn)
+        outcome = append(self._rules, recipient, verdict.dsn)
         where = relay.namaddrport if relay else "none"
         return outcome._replace(relay=where, verdict=verdict)
 
@@ -210,5 +208,5 @@ class Attempt:
         """Pass on the outcomes that were not passed on yet."""
         new = tuple(self.outcomes[self._told :])
         if new:
-            self._ended(new)
+            self._on_outcomes(new)
         self._told = len(self.outcomes)

@@ -26,7 +26,7 @@ REPLY_LIMIT = 1 << 20
 _DIGITS = frozenset("0123456789")
 
 
-def printable(line: bytes, utf8: bool) -> str:
+def reply_text(line: bytes, utf8: bool) -> str:
     """A line of the server as it may be shown: what is unprintable becomes "?".
 
     With utf8 (smtputf8_enable) valid UTF-8 passes. A NUL ends the line.
@@ -158,13 +158,13 @@ class ReplyReader:
         # is beyond it is not looked at, so a CR before the cut is no line end.
         if len(line) + (not line.endswith(b"\r")) <= self._limit:
             return line.rstrip(b"\r")
-        start = printable(line[:30], self._utf8)
+        start = reply_text(line[:30], self._utf8)
         self._note(f"response longer than {self._limit}: {start}...")
         return line[: self._limit]
 
     def _take(self, raw: bytes) -> Reply | None:
         """Add a line to the reply; the reply when this was its last one."""
-        line = printable(raw, self._utf8)
+        line = reply_text(raw, self._utf8)
         self._heard("In: ", line)
         if self._filter is not None:
             other = self._filter(line)

@@ -6,7 +6,7 @@ the dialogue reads from top to bottom and is tested without a socket:
     reply = yield Read(Phase.GREETING)
 
 What a failure means is asked of policy/trouble.py; whom it hits is written down in the
-Attempt. SMTP and LMTP share the script.
+RecipientState. SMTP and LMTP share the script.
 """
 
 # Pure: no input or output, clock, environment, chance or state.
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from postfix_trouble.core.steps import Step
     from postfix_trouble.core.tls import TlsFacts, TlsPolicy
     from postfix_trouble.smtp.capabilities import Capabilities
-    from postfix_trouble.smtp.recipients import Attempt
+    from postfix_trouble.smtp.recipients import RecipientState
 
     T = TypeVar("T")
     Script: TypeAlias = Generator[Step, Any, T]
@@ -49,7 +49,7 @@ class Session:
 
     def __init__(
         self,
-        attempt: Attempt,
+        attempt: RecipientState,
         settings: Settings,
         destination: Destination,
         relay: Relay,

@@ -31,7 +31,7 @@ from postfix_trouble.smtp import commands
 
 if TYPE_CHECKING:
     from postfix_trouble.core.envelope import Recipient
-    from postfix_trouble.smtp.commands import Command
+    from postfix_trouble.smtp.commands import SmtpCommand
     from postfix_trouble.smtp.session import Script, Session
 
 # Bytes of commands that may be under way without a reply (Postfix SMTP_SNDBUF).
@@ -115,7 +115,7 @@ def _envelope(session: Session) -> Script[_Course | None]:
     return course
 
 
-def _group(todo: tuple[Command, ...], pipelining: bool) -> tuple[Command, ...]:
+def _group(todo: tuple[SmtpCommand, ...], pipelining: bool) -> tuple[SmtpCommand, ...]:
     """The commands that leave together."""
     if not pipelining:
         return todo[:1]
@@ -127,7 +127,7 @@ def _group(todo: tuple[Command, ...], pipelining: bool) -> tuple[Command, ...]:
     return todo
 
 
-def _off_course(course: _Course, following: Command) -> bool:
+def _off_course(course: _Course, following: SmtpCommand) -> bool:
     if following.phase is Phase.RCPT:
         return course.sender_rejected
     return following.phase is Phase.DATA and not course.accepted
@@ -147,7 +147,7 @@ def _early_reply(session: Session) -> Script[bool]:
 
 
 def _heard(
-    session: Session, command: Command, reply: Reply, course: _Course
+    session: Session, command: SmtpCommand, reply: Reply, course: _Course
 ) -> Script[_Course]:
     """What one reply of the envelope means."""
     if command.phase is Phase.MAIL:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class TableProblem(Exception):
+class TableUnusable(Exception):
     """Why one table can't be searched. Becomes a TableError in Maps."""
 
 
@@ -20,7 +20,7 @@ class Table:
     utf8 = False
 
     def find(self, key: str, fold: bool) -> str | None:
-        """The value of a key, None if there is none. Raises TableProblem."""
+        """The value of a key, None if there is none. Raises TableUnusable."""
         raise NotImplementedError
 
     def close(self) -> None:

@@ -8,7 +8,7 @@ import stat
 from postfix_trouble.config.lines import logical_lines
 from postfix_trouble.config.masking import shown
 from postfix_trouble.core.value import TYPE_CHECKING
-from postfix_trouble.tables.base import Table, TableProblem
+from postfix_trouble.tables.base import Table, TableUnusable
 from postfix_trouble.tables.text import (
     SyntaxProblem,
     inline_lines,
@@ -27,7 +27,7 @@ SIZE_LIMIT = 100_000_000
 
 
 def read_text(path: str, secret: bool = False) -> str:
-    """A whole file. Raises TableProblem, also for a secret that others may read."""
+    """A whole file. Raises TableUnusable, also for a secret that others may read."""
     try:
         # A pipe or a device must not make us wait for somebody to open its other end.
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
@@ -35,22 +35,22 @@ def read_text(path: str, secret: bool = False) -> str:
             if secret:
                 refuse_open_to_others(path, status)
             if not stat.S_ISREG(status.st_mode):
-                raise TableProblem(f"open {path}: not a regular file")
+                raise TableUnusable(f"open {path}: not a regular file")
             if status.st_size > SIZE_LIMIT:
-                raise TableProblem(f"open {path}: larger than {SIZE_LIMIT} bytes")
+                raise TableUnusable(f"open {path}: larger than {SIZE_LIMIT} bytes")
             return file.read().decode("utf-8", "surrogateescape")
     except OSError as error:
-        raise TableProblem(f"open {path}: {error.strerror}") from None
+        raise TableUnusable(f"open {path}: {error.strerror}") from None
 
 
 def refuse_open_to_others(path: str, status: os.stat_result | None = None) -> None:
-    """Raise TableProblem when more than owner and group may read a file."""
+    """Raise TableUnusable when more than owner and group may read a file."""
     try:
         mode = (status or os.stat(path)).st_mode
     except OSError as error:
-        raise TableProblem(f"open {path}: {error.strerror}") from None
+        raise TableUnusable(f"open {path}: {error.strerror}") from None
     if mode & stat.S_IROTH:
-        raise TableProblem(
+        raise TableUnusable(
             f"{path} holds passwords, but anyone can read it; run: chmod o= {path}"
         )
 
@@ -121,11 +121,11 @@ def open_text(name: str, secret: bool, utf8: bool) -> tuple[FixedTable, list[str
 def open_inline(name: str, utf8: bool) -> FixedTable:
     """Take an inline table from its name."""
     if utf8 and not is_utf8(name):
-        raise TableProblem("bad UTF-8 syntax")
+        raise TableUnusable("bad UTF-8 syntax")
     try:
         return FixedTable(inline_table(name), last_counts=True)
     except SyntaxProblem as problem:
-        raise TableProblem(str(problem)) from None
+        raise TableUnusable(str(problem)) from None
 
 
 def open_rules(kind: str, name: str, secret: bool) -> tuple[RuleTable, list[str]]:
@@ -147,7 +147,7 @@ def open_rules(kind: str, name: str, secret: bool) -> tuple[RuleTable, list[str]
         try:
             lines = iter(numbered(inline_lines(name)))
         except SyntaxProblem as problem:
-            raise TableProblem(str(problem)) from None
+            raise TableUnusable(str(problem)) from None
     place = shown(f"{kind} map:{name}").replace(":", " ", 1)
     table = parse(lines, place, kind, compile_expression)
     return RuleTable(table), table.warnings

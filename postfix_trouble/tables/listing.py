@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from postfix_trouble.tables import files
-from postfix_trouble.tables.base import NoLibraryError, TableProblem
+from postfix_trouble.tables.base import NoLibraryError, TableUnusable
 from postfix_trouble.tables.text import (
     SyntaxProblem,
     between_braces,
@@ -19,7 +19,7 @@ _MADE = ("hash", "btree", "lmdb", "cdb", "dbm", "sdbm")
 def entries(spec: str) -> list[tuple[str, str]] | None:
     """Keys and values of a table; None if it can't be listed.
 
-    A rule has its number for a key. Raises TableProblem.
+    A rule has its number for a key. Raises TableUnusable.
     """
     kind, _, name = spec.removeprefix("proxy:").partition(":")
     try:
@@ -38,11 +38,11 @@ def entries(spec: str) -> list[tuple[str, str]] | None:
             inner = [entries(one) for one in table_names(name)]
             return [pair for found in inner for pair in found or ()]
     except (SyntaxProblem, NoLibraryError) as problem:
-        raise TableProblem(str(problem)) from None
+        raise TableUnusable(str(problem)) from None
     if kind in _MADE:
         try:
             return list(text_table(files.read_text(name), name, utf8=True)[0].items())
-        except TableProblem:
+        except TableUnusable:
             # Only the table itself is there.
             return None
     return None

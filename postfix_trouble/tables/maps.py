@@ -10,7 +10,7 @@ from postfix_trouble.config.types import split_words
 from postfix_trouble.core.failure import TableError
 from postfix_trouble.core.value import TYPE_CHECKING
 from postfix_trouble.tables import files
-from postfix_trouble.tables.base import Table, TableProblem
+from postfix_trouble.tables.base import Table, TableUnusable
 from postfix_trouble.tables.matching import (
     address_keys,
     domain_keys,
@@ -133,13 +133,13 @@ class Maps:
     ) -> str | None:
         if self._malformed:
             # The word is not shown: it may be a part of a password.
-            problem = TableProblem('expecting "type:name" form for each table')
+            problem = TableUnusable('expecting "type:name" form for each table')
             raise self._error("", problem)
         for spec in self._specs:
             try:
                 table = self._opened(spec)
                 value = table.find(key, fold) if patterns or table.fixed else None
-            except TableProblem as problem:
+            except TableUnusable as problem:
                 raise self._error(spec, problem) from None
             if value == "" and not empty_counts:
                 text = f"lookup of {key} returns an empty string result"
@@ -163,7 +163,7 @@ class Maps:
             self._tables[spec] = self._opener.open(spec)
         return self._tables[spec]
 
-    def _error(self, spec: str, problem: TableProblem) -> TableError:
+    def _error(self, spec: str, problem: TableUnusable) -> TableError:
         text = f"{shown(spec)}: {problem}" if spec else str(problem)
         return TableError(self._parameter, text)
 
@@ -262,7 +262,7 @@ def match_list(words: Iterable[str], subject: str, parameter: str) -> bool:
     def read_file(path: str) -> str:
         try:
             return files.read_text(path)
-        except TableProblem as problem:
+        except TableUnusable as problem:
             raise TableError(parameter, str(problem)) from None
 
     return match_words(words, subject, find_table, read_file)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from postfix_trouble.config.masking import shown
 from postfix_trouble.tables import files
-from postfix_trouble.tables.base import NoLibraryError, Table, TableProblem
+from postfix_trouble.tables.base import NoLibraryError, Table, TableUnusable
 from postfix_trouble.tables.text import SyntaxProblem, between_braces, table_names
 from postfix_trouble.tables.utf8 import Utf8Table
 
@@ -37,14 +37,14 @@ class Opener:
         self._warn = warn
 
     def open(self, spec: str) -> Table:
-        """One table. Raises TableProblem."""
+        """One table. Raises TableUnusable."""
         kind, _, name = spec.partition(":")
         if not (is_table_name(spec) and kind.replace("_", "").isalnum()):
-            raise TableProblem('expecting "type:name" form')
+            raise TableUnusable('expecting "type:name" form')
         try:
             table = self._open(kind, name)
         except SyntaxProblem as problem:
-            raise TableProblem(str(problem)) from None
+            raise TableUnusable(str(problem)) from None
         table.utf8 = self._utf8
         return Utf8Table(table, shown(spec), self._warn) if self._utf8 else table
 
@@ -115,7 +115,7 @@ def _open_socketmap(name: str) -> Table:
     host, _, port = address.rpartition(":")
     if kind == "inet" and colon and host and port and table:
         return SocketMapTable((host.strip("[]"), port), table)
-    raise TableProblem("expecting socketmap:inet:host:port:name or unix:path:name")
+    raise TableUnusable("expecting socketmap:inet:host:port:name or unix:path:name")
 
 
 class _GroupTable(Table):
@@ -136,7 +136,7 @@ class _PipeTable(_GroupTable):
         for table in self._tables:
             value = table.find(key, fold)
             if value == "":
-                raise TableProblem("an empty result within a pipemap")
+                raise TableUnusable("an empty result within a pipemap")
             if value is None:
                 return None
             key = value
@@ -149,7 +149,7 @@ class _UnionTable(_GroupTable):
     def find(self, key: str, fold: bool) -> str | None:
         values = [table.find(key, fold) for table in self._tables]
         if "" in values:
-            raise TableProblem("an empty result within a unionmap")
+            raise TableUnusable("an empty result within a unionmap")
         return ",".join(value for value in values if value) or None
 
 
@@ -157,7 +157,7 @@ class _FailingTable(Table):
     """fail: an error of each look-up that gets so far."""
 
     def find(self, _key: str, _fold: bool) -> str | None:
-        raise TableProblem("error as asked for")
+        raise TableUnusable("error as asked for")
 
 
 class _RandomTable(Table):

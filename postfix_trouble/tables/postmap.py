@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from postfix_trouble.config.masking import shown
-from postfix_trouble.tables.base import Table, TableProblem
+from postfix_trouble.tables.base import Table, TableUnusable
 from postfix_trouble.tables.files import refuse_open_to_others
 
 # Seconds.
@@ -62,12 +62,12 @@ class PostmapTable(Table):
             )
         except OSError as error:
             problem = f"{command[0]}: {error.strerror}"
-            raise TableProblem(
+            raise TableUnusable(
                 f"{problem}; it is needed for {shown(self._spec)}"
             ) from None
         except subprocess.TimeoutExpired:
             problem = f"no answer from {command[0]} within {POSTMAP_TIME_LIMIT:.0f}s"
-            raise TableProblem(problem) from None
+            raise TableUnusable(problem) from None
         return self._value(key, done.returncode, done.stdout, done.stderr)
 
     def _value(self, key: str, status: int, output: bytes, errors: bytes) -> str | None:
@@ -77,11 +77,11 @@ class PostmapTable(Table):
         serious = [line for line in lines if ": warning: " not in line]
         if status not in (0, 1) or serious:
             said = (serious or lines or [f"exit status {status}"])[-1]
-            raise TableProblem(said.replace(self._spec, shown(self._spec))[:200])
+            raise TableUnusable(said.replace(self._spec, shown(self._spec))[:200])
         text = os.fsdecode(output)
         if not text:
             return None
         start = f"{key}\t"
         if not text.startswith(start):
-            raise TableProblem(f"unexpected answer from {self._command[0]}")
+            raise TableUnusable(f"unexpected answer from {self._command[0]}")
         return text[len(start) :].removesuffix("\n")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from postfix_trouble.core.value import TYPE_CHECKING
-from postfix_trouble.tables.base import Table, TableProblem
+from postfix_trouble.tables.base import Table, TableUnusable
 from postfix_trouble.tables.text import fold as fold_case
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Connection:
         """Read up to and without `end`, which must come within `limit` bytes."""
         while end not in self._buffer:
             if len(self._buffer) > limit:
-                raise TableProblem(f"{_shown(self._address)}: reply is too long")
+                raise TableUnusable(f"{_shown(self._address)}: reply is too long")
             self._more()
         found, _, self._buffer = self._buffer.partition(end)
         return found
@@ -117,8 +117,8 @@ class SocketTable(Table):
         except OSError as error:
             self.close()
             problem = error.strerror or str(error) or "timed out"
-            raise TableProblem(f"{_shown(self._address)}: {problem}") from None
-        except TableProblem:
+            raise TableUnusable(f"{_shown(self._address)}: {problem}") from None
+        except TableUnusable:
             self.close()
             raise
 
@@ -155,10 +155,10 @@ class SocketMapTable(SocketTable):
         stream.ask(b"%d:%s," % (len(request), request))
         size = stream.until(b":", 10)
         if not size.isdigit() or int(size) > SIZE_LIMIT:
-            raise TableProblem("socketmap server sent a malformed or too long reply")
+            raise TableUnusable("socketmap server sent a malformed or too long reply")
         reply = stream.exactly(int(size) + 1)
         if reply[-1:] != b",":
-            raise TableProblem("socketmap server sent a malformed reply")
+            raise TableUnusable("socketmap server sent a malformed reply")
         word, _, data = reply[:-1].partition(b" ")
         if word == b"OK":
             return data.decode("utf-8", "surrogateescape")
@@ -166,7 +166,7 @@ class SocketMapTable(SocketTable):
             return None
         kind = _COMPLAINTS.get(word, "unexpected reply")
         said = data.decode("utf-8", "replace")[:100]
-        raise TableProblem(f"socketmap server: {kind}: {said}")
+        raise TableUnusable(f"socketmap server: {kind}: {said}")
 
 
 class TcpTable(SocketTable):
@@ -186,7 +186,7 @@ class TcpTable(SocketTable):
         text = _unquoted(data.lstrip())
         if code == b"200":
             return text.decode("utf-8", "surrogateescape")
-        raise TableProblem(f"tcp server: {text.decode('utf-8', 'replace')[:100]}")
+        raise TableUnusable(f"tcp server: {text.decode('utf-8', 'replace')[:100]}")
 
 
 def _unquoted(data: bytes) -> bytes:
@@ -196,4 +196,4 @@ def _unquoted(data: bytes) -> bytes:
             bytes.fromhex(part[:2].decode("ascii")) + part[2:] for part in parts
         )
     except ValueError:
-        raise TableProblem("tcp server sent a malformed reply") from None
+        raise TableUnusable("tcp server sent a malformed reply") from None

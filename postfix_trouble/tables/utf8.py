@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from postfix_trouble.tables.base import Table, TableProblem
+from postfix_trouble.tables.base import Table, TableUnusable
 
 
 class Utf8Table(Table):
@@ -24,7 +24,7 @@ class Utf8Table(Table):
             return None
         value = self._table.find(key, fold)
         if value is not None and not is_utf8(value):
-            raise TableProblem(f"key {key}: non-UTF-8 value")
+            raise TableUnusable(f"key {key}: non-UTF-8 value")
         return value
 
     def close(self) -> None:

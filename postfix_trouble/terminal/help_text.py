@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from postfix_trouble.terminal import screen as terminal
+from postfix_trouble.terminal import screen
 
 # Below this an option gets a line of its own.
 _NARROW = 60
@@ -42,10 +42,10 @@ class Context(click.Context):
 
     def make_formatter(self) -> click.HelpFormatter:
         """click itself goes no lower than 50 columns."""
-        return Formatter(width=terminal.width() - 1)
+        return Formatter(width=screen.width() - 1)
 
 
-class Command(click.Command):
+class ExplainedCommand(click.Command):
     """A command with examples: pairs of what for, and the command line."""
 
     context_class = Context
@@ -112,7 +112,7 @@ def option_command(
     arguments: Sequence[click.Parameter] = (),
     examples: Sequence[tuple[str, str]] = (),
     run: Callable[[list[str]], int],
-) -> Command:
+) -> ExplainedCommand:
     """A command whose options are in a table of frontends/options.
 
     For help and completion: what runs the command reads its options without click.
@@ -128,7 +128,7 @@ def option_command(
         )
         for option in table
     ]
-    return Command(
+    return ExplainedCommand(
         name,
         params=[*parameters, *arguments],
         help=help,

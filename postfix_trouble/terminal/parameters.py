@@ -27,10 +27,10 @@ def read_text(path: str) -> str:
 
 def read_config(path: str) -> tuple[dict[str, str], list[str]]:
     """The settings of a main.cf, and what to warn of. Raises ConfigError."""
-    from postfix_trouble.config import main_cf as maincf
+    from postfix_trouble.config import main_cf
 
     try:
-        return maincf.parse(read_text(path), path)
+        return main_cf.parse(read_text(path), path)
     except OSError as problem:
         raise ConfigError("", f"open {path}: {problem.strerror}") from None
 

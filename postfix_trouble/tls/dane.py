@@ -21,7 +21,7 @@ from postfix_trouble.core.status import EnhancedStatus
 from postfix_trouble.core.tls import Tlsa, TlsLevel
 from postfix_trouble.core.value import TYPE_CHECKING, Value
 from postfix_trouble.dns.lookup import Answer, Result
-from postfix_trouble.tls import certificate as certificates
+from postfix_trouble.tls import certificate as tls_certificate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -258,21 +258,21 @@ def _has_form(record: Tlsa) -> bool:
         empty = hashlib.new(record.digest, usedforsecurity=False)
         return len(record.data) == empty.digest_size
     if record.selector == _PUBLIC_KEY:
-        return certificates.is_public_key(record.data)
-    return certificates.parse(record.data) is not None
+        return tls_certificate.is_public_key(record.data)
+    return tls_certificate.parse(record.data) is not None
 
 
 # --- certificates -------------------------------------------------------------------
 
 
 def matches(
-    certificate: certificates.Certificate, records: Iterable[Tlsa], usage: int
+    certificate: tls_certificate.Certificate, records: Iterable[Tlsa], usage: int
 ) -> bool:
     """Whether one of the records with this usage is about a certificate."""
     return any(_is_of(x, certificate) for x in records if x.usage == usage)
 
 
-def _is_of(record: Tlsa, certificate: certificates.Certificate) -> bool:
+def _is_of(record: Tlsa, certificate: tls_certificate.Certificate) -> bool:
     whole = certificate.public_key if record.selector else certificate.der
     if not record.digest:
         return record.data == whole
@@ -284,7 +284,7 @@ def _is_of(record: Tlsa, certificate: certificates.Certificate) -> bool:
 
 
 def anchors(
-    shown: Sequence[certificates.Certificate], records: Iterable[Tlsa]
+    shown: Sequence[tls_certificate.Certificate], records: Iterable[Tlsa]
 ) -> set[bytes]:
     """Certificates (DER) that the records make authorities for the first of these.
 
@@ -298,9 +298,9 @@ def anchors(
     whole = [x for x in records if x.usage == AUTHORITY and not x.digest]
     trusted.update(x.data for x in whole if x.selector == _CERTIFICATE)
     trusted.discard(mine.der)
-    issuer = certificates.top(shown).issued_by
+    issuer = tls_certificate.top(shown).issued_by
     for key in (x.data for x in whole if x.selector == _PUBLIC_KEY):
-        trusted.add(certificates.authority(issuer, key))
+        trusted.add(tls_certificate.authority(issuer, key))
         if mine.self_issued and mine.public_key == key:
             trusted.add(mine.der)
     return trusted

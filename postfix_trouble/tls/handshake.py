@@ -16,8 +16,7 @@ from postfix_trouble.core.status import EnhancedStatus
 from postfix_trouble.core.steps import HandshakeFailed
 from postfix_trouble.core.tls import TlsFacts, TlsLevel
 from postfix_trouble.core.value import TYPE_CHECKING
-from postfix_trouble.tls import certificate as certificates
-from postfix_trouble.tls import trust
+from postfix_trouble.tls import certificate, trust
 
 if TYPE_CHECKING:
     import socket
@@ -107,7 +106,7 @@ def _facts(
 ) -> TlsFacts:
     cipher, _, bits = secured.cipher() or ("", "", 0)
     chain = trust.shown_chain(secured)
-    shown = certificates.parse(chain[0]) if chain else None
+    shown = certificate.parse(chain[0]) if chain else None
     facts = TlsFacts(secured.version() or "", cipher, bits, certificate=bool(chain))
     if shown is None:
         return facts
@@ -122,10 +121,10 @@ def _facts(
         problem = _chain_problem(chain, policy, settings)
         trusted = not problem
     if policy.level >= TlsLevel.VERIFY and trusted:
-        wanted = certificates.references(
+        wanted = certificate.references(
             policy.match, _nexthop(destination, relay), relay.host
         )
-        matched = certificates.names_match(shown, wanted)
+        matched = certificate.names_match(shown, wanted)
         problem = "" if matched else "hostname mismatch"
     details = (*shown.details, *((("problem", problem),) if problem else ()))
     return facts._replace(trusted=trusted, matched=matched, details=details)
@@ -139,19 +138,19 @@ def _judged(policy: TlsPolicy, settings: Settings) -> bool:
 
 
 def _chain_problem(chain: list[bytes], policy: TlsPolicy, settings: Settings) -> str:
-    from postfix_trouble.tls import client_offer as offer
+    from postfix_trouble.tls import client_offer
 
     try:
         return trust.chain_problem(chain, policy, settings)
     except (OSError, ValueError) as problem:
-        why = offer.words(problem)
+        why = client_offer.words(problem)
         if policy.level >= TlsLevel.VERIFY:
-            raise offer.unusable("smtp_tls_CAfile", settings, why) from problem
+            raise client_offer.unusable("smtp_tls_CAfile", settings, why) from problem
         return f"authorities can't be loaded: {why}"
 
 
 def _fingerprint_matches(
-    shown: certificates.Certificate, policy: TlsPolicy, settings: Settings
+    shown: certificate.Certificate, policy: TlsPolicy, settings: Settings
 ) -> bool:
     """Digest of the certificate, or of its public key: nothing else is looked at."""
     import hashlib

@@ -60,7 +60,9 @@ def policy(
     `table_error` if that can't be done; `query` asks the DNS. `note` takes warnings for
     the log, `prefix` (smtp or lmtp) names the parameters in them.
     """
-    search = _Search(settings, destination, relay, find, table_error, note, prefix)
+    search = _PolicySearch(
+        settings, destination, relay, find, table_error, note, prefix
+    )
     search.query = query
     found = search()
     if isinstance(found, DSN) and found.status:
@@ -84,7 +86,9 @@ def entry_policy(
     patterns = found.all("mx_host_pattern") if isinstance(found, Entry) else ()
     host = patterns[0].replace("*", "mx", 1) if patterns else key
     destination, relay = Destination(key, key, 25), Relay(host, "", 25)
-    search = _Search(settings, destination, relay, _no_table, LookupError, note, prefix)
+    search = _PolicySearch(
+        settings, destination, relay, _no_table, LookupError, note, prefix
+    )
     entry = search.parsed(value)
     return entry if isinstance(entry, DSN) else search.wrapped(entry)
 
@@ -93,7 +97,7 @@ def _no_table(parameter: str, key: str, fold: bool) -> str | None:
     return None
 
 
-class _Search:
+class _PolicySearch:
     """policy_create, with its surroundings."""
 
     def __init__(

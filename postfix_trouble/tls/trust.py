@@ -18,7 +18,7 @@ from contextlib import suppress
 
 from postfix_trouble.core.tls import TlsLevel
 from postfix_trouble.core.value import TYPE_CHECKING
-from postfix_trouble.tls import certificate as certificates
+from postfix_trouble.tls import certificate
 
 if TYPE_CHECKING:
     import ssl
@@ -74,7 +74,7 @@ def dane_problem(chain: list[bytes], policy: TlsPolicy) -> str:
     """
     from postfix_trouble.tls import dane
 
-    shown = [x for x in map(certificates.parse, chain) if x is not None]
+    shown = [x for x in map(certificate.parse, chain) if x is not None]
     if not shown or shown[0].der != chain[0]:
         return "certificate can't be read"
     if dane.matches(shown[0], policy.tlsa, dane.SERVER):
@@ -90,7 +90,7 @@ def dane_problem(chain: list[bytes], policy: TlsPolicy) -> str:
     problem = _verified(context, chain)
     if problem:
         return problem
-    named = certificates.names_match(shown[0], policy.match)
+    named = certificate.names_match(shown[0], policy.match)
     return "" if named else "hostname mismatch"
 
 
@@ -122,7 +122,7 @@ def _verify(context: ssl.SSLContext, chain: list[bytes], suite: bytes) -> str:
     try:
         client.do_handshake()
     except ssl.SSLWantReadError:
-        incoming.write(certificates.server_flight(chain, suite))
+        incoming.write(certificate.server_flight(chain, suite))
     try:
         client.do_handshake()
     except ssl.SSLWantReadError:
@@ -167,7 +167,7 @@ def anchors(path: str) -> list[tuple[str, bytes]]:
     Raises OSError, and ValueError if there is nothing of use in it.
     """
     with open(path, encoding="latin-1") as file:
-        blocks = list(certificates.pem_blocks(file.read()))
+        blocks = list(certificate.pem_blocks(file.read()))
     known = [x for x in blocks if x[0] in ("CERTIFICATE", "PUBLIC KEY")]
     if not known:
         raise ValueError(f"{path}: no trust anchor in it")
@@ -187,15 +187,15 @@ def _is_anchor(
     for file in files:
         for label, der in anchors(file):
             (keys if label == "PUBLIC KEY" else trusted).add(der)
-    known = [x for x in map(certificates.parse, chain) if x is not None]
+    known = [x for x in map(certificate.parse, chain) if x is not None]
     if chain[0] in trusted or (known and known[0].public_key in keys):
         return True
     for one in known:
         if one.public_key in keys:
             trusted.add(one.der)
     if known:
-        issuer = certificates.top(known).issued_by
-        trusted.update(certificates.authority(issuer, x) for x in keys)
+        issuer = certificate.top(known).issued_by
+        trusted.update(certificate.authority(issuer, x) for x in keys)
     if trusted:
         _trust_only(context, trusted)
     return False

@@ -21,8 +21,8 @@ from dns_server import serving
 from postfix_trouble.check.findings import Severity
 from postfix_trouble.check.pipe_entry import Circumstances, Line, judge
 from postfix_trouble.check.run_as import Account, permitted
-from postfix_trouble.cli import main as cli
-from postfix_trouble.config import master_cf as mastercf
+from postfix_trouble.cli import main as cli_main
+from postfix_trouble.config import master_cf
 from postfix_trouble.config.types import ConfigError
 from postfix_trouble.pipe import options
 
@@ -38,14 +38,14 @@ SOUND = (
 
 def entry(
     arguments: str, columns: str = "trouble unix - n n - 20 pipe"
-) -> mastercf.PipeEntry:
-    (service,) = mastercf.parse(f"{columns}\n  {arguments}\n", "master.cf")
-    return mastercf.pipe_entry(service)
+) -> master_cf.PipeEntry:
+    (service,) = master_cf.parse(f"{columns}\n  {arguments}\n", "master.cf")
+    return master_cf.pipe_entry(service)
 
 
 def test_services() -> None:
     text = "# comment\nsmtp inet n - y - - smtpd\n  -o { a = b c }\n  -v\n"
-    (service,) = mastercf.parse(text, "master.cf")
+    (service,) = master_cf.parse(text, "master.cf")
     assert (service.line, service.name, service.chroot) == (2, "smtp", "y")
     assert service.arguments == ("-o", "{ a = b c }", "-v")
 
@@ -68,24 +68,24 @@ def test_what_nobody_said() -> None:
 @pytest.mark.parametrize("text", ["  smtp inet\n", "smtp inet n\n"])
 def test_a_line_that_is_no_entry(text: str) -> None:
     with pytest.raises(ConfigError, match=r"^master.cf, line 1: "):
-        mastercf.parse(text, "master.cf")
+        master_cf.parse(text, "master.cf")
 
 
 @given(st.text(max_size=200))
 def test_any_text_is_read_or_refused(text: str) -> None:
     try:
-        services = mastercf.parse(text, "master.cf")
+        services = master_cf.parse(text, "master.cf")
     except ConfigError:
         return
     for service in services:
-        mastercf.pipe_entry(service)
+        master_cf.pipe_entry(service)
 
 
 # --- the rules for an entry ---------------------------------------------------------
 
 
-def judged(found: mastercf.PipeEntry, now: Circumstances) -> list[tuple[str, str]]:
-    before = mastercf.place(found, "postfix-trouble") or 0
+def judged(found: master_cf.PipeEntry, now: Circumstances) -> list[tuple[str, str]]:
+    before = master_cf.place(found, "postfix-trouble") or 0
     try:
         read = options.read(list(found.argv[before + 2 :]))
         lists = {name: " ".join(words) for name, words in read.lists.items()}
@@ -309,7 +309,7 @@ def test_limits() -> None:
 def findings(*argv: str) -> tuple[list[dict[str, str]], int]:
     output = io.StringIO()
     with contextlib.redirect_stdout(output):
-        code = cli.main(["check", "--json", "--no-dns", *argv])
+        code = cli_main.main(["check", "--json", "--no-dns", *argv])
     return json.loads(output.getvalue())["findings"], code
 
 

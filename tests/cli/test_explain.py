@@ -20,7 +20,7 @@ from pseudo_terminal import assert_golden, piped, run, widest
 from recorded import COMMON, families, scenarios
 
 from postfix_trouble.simulate import tables as policy_tables
-from postfix_trouble.simulate.answer import Explanation, Problem, explain
+from postfix_trouble.simulate.answer import Explanation, NotExplained, explain
 from postfix_trouble.simulate.codes import BORDERS, named
 from postfix_trouble.simulate.session import STAGES, Setting
 
@@ -322,7 +322,7 @@ def test_what_is_recognised(text: str, stage: str, subject: str) -> None:
 )
 def test_what_is_not_understood(text: str, named: dict[str, Any], words: str) -> None:
     found = explain(text, **named)
-    assert isinstance(found, Problem)
+    assert isinstance(found, NotExplained)
     assert words in found
     assert "\n" not in found
 
@@ -330,7 +330,7 @@ def test_what_is_not_understood(text: str, named: dict[str, Any], words: str) ->
 @given(st.text(max_size=200))
 def test_any_text_is_explained_or_refused(text: str) -> None:
     found = explain(text)
-    assert isinstance(found, Problem) or len(found.cases) == 2
+    assert isinstance(found, NotExplained) or len(found.cases) == 2
 
 
 @given(
@@ -340,7 +340,7 @@ def test_any_text_is_explained_or_refused(text: str) -> None:
 )
 def test_any_reply_at_any_stage(code: int, text: str, stage: str) -> None:
     found = explain(f"{code:03} {text}", stage=stage)
-    assert isinstance(found, Problem | Explanation)
+    assert isinstance(found, NotExplained | Explanation)
 
 
 def test_settings_count() -> None:

@@ -19,7 +19,7 @@ from by_hand import LOCAL, US, converse, normal, output, screen
 from pseudo_terminal import assert_golden, widest
 
 from dns_server import serving
-from postfix_trouble.cli import user_input as typed
+from postfix_trouble.cli import user_input
 from postfix_trouble.cli.sample_message import sample_message
 from scripted_server import ScriptedServer
 
@@ -272,7 +272,7 @@ ADDRESSES = [
 
 @pytest.mark.parametrize(("text", "inner", "domain"), ADDRESSES)
 def test_address(text: str, inner: str, domain: str) -> None:
-    found = typed.address(text, "--to")
+    found = user_input.address(text, "--to")
     assert (found.inner, found.domain) == (inner, domain)
 
 
@@ -289,7 +289,7 @@ SERVERS = [
 
 @pytest.mark.parametrize(("text", "smtps", "nexthop"), SERVERS)
 def test_server(text: str, smtps: bool, nexthop: str) -> None:
-    assert typed.server_nexthop(text, tls_on_connect=smtps, lmtp=False) == nexthop
+    assert user_input.server_nexthop(text, tls_on_connect=smtps, lmtp=False) == nexthop
 
 
 def test_quoted_local_part_goes_out_quoted() -> None:

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from postfix_trouble.cli import main as cli
+from postfix_trouble.cli import main as cli_main
 
 
 def findings(*argv: str) -> tuple[list[dict[str, str]], int]:
     output = io.StringIO()
     with contextlib.redirect_stdout(output):
-        code = cli.main(["check", "--json", "--no-dns", *argv])
+        code = cli_main.main(["check", "--json", "--no-dns", *argv])
     return json.loads(output.getvalue())["findings"], code
 
 

@@ -152,7 +152,7 @@ class Zone:
     def own(self, address: str) -> bool:
         return address == self.own_address
 
-    def printable(self, address: str) -> str:
+    def address_text(self, address: str) -> str:
         return address
 
     def note(self, text: str) -> None:

@@ -1,4 +1,4 @@
-"""A private Postfix whose mail all goes to our LMTP door, and a server behind that."""
+"""A private Postfix whose mail all goes to our LMTP server, and a sink behind it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ lmtp      unix  -       -       n       -       -       lmtp
 class LmtpPostfix(PrivatePostfix):
     """Found by its directory and not by /etc/postfix: several can run at a time."""
 
-    def __init__(self, directory: Path, door: Door, **main: str) -> None:
+    def __init__(self, directory: Path, lmtpd: Lmtpd, **main: str) -> None:
         self.directory = directory
         self.log_file = directory / "mail.log"
         self.etc = directory / "etc"
@@ -46,7 +46,7 @@ class LmtpPostfix(PrivatePostfix):
             "data_directory": str(directory / "data"),
             "maillog_file": str(self.log_file),
             "maillog_file_prefixes": str(directory),
-            "default_transport": door.transport,
+            "default_transport": lmtpd.transport,
             "local_recipient_maps": "",
             "smtpd_peername_lookup": "no",
             "minimal_backoff_time": "1s",
@@ -56,7 +56,7 @@ class LmtpPostfix(PrivatePostfix):
         text = "".join(f"{name} = {value}\n" for name, value in settings.items())
         (self.etc / "main.cf").write_text(text)
         incoming = f"127.0.0.1:{self.port} inet n - n - - smtpd\n"
-        (self.etc / "master.cf").write_text(MASTER + TOGETHER + incoming + door.master)
+        (self.etc / "master.cf").write_text(MASTER + TOGETHER + incoming + lmtpd.master)
 
     def start(self) -> None:
         """Start the master daemon."""
@@ -110,21 +110,23 @@ class LmtpPostfix(PrivatePostfix):
         assert done.returncode == 0, f"{argv}: {done.stderr.decode()}"
 
 
-class Door:
+class Lmtpd:
     """Our program, under spawn(8) or as a listener."""
 
     def __init__(self, directory: Path, program: Path, spawn: bool, *argv: str) -> None:
-        self.path = directory / "door"
-        self.log_file = directory / "door.log"
+        self.path = directory / "lmtpd"
+        self.log_file = directory / "lmtpd.log"
         self.log_file.touch()
         shutil.chown(self.log_file, ACCOUNT)
         self.command = [str(program), "lmtp", f"--log-file={self.log_file}"]
         self.command += ["-o", "myhostname=me.test", *argv]
         self.spawn = spawn
-        self.transport = "lmtp:unix:private/door" if spawn else f"lmtp:unix:{self.path}"
+        self.transport = (
+            "lmtp:unix:private/lmtpd" if spawn else f"lmtp:unix:{self.path}"
+        )
         words = " ".join(self.command)
         self.master = (
-            f"door unix - n n - - spawn\n  user={ACCOUNT} argv={words}\n"
+            f"lmtpd unix - n n - - spawn\n  user={ACCOUNT} argv={words}\n"
             if spawn
             else ""
         )

@@ -1,4 +1,4 @@
-"""Many messages through lmtp(8), our door and a server that refuses some.
+"""Many messages through lmtp(8), our LMTP server and a server that refuses some.
 
 usage: lmtp_soak.py PATH-OF-POSTFIX-TROUBLE [MESSAGES] [--spawn]
 Prints the memory of our largest process while they go through, and in the end whether
@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from lmtp_postfix import Door, LmtpPostfix, Sink
+from lmtp_postfix import Lmtpd, LmtpPostfix, Sink
 from private_postfix import deliveries
 
 # What a worker may grow by between the first tenth and the end (KiB).
@@ -40,7 +40,7 @@ class Found(NamedTuple):
     seconds: float
 
 
-def check_books(postfix: LmtpPostfix, door: Door, sink: Sink, count: int) -> int:
+def check_ledger(postfix: LmtpPostfix, lmtpd: Lmtpd, sink: Sink, count: int) -> int:
     """What was handed in, what the server took and what Postfix logged agree.
 
     The number of messages that bounced.
@@ -56,7 +56,7 @@ def check_books(postfix: LmtpPostfix, door: Door, sink: Sink, count: int) -> int
     taken = sink.taken()
     assert set(taken) == everybody - refused
     # Whose dot was not answered can't be known; everybody else got it once.
-    text = "\n".join(door.log())
+    text = "\n".join(lmtpd.log())
     unknown = set(re.findall(r"to=<(\S+)>.* may be sent more than once", text))
     assert {who for who, times in taken.items() if times > 1} <= unknown
     return len(refused)
@@ -71,10 +71,10 @@ def soak(
 ) -> Found:
     """Put so many messages through. Raises AssertionError if one is lost or doubled."""
     sink = Sink(place)
-    door = Door(place, program, spawn, f"--nexthop=[127.0.0.1]:{sink.port}")
-    postfix = LmtpPostfix(place, door, in_flow_delay="0")
+    lmtpd = Lmtpd(place, program, spawn, f"--nexthop=[127.0.0.1]:{sink.port}")
+    postfix = LmtpPostfix(place, lmtpd, in_flow_delay="0")
     memory: list[int] = []
-    with sink, door.open() as pid:
+    with sink, lmtpd.open() as pid:
         postfix.start()
         try:
             start = time.monotonic()
@@ -97,7 +97,7 @@ def soak(
             seconds = time.monotonic() - start
         finally:
             postfix.stop()
-        bounced = check_books(postfix, door, sink, count)
+        bounced = check_ledger(postfix, lmtpd, sink, count)
     return Found(count - bounced, bounced, memory, seconds)
 
 

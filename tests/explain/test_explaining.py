@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from postfix_trouble.simulate.answer import Case, Explanation, Problem, explain
+from postfix_trouble.simulate.answer import Case, Explanation, NotExplained, explain
 
 HOST = "mx.example.com[192.0.2.1]"
 ONE, ALL = "this recipient only", "all recipients that are left"
@@ -383,7 +383,7 @@ NOT_KNOWN = (
 )
 def test_what_is_not_understood(text: str, named: dict[str, Any], problem: str) -> None:
     found = explain(text, **named)
-    assert isinstance(found, Problem)
+    assert isinstance(found, NotExplained)
     assert str(found) == problem
 
 

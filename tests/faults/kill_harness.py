@@ -46,7 +46,7 @@ if __name__ == "__main__":
 from fickle_server import TAKE_AND_CLOSE, Copy, FickleServer
 
 # What the program loads late is loaded here, once for all.
-from postfix_trouble import failsafe as program
+from postfix_trouble import failsafe
 from postfix_trouble.client.context import DeliveryContext
 from postfix_trouble.client.smtp_connection import SmtpConnection
 from postfix_trouble.core.steps import Phase
@@ -116,7 +116,7 @@ LANDMARKS: dict[CodeType, str] = {
         (SmtpConnection._send_body, "body"),
         (SmtpConnection._send, "session"),
         (Ledger.record, "books"),
-        (PipeRequest.ended, "recorded"),
+        (PipeRequest.on_outcomes, "recorded"),
         (LedgeredRequest._settle, "settling"),
         (bounce.build, "report"),
         (sendmail.submit, "sendmail"),
@@ -361,7 +361,7 @@ class Tries:
             os.closerange(3, 64)
             place = self._directory
             sys.argv = [
-                *("postfix-trouble", f"{program.LAUNCHER}{os.getppid()}", "deliver"),
+                *("postfix-trouble", f"{failsafe.LAUNCHER}{os.getppid()}", "deliver"),
                 *("--sender", request.sender, "--nexthop", request.nexthop),
                 *("--queue-id", f"{request.number:X}", "--log-file", f"{place}/log"),
                 *("--state-directory", f"{place}/state"),
@@ -371,7 +371,7 @@ class Tries:
                 *("--", *request.recipients),
             ]
             sys.setprofile(tracer)
-            program.main()
+            failsafe.main()
         finally:
             os._exit(1)
 

@@ -146,7 +146,7 @@ def test_what_is_kept(
     assert heard(server) == connections
     if len(connections) == 2:
         assert server.connections[0].end == "client-close"
-    service.door.__exit__()
+    service.service.__exit__()
     # All that is still open is left in good form.
     settled(server, *connections[:-1], f"{connections[-1]}Q")
 
@@ -415,7 +415,7 @@ def test_all_are_left_in_good_form_at_the_end(
     server = listen()
     service = serve(at(server), **KEEP)
     service.send("a@d.test")
-    service.door.__exit__()
+    service.service.__exit__()
     settled(server, "EMRD.Q")
     # What ends after that is not kept.
     service.send("a@d.test")

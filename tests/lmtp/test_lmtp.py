@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from postfix_trouble.core.envelope import DeliveryRequest, Recipient
-from postfix_trouble.lmtp import dialogue as lmtp
+from postfix_trouble.lmtp import dialogue as lmtp_dialogue
 from postfix_trouble.lmtp import syntax as lmtp_syntax
 from postfix_trouble.lmtp.dialogue import Dialogue, Limits, Then
 from postfix_trouble.smtp.address import quote_local, to_bytes, uxtext, xtext
@@ -60,13 +60,13 @@ def test_nobody_has_said_anything_yet() -> None:
 @pytest.mark.parametrize(
     ("reply", "text"),
     [
-        (lmtp.BUG, b"451 4.3.0 Internal error, the message is deferred"),
-        (lmtp.STORAGE_FULL, b"452 4.3.1 Insufficient system storage"),
-        (lmtp.STOPPING, b"421 4.3.2 Service is shutting down"),
-        (lmtp.IDLE, b"421 4.4.2 Timeout exceeded"),
+        (lmtp_dialogue.BUG, b"451 4.3.0 Internal error, the message is deferred"),
+        (lmtp_dialogue.STORAGE_FULL, b"452 4.3.1 Insufficient system storage"),
+        (lmtp_dialogue.STOPPING, b"421 4.3.2 Service is shutting down"),
+        (lmtp_dialogue.IDLE, b"421 4.4.2 Timeout exceeded"),
     ],
 )
-def test_trouble_of_our_own_defers(reply: lmtp.Lines, text: bytes) -> None:
+def test_trouble_of_our_own_defers(reply: lmtp_dialogue.Lines, text: bytes) -> None:
     assert reply == (text,)
 
 

@@ -34,7 +34,7 @@ def start(tmp_path: Path, server: ScriptedServer) -> Iterator[Callable[[int], Pr
             process = Process(
                 tmp_path,
                 f"--nexthop=[127.0.0.1]:{server.port}",
-                f"--listen=unix:{tmp_path}/door",
+                f"--listen=unix:{tmp_path}/lmtpd",
                 f"--connections={MOST}",
                 f"--processes={count}",
             )
@@ -133,7 +133,7 @@ def test_nobody_serves_for_a_service_that_is_dead(
 
 @pytest.mark.parametrize("count", ["0", "-1", "two"])
 def test_number_that_is_none(tmp_path: Path, count: str) -> None:
-    listen = f"--listen=unix:{tmp_path}/door"
+    listen = f"--listen=unix:{tmp_path}/lmtpd"
     code, text = Process(tmp_path, listen, f"--processes={count}").end()
     assert code == 78
     assert f"--processes {count}" in text

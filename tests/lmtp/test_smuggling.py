@@ -132,7 +132,7 @@ def serve(tmp_path: Path) -> Iterator[MakeService]:
 
 @pytest.mark.attack("smuggling, LMTP: the same 47, as they come from lmtp(8)")
 @pytest.mark.parametrize("end", LINE_ENDS, ids=["CRLF", "LF", "CR"])
-def test_message_through_the_lmtp_door(serve: MakeService, end: bytes) -> None:
+def test_message_through_the_lmtp_server(serve: MakeService, end: bytes) -> None:
     """The other direction: a client of ours ends the data with one sequence only."""
     text = b"Subject: smuggled\r\n\r\n" + b"".join(
         b"text %d" % number + sequence + EVIL

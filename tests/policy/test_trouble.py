@@ -29,7 +29,7 @@ from postfix_trouble.core.reply import Lost, Reply
 from postfix_trouble.core.status import EnhancedStatus
 from postfix_trouble.core.steps import Phase
 from postfix_trouble.policy import trouble
-from postfix_trouble.policy.trouble import Appending, Fail, Stamps
+from postfix_trouble.policy.trouble import Fail, OutcomeRules, Stamps
 from postfix_trouble.smtp.replies import status_of
 
 RELAY = Relay("mx.d.test", "192.0.2.1", 25)
@@ -164,7 +164,7 @@ def test_decision(
         assert not verdict.throttle
     else:
         append = getattr(trouble, f"{action}_append")
-        outcome = append(Appending(soft_bounce), WHOM, verdict.dsn)
+        outcome = append(OutcomeRules(soft_bounce), WHOM, verdict.dsn)
         assert word(outcome) == logged
         assert outcome.dsn.status == f"{klass}.7.1"
         # It counts if a recipient stays in the queue; a bounce may end so too.
@@ -184,7 +184,7 @@ def test_status_that_is_no_failure(soft_bounce: bool, final: bool, flags: Fail) 
         BULK, "2", soft_bounce, Fail.SOFT_NON_FINAL in flags, final
     )
     assert verdict.action.value == action
-    outcome = trouble.bounce_append(Appending(soft_bounce), WHOM, verdict.dsn)
+    outcome = trouble.bounce_append(OutcomeRules(soft_bounce), WHOM, verdict.dsn)
     assert (word(outcome), outcome.dsn.status) == (logged, f"{klass}.0.0")
 
 
@@ -268,7 +268,7 @@ def test_left_over(
 # --- the records ----------------------------------------------------------------------
 
 
-def record(rules: Appending, operation: str, status: str) -> Outcome:
+def record(rules: OutcomeRules, operation: str, status: str) -> Outcome:
     why = DSN(EnhancedStatus(status), "some reason", "mx.d.test", "smtp", "said")
     if operation == "sent":
         said = Reply(250, EnhancedStatus(status), "some\nreason")
@@ -285,7 +285,7 @@ OPERATIONS = ("defer", "bounce", "sent")
 @pytest.mark.parametrize("soft_bounce", YES_NO)
 def test_record(operation: str, digit: str, soft_bounce: bool) -> None:
     warnings: list[str] = []
-    rules = Appending(soft_bounce, warn=warnings.append)
+    rules = OutcomeRules(soft_bounce, warn=warnings.append)
     status = f"{digit}.7.1" if digit else ""
     outcome = record(rules, operation, status)
     logged, expected, action = row_for(APPEND, operation, digit, soft_bounce)
@@ -313,7 +313,7 @@ def test_status_filter(operation: str, digit: str, soft_bounce: bool) -> None:
         asked.append(text)
         return f"{digit}.9.9  other words"
 
-    rules = Appending(soft_bounce, change, warnings.append)
+    rules = OutcomeRules(soft_bounce, change, warnings.append)
     before = {"defer": "4.7.1", "bounce": "5.7.1", "sent": "2.7.1"}[operation]
     outcome = record(rules, operation, before)
     assert asked == [f"{before} some reason"]
@@ -323,30 +323,30 @@ def test_status_filter(operation: str, digit: str, soft_bounce: bool) -> None:
         assert outcome.dsn.reason == "other words"
         assert warnings == []
     else:
-        assert outcome == record(Appending(soft_bounce), operation, before)
+        assert outcome == record(OutcomeRules(soft_bounce), operation, before)
         what = "smtp_delivery_status_filter: bad status code"
         assert warnings == [f"{what}: {digit}.9.9  other words"]
 
 
 @pytest.mark.parametrize("found", ["nonsense", "", "4.9", "4.9.9x y", " 4.9.9 y"])
 def test_status_filter_without_a_status_is_passed_over(found: str) -> None:
-    rules = Appending(status_filter=lambda text: found)
+    rules = OutcomeRules(status_filter=lambda text: found)
     assert record(rules, "defer", "4.7.1").dsn.reason == "some reason"
 
 
 def test_status_filter_without_a_hit_changes_nothing() -> None:
-    rules = Appending(status_filter=lambda text: None)
-    assert record(rules, "bounce", "5.7.1") == record(Appending(), "bounce", "5.7.1")
+    rules = OutcomeRules(status_filter=lambda text: None)
+    assert record(rules, "bounce", "5.7.1") == record(OutcomeRules(), "bounce", "5.7.1")
 
 
 def test_remote_mta_and_diagnostic_survive_the_status_filter() -> None:
-    rules = Appending(status_filter=lambda text: "5.0.0 x")
+    rules = OutcomeRules(status_filter=lambda text: "5.0.0 x")
     dsn = record(rules, "defer", "4.7.1").dsn
     assert (dsn.remote_mta, dsn.diagnostic) == ("mx.d.test", "said")
 
 
 def test_sent_tells_who_took_it() -> None:
-    outcome = record(Appending(), "sent", "2.1.5")
+    outcome = record(OutcomeRules(), "sent", "2.1.5")
     assert outcome.relay == "mx.d.test[192.0.2.1]:25"
     assert outcome.dsn == DSN(
         EnhancedStatus("2.1.5"), "some reason", "mx.d.test", "smtp", "some reason"
@@ -355,7 +355,9 @@ def test_sent_tells_who_took_it() -> None:
 
 @pytest.mark.parametrize("soft_bounce", YES_NO)
 def test_bounce_that_cannot_be_recorded_is_put_off(soft_bounce: bool) -> None:
-    outcome = trouble.bounce_failed(record(Appending(soft_bounce), "bounce", "5.7.1"))
+    outcome = trouble.bounce_failed(
+        record(OutcomeRules(soft_bounce), "bounce", "5.7.1")
+    )
     assert outcome.disposition is Disposition.DEFERRED
     assert (outcome.dsn.status, outcome.action) == ("4.3.0", "delayed")
     assert outcome.dsn.reason == "bounce or trace service failure"
@@ -440,7 +442,7 @@ def test_smtputf8_is_needed_only_if_asked_for_and_used() -> None:
 
 def test_nothing_is_assumed() -> None:
     assert Situation() == (None, False, False, False, False)
-    assert Appending() == (False, None, None)
+    assert OutcomeRules() == (False, None, None)
 
 
 @pytest.mark.parametrize("flag", [Fail.NONE, Fail.SOFT_NON_FINAL, Fail.DONT_CACHE])

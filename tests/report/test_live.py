@@ -17,7 +17,7 @@ from postfix_trouble.cli.live import (
     merged,
     time_line,
 )
-from postfix_trouble.cli.outcome_table import Retries, Row, duration, table
+from postfix_trouble.cli.outcome_table import OutcomeRow, Retries, duration, table
 from postfix_trouble.config.settings import Settings
 from postfix_trouble.core.envelope import Recipient
 from postfix_trouble.core.outcome import DSN, Disposition, Outcome
@@ -91,7 +91,7 @@ def test_bars_stay_on_the_screen(spans: list[tuple[float, float]], width: int) -
 # --- the table ----------------------------------------------------------------------
 
 RETRIES = Retries(300, 4000, 432000)
-ROW = Row(
+ROW = OutcomeRow(
     Outcome(
         Recipient("a b@example.com"),
         Disposition.DEFERRED,

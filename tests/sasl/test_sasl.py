@@ -19,7 +19,7 @@ from postfix_trouble.core.relay import Relay
 from postfix_trouble.core.reply import Lost, Reply
 from postfix_trouble.core.status import EnhancedStatus
 from postfix_trouble.core.steps import Authenticated, AuthFailed
-from postfix_trouble.sasl import log_in as sasl
+from postfix_trouble.sasl import log_in as sasl_log_in
 from postfix_trouble.sasl.choose import Credentials, Options
 
 RELAY = Relay("mx.test", "192.0.2.1", 587)
@@ -63,11 +63,11 @@ def log_in(
     password: str = "secret",
     username: str = "user",
     options: Options = ANY,
-    cache: sasl.Cache | None = None,
+    cache: sasl_log_in.Cache | None = None,
 ) -> Authenticated | AuthFailed | Lost:
     mine = Credentials(username, password)
     words = tuple(offered.split())
-    return sasl.authenticate(server, words, mine, RELAY, options, cache=cache)
+    return sasl_log_in.authenticate(server, words, mine, RELAY, options, cache=cache)
 
 
 # --- what is sent -------------------------------------------------------------------
@@ -282,11 +282,11 @@ def test_a_lost_connection_is_that(lost: Lost) -> None:
 
 
 def test_an_endless_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    def asks_for_ever(*arguments: object) -> sasl.Dialogue:
+    def asks_for_ever(*arguments: object) -> sasl_log_in.Dialogue:
         while True:
             yield b"x"
 
-    monkeypatch.setitem(sasl._DIALOGUES, "PLAIN", asks_for_ever)
+    monkeypatch.setitem(sasl_log_in._DIALOGUES, "PLAIN", asks_for_ever)
     server = Server(*["334 "] * 101)
     found = log_in(server, "PLAIN")
     assert isinstance(found, AuthFailed)
@@ -319,7 +319,8 @@ def test_a_complaint_is_cut_and_cleaned() -> None:
 
 
 @given(
-    st.lists(st.text(max_size=30), max_size=6), st.sampled_from(sorted(sasl._DIALOGUES))
+    st.lists(st.text(max_size=30), max_size=6),
+    st.sampled_from(sorted(sasl_log_in._DIALOGUES)),
 )
 def test_no_server_can_raise(texts: list[str], name: str) -> None:
     answers = [f"334 {text}" for text in texts]
@@ -333,7 +334,7 @@ def test_no_server_can_raise(texts: list[str], name: str) -> None:
 
 def test_a_refused_password_is_not_sent_again() -> None:
     known: dict[str, tuple[str, str]] = {}
-    cache = sasl.Cache(
+    cache = sasl_log_in.Cache(
         known.get, lambda key, status, text: known.update({key: (status, text)})
     )
     for text in ("454 4.7.0 later", "550 5.7.1 no", WELCOME):
@@ -376,7 +377,7 @@ def test_no_secret_in_what_is_returned(name: str) -> None:
         return f"535 5.7.8 what is {line}, {SECRET}, {server.lines}?"
 
     known: dict[str, tuple[str, str]] = {}
-    cache = sasl.Cache(
+    cache = sasl_log_in.Cache(
         known.get, lambda key, status, text: known.update({key: (status, text)})
     )
     for challenges in range(3):
@@ -400,7 +401,7 @@ def test_no_secret_where_both_go_first() -> None:
 
 
 def test_a_password_table_must_be_named() -> None:
-    found = sasl.unready(Settings({"smtp_sasl_auth_enable": "yes"}))
+    found = sasl_log_in.unready(Settings({"smtp_sasl_auth_enable": "yes"}))
     assert found is not None
     assert found.status == "4.3.5"
     assert found.reason == (
@@ -413,14 +414,14 @@ def test_a_password_table_must_be_named() -> None:
 def test_passwords_must_not_be_open_to_everybody(tmp_path: Path, index: str) -> None:
     table = tmp_path / "sasl_passwd"
     settings = Settings({"smtp_sasl_password_maps": f"static:x, proxy:hash:{table}"})
-    assert sasl.unready(settings) is None
+    assert sasl_log_in.unready(settings) is None
     for name in ("sasl_passwd", f"sasl_passwd{index}"):
         (tmp_path / name).write_text("x y:z")
         (tmp_path / name).chmod(0o640)
-    assert sasl.unready(settings) is None
+    assert sasl_log_in.unready(settings) is None
     secret = tmp_path / f"sasl_passwd{index}"
     secret.chmod(0o644)
-    found = sasl.unready(settings)
+    found = sasl_log_in.unready(settings)
     assert found is not None
     assert (found.status, found.reason.split(": ")[1]) == (
         "4.3.5",

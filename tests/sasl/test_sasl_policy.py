@@ -13,7 +13,7 @@ from postfix_trouble.core.reply import Reply
 from postfix_trouble.core.status import EnhancedStatus
 from postfix_trouble.core.steps import AuthFailed
 from postfix_trouble.core.tls import TlsFacts
-from postfix_trouble.sasl import choose as sasl
+from postfix_trouble.sasl import choose
 from postfix_trouble.sasl.choose import Credentials, Options
 from postfix_trouble.sasl.redaction import Concealer, exposure
 
@@ -45,7 +45,7 @@ def test_keys(table: dict[str, str], by_sender: bool, user: str | None) -> None:
         assert (parameter, fold) == ("smtp_sasl_password_maps", True)
         return table.get(key)
 
-    found = sasl.credentials(
+    found = choose.credentials(
         Settings({"smtp_sender_dependent_authentication": flag}),
         DESTINATION,
         RELAY,
@@ -61,11 +61,11 @@ def test_the_null_sender_has_no_password_of_its_own() -> None:
         return None
 
     settings = Settings({"smtp_sender_dependent_authentication": "yes"})
-    assert sasl.credentials(settings, DESTINATION, RELAY, "", find) is None
+    assert choose.credentials(settings, DESTINATION, RELAY, "", find) is None
 
 
 def test_a_sender_is_looked_up_in_all_its_forms() -> None:
-    found = sasl.credentials(
+    found = choose.credentials(
         Settings({"smtp_sender_dependent_authentication": "yes"}),
         DESTINATION,
         RELAY,
@@ -90,7 +90,7 @@ ENTRIES = [
 def test_an_entry_is_split_at_the_first_colon(
     entry: str, username: str, password: str
 ) -> None:
-    found = sasl.credentials(
+    found = choose.credentials(
         Settings(), DESTINATION, RELAY, "", lambda parameter, key, fold: entry
     )
     assert found is not None
@@ -99,7 +99,7 @@ def test_an_entry_is_split_at_the_first_colon(
 
 def test_another_delimiter() -> None:
     settings = Settings({"smtp_sasl_password_result_delimiter": "|"})
-    found = sasl.credentials(
+    found = choose.credentials(
         settings, DESTINATION, RELAY, "", lambda parameter, key, fold: "user:x|secret"
     )
     assert found is not None
@@ -111,7 +111,7 @@ def test_a_lookup_that_fails_is_not_a_missing_password() -> None:
         raise LookupError(key)
 
     with pytest.raises(LookupError):
-        sasl.credentials(Settings(), DESTINATION, RELAY, "", find)
+        choose.credentials(Settings(), DESTINATION, RELAY, "", find)
 
 
 def test_credentials_show_no_password() -> None:
@@ -145,7 +145,7 @@ FILTERS = [
 @pytest.mark.parametrize(("offered", "allowed", "left"), FILTERS)
 def test_filter(offered: str, allowed: str, left: str) -> None:
     tables = {"static:all": {"plain", "login"}, "/file": {"login"}}
-    found = sasl.usable(
+    found = choose.usable(
         offered.split(),
         tuple(allowed.replace(",", " ").split()),
         lambda table, word: word in tables[table],
@@ -187,25 +187,25 @@ CHOICES = [
 def test_choice(offered: str, security: str, expected: str | None) -> None:
     options = Options(frozenset(security.split()))
     mine = Credentials("user", SECRET)
-    assert sasl.choose(offered.split(), options, mine) == expected
+    assert choose.choose(offered.split(), options, mine) == expected
 
 
 def test_a_token_goes_by_bearer_mechanisms_only() -> None:
     mine = Credentials("user", SECRET).with_token("token")
     options = Options(NOANONYMOUS)
     offered = ["SCRAM-SHA-256", "PLAIN", "LOGIN"]
-    assert sasl.choose(offered, options, mine) is None
-    assert sasl.choose([*offered, "XOAUTH2"], options, mine) == "XOAUTH2"
+    assert choose.choose(offered, options, mine) is None
+    assert choose.choose([*offered, "XOAUTH2"], options, mine) == "XOAUTH2"
     offered += ["XOAUTH2", "OAUTHBEARER"]
-    assert sasl.choose(offered, options, mine) == "OAUTHBEARER"
+    assert choose.choose(offered, options, mine) == "OAUTHBEARER"
 
 
 def test_external_must_be_asked_for() -> None:
     options = Options(NOANONYMOUS, ("plain", "external"))
     mine = Credentials("user", "")
-    assert sasl.choose(["EXTERNAL", "PLAIN"], options, mine) == "EXTERNAL"
+    assert choose.choose(["EXTERNAL", "PLAIN"], options, mine) == "EXTERNAL"
     strict = options._replace(security=frozenset(("noplaintext", "nodictionary")))
-    assert sasl.choose(["EXTERNAL", "PLAIN"], strict, mine) == "EXTERNAL"
+    assert choose.choose(["EXTERNAL", "PLAIN"], strict, mine) == "EXTERNAL"
 
 
 def test_security_options_depend_on_the_connection() -> None:
@@ -220,30 +220,30 @@ def test_security_options_depend_on_the_connection() -> None:
         }
     )
     stranger = TlsFacts("TLSv1.3", "X", 256, trusted=True)
-    clear = sasl.options(settings, None)
+    clear = choose.options(settings, None)
     assert clear == Options(
         frozenset(("noplaintext", "noanonymous")), ("plain", "login"), False, True
     )
-    assert sasl.options(settings, stranger).security == NOANONYMOUS
+    assert choose.options(settings, stranger).security == NOANONYMOUS
     verified = stranger._replace(matched=True)
-    assert sasl.options(settings, verified).security == frozenset()
+    assert choose.options(settings, verified).security == frozenset()
 
 
 def test_security_options_by_default() -> None:
     tls = TlsFacts("TLSv1.3", "X", 256, matched=True)
     expected = frozenset(("noplaintext", "noanonymous"))
-    assert sasl.options(Settings(), None).security == expected
-    assert sasl.options(Settings(), tls).security == expected
-    assert Options() == sasl.options(Settings(), None)
+    assert choose.options(Settings(), None).security == expected
+    assert choose.options(Settings(), tls).security == expected
+    assert Options() == choose.options(Settings(), None)
 
 
 def test_offers_worth_a_warning() -> None:
     where = "mx[192.0.2.1]:25"
-    assert sasl.offer_problem("PLAIN", ("PLAIN",), where) == ""
+    assert choose.offer_problem("PLAIN", ("PLAIN",), where) == ""
     null = f"{where} offered null AUTH mechanism list"
-    assert sasl.offer_problem("", (), where) == null
+    assert choose.offer_problem("", (), where) == null
     none = f"{where} offered no supported AUTH mechanisms: 'GSSAPI X'"
-    assert sasl.offer_problem("GSSAPI X", (), where) == none
+    assert choose.offer_problem("GSSAPI X", (), where) == none
 
 
 # --- failure ------------------------------------------------------------------------
@@ -265,20 +265,20 @@ FAILURES = [
 
 @pytest.mark.parametrize(("text", "soft", "status"), FAILURES)
 def test_what_a_refusal_means(text: str, soft: bool, status: str) -> None:
-    found = sasl.failure(refused(text), RELAY, soft=soft, program="lmtp")
+    found = choose.failure(refused(text), RELAY, soft=soft, program="lmtp")
     expected = (status, SAID + text, "mx.example.test", "lmtp", text)
     assert found == DSN(EnhancedStatus(status), *expected[1:])
 
 
 def test_a_reply_out_of_the_protocol_is_hard() -> None:
     failed = AuthFailed(Reply(100, EnhancedStatus("5.5.0"), "100 hm"))
-    assert sasl.failure(failed, RELAY, soft=True, program="smtp").status == "5.5.0"
+    assert choose.failure(failed, RELAY, soft=True, program="smtp").status == "5.5.0"
 
 
 def test_what_our_own_side_has_to_say() -> None:
-    status, text = sasl.cannot_authenticate(RELAY, sasl.NO_MECHANISM)
+    status, text = choose.cannot_authenticate(RELAY, choose.NO_MECHANISM)
     failed = AuthFailed(None, status, text, "x-sasl; no mechanism available")
-    assert sasl.failure(failed, RELAY, soft=True, program="smtp") == DSN(
+    assert choose.failure(failed, RELAY, soft=True, program="smtp") == DSN(
         EnhancedStatus("4.7.0"),
         "SASL authentication failed; cannot authenticate to server "
         "mx.example.test[192.0.2.1]: no mechanism available",
@@ -290,20 +290,20 @@ def test_what_our_own_side_has_to_say() -> None:
 
 def test_nobody_to_name_where_nobody_spoke() -> None:
     failed = AuthFailed(None, "4.7.0", "x")
-    found = sasl.failure(failed, RELAY, soft=True, program="smtp")
+    found = choose.failure(failed, RELAY, soft=True, program="smtp")
     assert found == DSN(EnhancedStatus("4.7.0"), "x")
 
 
 def test_a_remembered_refusal() -> None:
     for soft, status in ((True, "4.7.8"), (False, "5.7.8")):
-        found = sasl.cached(RELAY, "5.7.8", "535 5.7.8 no", soft)
+        found = choose.cached(RELAY, "5.7.8", "535 5.7.8 no", soft)
         assert found == (
             status,
             "SASL [CACHED] authentication failed; server mx.example.test said: "
             "535 5.7.8 no",
         )
         failed = AuthFailed(None, *found, "smtp; 535 5.7.8 no")
-        dsn = sasl.failure(failed, RELAY, soft=soft, program="smtp")
+        dsn = choose.failure(failed, RELAY, soft=soft, program="smtp")
         assert (dsn.remote_mta, dsn.diagnostic_type) == ("mx.example.test", "smtp")
 
 

@@ -175,7 +175,7 @@ class Place(NamedTuple):
 
 
 class Outside:
-    """Surroundings made of plain values."""
+    """DeliveryEnvironment made of plain values."""
 
     def __init__(
         self,
@@ -260,7 +260,7 @@ class Outside:
     def rewrite(self, address: str) -> str:
         return address
 
-    def ended(self, outcomes: tuple[Outcome, ...]) -> None:
+    def on_outcomes(self, outcomes: tuple[Outcome, ...]) -> None:
         self.finished += outcomes
 
     def note(self, text: str) -> None:

@@ -33,12 +33,12 @@ from postfix_trouble.core.steps import (
 )
 from postfix_trouble.core.tls import TlsFacts, TlsLevel, TlsPolicy
 from postfix_trouble.simulate.rule import rule, rule_of
-from postfix_trouble.smtp.probing import Depth, Finding, Probe
+from postfix_trouble.smtp.probing import Depth, Probe, ProbeResult
 
 
 class Probed(NamedTuple):
     report: Report | None
-    findings: list[Finding]
+    findings: list[ProbeResult]
     outside: Outside
 
     @property
@@ -78,7 +78,7 @@ def probe(
     outside = Outside(where, policy, False)
     request = DeliveryRequest("s@d.test", recipients(rcpts), "d1.test", lmtp=lmtp)
     request = request._replace(**facts)
-    findings: list[Finding] = []
+    findings: list[ProbeResult] = []
     values = {"myhostname": "me.test", **(settings or {})}
     asked = Probe(
         request,

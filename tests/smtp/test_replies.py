@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from postfix_trouble.core.reply import Reply
 from postfix_trouble.smtp import replies
-from postfix_trouble.smtp.replies import ReplyReader, printable
+from postfix_trouble.smtp.replies import ReplyReader, reply_text
 
 
 def read(data: bytes, **options: Any) -> Reply:
@@ -111,13 +111,13 @@ def test_reply(
 
 @pytest.mark.parametrize(("utf8", "text"), [(True, "\u00e9?"), (False, "???")])
 def test_bytes_of_utf8(utf8: bool, text: str) -> None:
-    assert printable("\u00e9".encode() + b"\xff", utf8) == text
+    assert reply_text("\u00e9".encode() + b"\xff", utf8) == text
 
 
 def test_signs_without_a_meaning_are_shown() -> None:
     """Private use, and what stands beside the code points that are no characters."""
     for sign in ("\ud7ff", "\ue000"):
-        assert printable(sign.encode(), True) == sign
+        assert reply_text(sign.encode(), True) == sign
 
 
 def test_the_server_said_it() -> None:

@@ -19,7 +19,7 @@ from postfix_trouble.tables import (
     match_list,
     open_maps,
 )
-from postfix_trouble.tables.base import TableProblem
+from postfix_trouble.tables.base import TableUnusable
 from postfix_trouble.tables.sockets import SocketMapTable, TcpTable
 
 RECORDED = json.loads((Path(__file__).parent / "data/lookups-3.7.11.json").read_text())
@@ -38,7 +38,7 @@ def outcome(find: Callable[[], str | None]) -> str | None:
     """What a look-up gives, or `error: ` and why it gives nothing."""
     try:
         return find()
-    except (TableError, TableProblem) as error:
+    except (TableError, TableUnusable) as error:
         return f"error: {error}"
 
 
@@ -526,7 +526,7 @@ def test_socketmap_waits_no_longer_than_its_limit(serve: Serve) -> None:
         release.wait(5)
 
     table_ = SocketMapTable(serve(answer), "map", time_limit=0.2)
-    with pytest.raises(TableProblem, match="timed out"):
+    with pytest.raises(TableUnusable, match="timed out"):
         table_.find("a", False)
     release.set()
 

@@ -15,7 +15,7 @@ from postfix_trouble.core.outcome import DSN
 from postfix_trouble.core.relay import Destination, Exchange, Relay
 from postfix_trouble.core.tls import Tlsa, TlsLevel, TlsPolicy
 from postfix_trouble.dns.lookup import Answer, Record, Result
-from postfix_trouble.tls import certificate as certificates
+from postfix_trouble.tls import certificate as tls_certificate
 from postfix_trouble.tls import dane
 from postfix_trouble.tls import policy as tls_policy
 from postfix_trouble.tls.certificate import is_public_key
@@ -439,8 +439,8 @@ def test_no_name_service_puts_off() -> None:
 # --- certificates -------------------------------------------------------------------
 
 
-def certificate(path: Path) -> certificates.Certificate:
-    found = certificates.parse(ssl.PEM_cert_to_DER_cert(path.read_text()))
+def certificate(path: Path) -> tls_certificate.Certificate:
+    found = tls_certificate.parse(ssl.PEM_cert_to_DER_cert(path.read_text()))
     assert found is not None
     return found
 

@@ -25,7 +25,7 @@ from postfix_trouble.core.relay import Destination, Exchange, Relay
 from postfix_trouble.core.tls import Tlsa, TlsFacts, TlsLevel, TlsPolicy
 from postfix_trouble.dns.resolver import Resolver
 from postfix_trouble.tls import dane
-from postfix_trouble.tls import handshake as tls
+from postfix_trouble.tls import handshake as tls_handshake
 
 HOST = "mx.example.test"
 PEM, DER = serialization.Encoding.PEM, serialization.Encoding.DER
@@ -145,7 +145,7 @@ def judged(
 ) -> TlsFacts:
     """What is found out about a server."""
     with shown(directory, chain) as (port, asked):
-        found = tls.handshake(
+        found = tls_handshake.handshake(
             socket.create_connection(("127.0.0.1", port)),
             policy._replace(tlsa=tuple(records)),
             Destination("example.test", "example.test", 25),
@@ -240,7 +240,9 @@ def test_the_log_line(level: TlsLevel, authentic: bool, word: str) -> None:
     exchange = Exchange(("example.test",), authentic)
     facts = TlsFacts("TLSv1.3", "X", 256, trusted=True, matched=True)
     relay = Relay(HOST, "192.0.2.1", 25, exchange=exchange)
-    assert tls.tls_summary(facts, relay, level).startswith(f"{word} TLS connection")
+    assert tls_handshake.tls_summary(facts, relay, level).startswith(
+        f"{word} TLS connection"
+    )
 
 
 # --- by real name service -----------------------------------------------------------

@@ -23,7 +23,7 @@ from postfix_trouble.config.settings import Settings
 from postfix_trouble.core.relay import Destination, Relay
 from postfix_trouble.core.steps import HandshakeFailed
 from postfix_trouble.core.tls import TlsFacts, TlsLevel, TlsPolicy
-from postfix_trouble.tls import handshake as tls
+from postfix_trouble.tls import handshake as tls_handshake
 
 MAY = TlsPolicy(TlsLevel.MAY, protocols=">=TLSv1", ciphers="medium")
 NAMED = MAY._replace(level=TlsLevel.SECURE, match=("mx.secure.test",), exclude="aNULL")
@@ -76,7 +76,7 @@ def shake_hands(
     say: bytes = b"QUIT\r\n",
 ) -> TlsFacts | HandshakeFailed:
     sock = socket.create_connection(("127.0.0.1", port))
-    found = tls.handshake(
+    found = tls_handshake.handshake(
         sock,
         policy,
         Destination(nexthop, nexthop, 25),
@@ -189,7 +189,7 @@ def test_the_log_line(
     values = {"smtp_tls_CAfile": f"{certificates}/ca.pem", "smtp_tls_loglevel": "1"}
     found = facts_of(certificates, name, policy, values)
     relay = Relay("mx.test", "192.0.2.1", 25)
-    assert tls.tls_summary(found, relay, policy.level) == (
+    assert tls_handshake.tls_summary(found, relay, policy.level) == (
         f"{word} TLS connection established to mx.test[192.0.2.1]:25: TLSv1.3 "
         "with cipher TLS_AES_256_GCM_SHA384 (256/256 bits)"
     )
@@ -372,7 +372,7 @@ def test_trust_anchors(
     policy = NAMED._replace(trust_anchors=(str(file),), match=(wanted,))
     # They are trusted in place of the authorities.
     values = {"smtp_tls_CAfile": f"{certificates}/ca.pem"}
-    assert tls.unready(policy, Settings(values)) is None
+    assert tls_handshake.unready(policy, Settings(values)) is None
     assert facts_of(certificates, name, policy, values).matched is matched
 
 
@@ -458,7 +458,7 @@ def test_a_server_without_a_certificate() -> None:
     assert isinstance(found, TlsFacts)
     assert (found.certificate, found.trusted, found.matched) == (False, False, False)
     relay = Relay("mx.test", "192.0.2.1", 25)
-    summary = tls.tls_summary(found, relay, TlsLevel.MAY)
+    summary = tls_handshake.tls_summary(found, relay, TlsLevel.MAY)
     assert summary.startswith("Anonymous TLS connection established to mx.test")
     refused, _ = meet(context, NAMED)
     assert isinstance(refused, HandshakeFailed)
@@ -523,7 +523,7 @@ def test_client_certificates(certificates: Path, tmp_path: Path, form: str) -> N
             "smtp_tls_cert_file": "/nonexistent",
         },
     }[form]
-    assert tls.unready(MAY, Settings(values)) is None
+    assert tls_handshake.unready(MAY, Settings(values)) is None
     context = server_context(certificates, "good")
     context.verify_mode = ssl.CERT_REQUIRED
     context.load_verify_locations(certificate)
@@ -564,30 +564,33 @@ def test_files_are_looked_at_before_connecting(
         "smtp_tls_cert_file": f"{certificates}/good.pem",
         "smtp_tls_key_file": str(key),
     }
-    found = tls.unready(MAY, Settings(settings))
+    found = tls_handshake.unready(MAY, Settings(settings))
     assert found is not None
     assert (found.status, found.reason) == (
         "4.3.5",
         f"smtp_tls_key_file: {key} holds secrets and is open to everybody:"
         f" chmod o-rwx {key}",
     )
-    assert tls.unready(TlsPolicy(), Settings(settings)) is None
+    assert tls_handshake.unready(TlsPolicy(), Settings(settings)) is None
     key.unlink()
-    found = tls.unready(MAY, Settings(settings))
+    found = tls_handshake.unready(MAY, Settings(settings))
     assert found is not None
     assert found.reason == f"smtp_tls_key_file = {key}: No such file or directory"
     for anchor in ("/nonexistent", "/dev/null", str(certificates / "good-key.pem")):
         policy = NAMED._replace(trust_anchors=(anchor,))
-        found = tls.unready(policy, Settings())
+        found = tls_handshake.unready(policy, Settings())
         assert found is not None
         assert (found.status, found.reason) == (
             "4.7.5",
             "client TLS configuration problem",
         )
-    found = tls.unready(NAMED, Settings({"smtp_tls_CAfile": "/nonexistent"}))
+    found = tls_handshake.unready(NAMED, Settings({"smtp_tls_CAfile": "/nonexistent"}))
     assert found is not None
     assert found.status == "4.7.5"
-    assert tls.unready(MAY, Settings({"smtp_tls_CAfile": "/nonexistent"})) is None
+    assert (
+        tls_handshake.unready(MAY, Settings({"smtp_tls_CAfile": "/nonexistent"}))
+        is None
+    )
 
 
 # --- handshakes that fail -----------------------------------------------------------

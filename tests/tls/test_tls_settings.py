@@ -15,7 +15,7 @@ from test_tls import MAY, NAMED, issue, meet, server_context
 from postfix_trouble.config.settings import Settings
 from postfix_trouble.core.steps import HandshakeFailed
 from postfix_trouble.core.tls import TlsFacts, TlsLevel, TlsPolicy
-from postfix_trouble.tls import handshake as tls
+from postfix_trouble.tls import handshake as tls_handshake
 
 PEM = serialization.Encoding.PEM
 
@@ -53,7 +53,7 @@ def test_chain_files_are_read_as_one(
         path.chmod(0o600 if b"PRIVATE" in part else 0o644)
         paths.append(str(path))
     values = {"smtp_tls_chain_files": ", ".join(paths)}
-    assert tls.unready(MAY, Settings(values)) is None
+    assert tls_handshake.unready(MAY, Settings(values)) is None
     context = server_context(certificates, "good")
     context.verify_mode = ssl.CERT_REQUIRED
     known = {x.public_bytes(serialization.Encoding.DER) for x in (own, other)}
@@ -92,7 +92,7 @@ def test_client_certificates_that_are_of_no_use(
     }
     for setting, problem in cases.items():
         name, _, value = f"{prefix}_tls_{setting}".partition(" = ")
-        found = tls.unready(MAY, Settings({name: value}, lmtp=lmtp))
+        found = tls_handshake.unready(MAY, Settings({name: value}, lmtp=lmtp))
         assert found is not None, setting
         assert found.status == "4.3.5"
         assert re.match(f"{name}( = {re.escape(value)})?: ", found.reason)
@@ -160,7 +160,7 @@ def test_what_the_server_does_is_not_our_setting(certificates: Path) -> None:
 def test_what_a_level_needs(
     level: TlsLevel, values: dict[str, str], named: str
 ) -> None:
-    found = tls.unready(MAY._replace(level=level), Settings(values))
+    found = tls_handshake.unready(MAY._replace(level=level), Settings(values))
     assert found is not None
     assert (found.status, found.reason) == ("4.7.5", named)
-    assert tls.unready(MAY, Settings(values)) is None
+    assert tls_handshake.unready(MAY, Settings(values)) is None

@@ -1,4 +1,4 @@
-"""Mail through lmtp(8) and our door to a server: nothing lost, nothing twice."""
+"""Mail through lmtp(8) and our LMTP server to a server: nothing lost, nothing twice."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from lmtp_postfix import Door, LmtpPostfix, Sink
-from lmtp_soak import check_books, soak
+from lmtp_postfix import Lmtpd, LmtpPostfix, Sink
+from lmtp_soak import check_ledger, soak
 from private_postfix import PATIENCE
 
 from scripted_server import ScriptedServer
 
 pytestmark = pytest.mark.more
 
-# Doors and their Postfix, with options of the door, then main.cf.
-Start = Callable[..., tuple[LmtpPostfix, Door]]
+# An LMTP server and its Postfix, with options of the server, then main.cf.
+Start = Callable[..., tuple[LmtpPostfix, Lmtpd]]
 
 
 @contextmanager
 def directory() -> Iterator[Path]:
     """A short path that all accounts can read."""
-    path = Path(tempfile.mkdtemp(prefix="door-", dir="/var/tmp"))
+    path = Path(tempfile.mkdtemp(prefix="lmtpd-", dir="/var/tmp"))
     path.chmod(0o755)
     try:
         yield path
@@ -40,13 +40,13 @@ def starter(installed: Path, kind: str) -> Iterator[Start]:
     with ExitStack() as stack:
         place = stack.enter_context(directory())
 
-        def started(*argv: str, **main: str) -> tuple[LmtpPostfix, Door]:
-            door = Door(place, installed, kind == "spawn", *argv)
-            postfix = LmtpPostfix(place, door, **main)
-            stack.enter_context(door.open())
+        def started(*argv: str, **main: str) -> tuple[LmtpPostfix, Lmtpd]:
+            lmtpd = Lmtpd(place, installed, kind == "spawn", *argv)
+            postfix = LmtpPostfix(place, lmtpd, **main)
+            stack.enter_context(lmtpd.open())
             postfix.start()
             stack.callback(postfix.stop)
-            return postfix, door
+            return postfix, lmtpd
 
         yield started
 
@@ -58,10 +58,10 @@ def start(request: pytest.FixtureRequest, installed: Path) -> Iterator[Start]:
 
 
 class Chain(NamedTuple):
-    """Postfix, our door, and the server."""
+    """Postfix, our LMTP server, and the server."""
 
     postfix: LmtpPostfix
-    door: Door
+    lmtpd: Lmtpd
     server: ScriptedServer
 
 
@@ -87,7 +87,7 @@ def at(server: ScriptedServer | Sink) -> str:
 
 
 def test_each_recipient_ends_in_its_own_way(chain: Chain) -> None:
-    postfix, door, server = chain
+    postfix, lmtpd, server = chain
     server.scripts = (
         {
             "stages": {
@@ -108,7 +108,7 @@ def test_each_recipient_ends_in_its_own_way(chain: Chain) -> None:
     said = "host 127.0.0.1[127.0.0.1] said: 550 5.1.1 who? (in reply to RCPT TO"
     assert f"said: 550 5.1.1 {said}" in found["nobody@d.test"].reason
     # One id for both logs, without XFORWARD.
-    record = next(line for line in door.log() if "to=<ok@d.test>" in line)
+    record = next(line for line in lmtpd.log() if "to=<ok@d.test>" in line)
     assert f"]: {found['ok@d.test'].queue_id}: to=" in record
 
 
@@ -127,14 +127,14 @@ def test_dsn_parameters_from_end_to_end(chain: Chain) -> None:
 
 def test_connections_are_used_again(chain: Chain) -> None:
     """lmtp(8)'s to us, and ours to the next hop."""
-    postfix, door, server = chain
+    postfix, lmtpd, server = chain
     server.scripts = ({"stages": {"eod": {"reply": "250 2.0.0 Ok", "delay": 0.05}}},)
     recipients = [f"{n}@d.test" for n in range(10)]
     for recipient in recipients:
         postfix.send(recipient)
     found = postfix.delivered(recipients)
     assert {x.status for x in found.values()} == {"sent"}
-    for log in (postfix.log(), "\n".join(door.log())):
+    for log in (postfix.log(), "\n".join(lmtpd.log())):
         assert max(map(int, re.findall(r"conn_use=(\d+)", log))) >= 3
 
 
@@ -146,7 +146,7 @@ def test_connections_are_used_again(chain: Chain) -> None:
 def test_server_that_is_killed_in_mid_run(start: Start, tmp_path: Path) -> None:
     count = 300
     sink = Sink(tmp_path, delay=0.01)
-    postfix, door = start(at(sink), "-o", "trouble_destination_retry_time=1s")
+    postfix, lmtpd = start(at(sink), "-o", "trouble_destination_retry_time=1s")
     with sink:
         postfix.inject(count)
         for share in (0.2, 0.5):
@@ -158,7 +158,7 @@ def test_server_that_is_killed_in_mid_run(start: Start, tmp_path: Path) -> None:
             time.sleep(0.1)
             sink.start()
         postfix.emptied(2 * PATIENCE)
-    check_books(postfix, door, sink, count)
+    check_ledger(postfix, lmtpd, sink, count)
 
 
 @pytest.mark.fault("soak 1,000 messages through lmtp(8), a listener and spawn(8)")
@@ -215,7 +215,7 @@ def test_time_limit_of_spawn_makes_no_duplicates(
     """It warns; to kill a process of another account it has no right (3.7)."""
     server.scripts = ({"stages": {"data": {"reply": "354 go", "delay": 4.0}}}, {})
     with starter(installed, "spawn") as start:
-        postfix, _ = start(at(server), door_time_limit="2s")
+        postfix, _ = start(at(server), lmtpd_time_limit="2s")
         postfix.send("a@d.test")
         postfix.delivery("a@d.test")
         assert "command time limit exceeded" in postfix.log()

@@ -1,4 +1,4 @@
-"""check looks at an LMTP door in master.cf: who waits for whom, and for how long."""
+"""check looks at an LMTP server in master.cf: who waits for whom, and for how long."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from test_check import findings, open_path  # noqa: F401  a fixture
 import needs
 
 ROOT = Path(__file__).parent.parent.parent
-MAIN = "trouble-door_time_limit = 3600s\n"
+MAIN = "trouble-lmtpd_time_limit = 3600s\n"
 
 
 def recipe() -> str:
     """The third one of master.cf.example, with a program that is there."""
     text = (ROOT / "master.cf.example").read_text()
-    lines = text[text.index("#trouble-door ") :].splitlines()
+    lines = text[text.index("#trouble-lmtpd ") :].splitlines()
     return "\n".join(line.removeprefix("#") for line in lines) + "\n"
 
 
@@ -64,7 +64,7 @@ def test_the_recipe_is_sound(postfix: Path) -> None:
     assert code == 0
     assert [f["severity"] for f in found] == ["ok"] * 3
     assert found[0]["problem"] == "the entry is as it should be"
-    assert found[1]["about"] == "trouble-door, line 1, as nobody"
+    assert found[1]["about"] == "trouble-lmtpd, line 1, as nobody"
 
 
 @needs.as_root
@@ -91,14 +91,14 @@ def test_times_in_order(postfix: Path, main: str) -> None:
         (
             "command_time_limit = 860s\n",
             ("", ""),
-            "trouble-door",
+            "trouble-lmtpd",
             "spawn(8) ends a connection after 860s; lmtp(8) uses it for 300s, and the"
             " last message may take 540s more",
         ),
         (
-            "lmtp_connection_reuse_time_limit = 1h\ntrouble-door_time_limit = 1h\n",
+            "lmtp_connection_reuse_time_limit = 1h\ntrouble-lmtpd_time_limit = 1h\n",
             ("", ""),
-            "trouble-door",
+            "trouble-lmtpd",
             "spawn(8) ends a connection after 3600s; lmtp(8) uses it for 3600s, and the"
             " last message may take 540s more",
         ),
@@ -136,7 +136,7 @@ def test_a_shorter_deadline_of_ours(postfix: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "severity", "problem"),
     [
-        (("trouble-door unix", "trouble-door inet"), "warning", "type inet"),
+        (("trouble-lmtpd unix", "trouble-lmtpd inet"), "warning", "type inet"),
         (("n       n       -       20      spawn", "- n - 20 spawn"), "error",
          "column unpriv is -"),
         (("n       n       -       20      spawn", "n y - 20 spawn"), "error",
@@ -154,7 +154,7 @@ def test_a_shorter_deadline_of_ours(postfix: Path) -> None:
         ((" lmtp\n  --config", " deliver\n  --config"), "error",
          "argv runs postfix-trouble deliver, not lmtp"),
         (("20      lmtp", "30      lmtp"), "warning",
-         "maxproc is 30, that of trouble-door 20"),
+         "maxproc is 30, that of trouble-lmtpd 20"),
     ],
 )  # fmt: skip
 def test_mistakes(
@@ -171,7 +171,7 @@ def test_one_recipient_at_a_time(postfix: Path) -> None:
 
 
 def test_the_recipe_and_the_page_agree() -> None:
-    page = (ROOT / "docs/lmtp-door.md").read_text()
+    page = (ROOT / "docs/lmtp-server.md").read_text()
 
     def words(text: str) -> list[str]:
         return re.sub(r"\s+", " ", text).split()

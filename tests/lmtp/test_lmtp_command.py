@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from lmtp_client import PATIENCE, PROGRAM, Client, MakeService, Process, services
-from postfix_trouble.lmtp import delivery as lmtp_door
+from postfix_trouble.lmtp import delivery as lmtp_delivery
 from postfix_trouble.report import postmaster
 from scripted_server import Script, ScriptedServer
 
@@ -234,7 +234,7 @@ def test_message_is_not_ended_for_a_client_that_has_gone(serve: MakeService) -> 
 
 
 def test_deadline_is_below_lmtp_data_done_timeout(serve: MakeService) -> None:
-    assert lmtp_door.DEADLINE == 540.0
+    assert lmtp_delivery.DEADLINE == 540.0
     with ScriptedServer({"stages": {"banner": {"action": "hang"}}}) as server:
         start = time.monotonic()
         (reply,) = serve(nexthop(server), trouble_deadline="1s").send("a@d.test")
@@ -347,7 +347,9 @@ def test_without_threads_destinations_wait_for_one_another(
 
     service = serve(smtp_tcp_port=str(sinks[0].port))
     with service.connect() as client:
-        monkeypatch.setattr(lmtp_door, "threading", SimpleNamespace(Thread=NoneLeft))
+        monkeypatch.setattr(
+            lmtp_delivery, "threading", SimpleNamespace(Thread=NoneLeft)
+        )
         assert client.send("a@[127.0.0.1]", "b@[127.0.0.2]") == [OK] * 2
     assert [len(server.connections) for server in sinks] == [1, 1, 0]
 
@@ -361,7 +363,7 @@ def test_sigterm_waits_for_the_message_under_way(tmp_path: Path) -> None:
     script: Script = {"stages": {"eod": Meeting(barrier, reply="250 2.0.0 done")}}
     with ScriptedServer(script) as server:
         process = Process(
-            tmp_path, "--nexthop", nexthop(server), f"--listen=unix:{tmp_path}/door"
+            tmp_path, "--nexthop", nexthop(server), f"--listen=unix:{tmp_path}/lmtpd"
         )
         with process.connect() as busy, process.connect() as idle:
             busy.envelope("a@d.test")
@@ -400,9 +402,9 @@ def test_serves_the_connection_on_descriptor_0(tmp_path: Path) -> None:
 
 NOISY = """
 import sys, threading
-from postfix_trouble.lmtp import command as lmtp, delivery as lmtp_door
+from postfix_trouble.lmtp import command as lmtp, delivery as lmtp_delivery
 
-class Door(lmtp_door.Door):
+class CountedService(lmtp_delivery.LmtpService):
     def client(self):
         print("a library says something")
         print("a warning", file=sys.stderr)
@@ -411,7 +413,7 @@ class Door(lmtp_door.Door):
         bug.join()
         return super().client()
 
-lmtp.Door = Door
+lmtp.LmtpService = CountedService
 sys.exit(lmtp.run(sys.argv[1:]))
 """
 
@@ -448,7 +450,7 @@ def test_log_of_the_configuration(tmp_path: Path) -> None:
 
 
 def test_serves_the_socket_of_systemd(tmp_path: Path) -> None:
-    path = str(tmp_path / "door")
+    path = str(tmp_path / "lmtpd")
     with ScriptedServer() as server, socket.socket(socket.AF_UNIX) as listening:
         listening.bind(path)
         listening.listen()
@@ -517,8 +519,8 @@ def test_somebody_starts_it_by_hand() -> None:
         *MISTAKES,
         pytest.param(["--listen=tcp:1"], "tcp:1", id="address"),
         pytest.param(
-            ["--listen=unix:/nowhere/door"],
-            "fatal: unix:/nowhere/door: No such file or directory",
+            ["--listen=unix:/nowhere/lmtpd"],
+            "fatal: unix:/nowhere/lmtpd: No such file or directory",
             id="directory",
         ),
         pytest.param(
@@ -531,7 +533,7 @@ def test_somebody_starts_it_by_hand() -> None:
 def test_listener_does_not_start_when_a_setting_is_wrong(
     tmp_path: Path, argv: list[str], said: str
 ) -> None:
-    process = Process(tmp_path, f"--listen=unix:{tmp_path}/door", *argv)
+    process = Process(tmp_path, f"--listen=unix:{tmp_path}/lmtpd", *argv)
     code, text = process.end()
     assert code == 78
     assert said in text

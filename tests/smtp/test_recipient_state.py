@@ -10,14 +10,14 @@ from postfix_trouble.core.outcome import DSN, Action, Outcome, Verdict
 from postfix_trouble.core.relay import Relay
 from postfix_trouble.core.reply import Reply
 from postfix_trouble.core.status import EnhancedStatus
-from postfix_trouble.policy.trouble import Appending
-from postfix_trouble.smtp.recipients import Attempt, Panic
+from postfix_trouble.policy.trouble import OutcomeRules
+from postfix_trouble.smtp.recipients import Panic, RecipientState
 
 RELAY = Relay("mx.test", "192.0.2.1", 25)
 OK = Reply(250, EnhancedStatus("2.0.0"), "250 ok")
 
 
-class Books(Attempt):
+class Books(RecipientState):
     """An attempt for two recipients, and what it told."""
 
     def __init__(self, age: float = 0.0) -> None:
@@ -28,7 +28,7 @@ class Books(Attempt):
         self.now = 100.0
         request = DeliveryRequest("s@d.test", recipients(2), "d.test", age=age)
         super().__init__(
-            request, Appending(), lambda: self.now, self._tell, self.notes.append
+            request, OutcomeRules(), lambda: self.now, self._tell, self.notes.append
         )
 
     def _tell(self, outcomes: tuple[Outcome, ...]) -> None:
