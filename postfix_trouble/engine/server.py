@@ -10,7 +10,6 @@ pipe(8) loses its patience.
 from __future__ import annotations
 
 import os
-import queue
 import selectors
 import signal
 import socket
@@ -22,6 +21,7 @@ from typing import IO, TYPE_CHECKING
 from postfix_trouble.core.sysexits import EX_TEMPFAIL
 from postfix_trouble.engine import protocol
 from postfix_trouble.engine.request import AFTER, Abandoned, Watch
+from postfix_trouble.engine.schedule import Schedule
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -36,6 +36,8 @@ IN_MEMORY = 1 << 20
 #: Bytes of all arguments; Linux gives a program no more than some megabytes.
 _MOST_ARGUMENTS = 8 << 20
 _PIECE = 1 << 18
+# Seconds that workers get to put things away when the engine ends.
+_LINGER = 2.0
 # How much of its time a request may wait for a worker.
 _PATIENCE = 0.3
 
@@ -71,6 +73,16 @@ class _Client:
         self._size = 0
         self._buffer = b""
         self._answer_sent = answer_sent
+
+    @property
+    def nexthop(self) -> str:
+        """As the client names it; only requests with the same one share it."""
+        for place, word in enumerate(self.arguments):
+            if word == "--nexthop" and place + 1 < len(self.arguments):
+                return self.arguments[place + 1]
+            if word.startswith("--nexthop="):
+                return word.partition("=")[2]
+        return ""
 
     def _send_answer(self, status: int, text: bytes) -> None:
         try:
@@ -155,15 +167,11 @@ class Engine:
         self._deliver = deliver
         self._reload = reload
         self._stopping = False
-        self._most = most
         self._seconds = seconds
         self._note = note
         self._clients: set[_Client] = set()
-        self._waiting: queue.SimpleQueue[_Client | None] = queue.SimpleQueue()
+        self._schedule: Schedule[_Client] = Schedule(most, self._start_worker)
         self._workers: list[threading.Thread] = []
-        # Workers that wait, less the requests that wait for one.
-        self._idle = 0
-        self._lock = threading.Lock()
         self._selector = selectors.DefaultSelector()
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
@@ -177,10 +185,11 @@ class Engine:
         self._selector.register(self._wake_read, selectors.EVENT_READ)
         while not self._stopping or self._clients:
             self._step()
-        for _ in self._workers:
-            self._waiting.put(None)
+        self._schedule.close()
+        # All are answered. Who still waits for a server sends it no message any more.
+        end = time.monotonic() + _LINGER
         for worker in self._workers:
-            worker.join()
+            worker.join(max(0.0, end - time.monotonic()))
         signal.set_wakeup_fd(-1)
         self._selector.close()
         os.close(self._wake_read)
@@ -296,17 +305,15 @@ class Engine:
     def _enqueue(self, client: _Client) -> None:
         client.message.seek(0)
         client.due = min(client.due, time.monotonic() + self._seconds * _PATIENCE)
-        with self._lock:
-            if self._idle <= 0 and len(self._workers) < self._most:
-                worker = threading.Thread(target=self._work, daemon=True)
-                self._workers.append(worker)
-                self._idle += 1
-                worker.start()
-            self._idle -= 1
-        self._waiting.put(client)
+        self._schedule.put(client)
+
+    def _start_worker(self) -> None:
+        worker = threading.Thread(target=self._work, daemon=True)
+        self._workers.append(worker)
+        worker.start()
 
     def _work(self) -> None:
-        while (client := self._waiting.get()) is not None:
+        while (client := self._schedule.next()) is not None:
             client.begun = True
             try:
                 if not client.watch.over:
@@ -315,9 +322,8 @@ class Engine:
                 pass
             except BaseException as problem:  # noqa: BLE001  nobody else will
                 self._note(f"internal error: {type(problem).__name__}: {problem}")
-                client.watch.answer(EX_TEMPFAIL, _BUG)
             finally:
                 client.message.close()
+                # Where it is not answered, something of ours has failed.
                 client.watch.answer(EX_TEMPFAIL, _BUG)
-                with self._lock:
-                    self._idle += 1
+                self._schedule.done(client)

@@ -265,6 +265,25 @@ def test_more_than_it_delivers_at_once_wait(program: str, tmp_path: Path) -> Non
     assert engine.end() == 0
 
 
+def test_a_silent_server_leaves_room_for_others(program: str, tmp_path: Path) -> None:
+    engine = Engine(program, tmp_path, "--deliveries", "4")
+    with ScriptedServer({"stages": {"mail": {"then": "hang"}}}) as silent:
+        stuck = [engine.start(at(silent)) for _ in range(8)]
+        for client in stuck:
+            assert client.stdin is not None
+            client.stdin.write(MESSAGE)
+            client.stdin.close()
+            client.stdin = None
+        wait(lambda: len(silent.connections) == 2)
+        with ScriptedServer() as server:
+            assert engine.deliver(at(server))[0] == 0
+        for client in stuck:
+            client.send_signal(signal.SIGTERM)
+            assert client.communicate(timeout=PATIENCE)[0]
+        assert {client.returncode for client in stuck} == {75}
+    assert engine.end() == 0
+
+
 def test_connections_to_listed_destinations_are_kept(engine: Engine) -> None:
     with ScriptedServer() as server:
         listed = ("-o", "smtp_connection_cache_destinations=127.0.0.1")
