@@ -50,6 +50,17 @@ class Engine:
             stdout=subprocess.PIPE,
         )
 
+    def begin(
+        self, nexthop: str, *options: str, recipients: tuple[str, ...] = ("r@b.test",)
+    ) -> subprocess.Popen[bytes]:
+        """Start it, and give it the whole message."""
+        client = self.start(nexthop, *options, recipients=recipients)
+        assert client.stdin is not None
+        client.stdin.write(MESSAGE)
+        client.stdin.close()
+        client.stdin = None
+        return client
+
     def deliver(
         self, nexthop: str, *options: str, recipients: tuple[str, ...] = ("r@b.test",)
     ) -> tuple[int, bytes]:
@@ -116,11 +127,7 @@ def test_it_was_the_engine_that_delivered(engine: Engine) -> None:
 def test_several_at_once(engine: Engine) -> None:
     """While one waits for its server another one is delivered."""
     with ScriptedServer({"stages": {"mail": {"then": "hang"}}}) as slow:
-        waiting = engine.start(at(slow))
-        assert waiting.stdin is not None
-        waiting.stdin.write(MESSAGE)
-        waiting.stdin.close()
-        waiting.stdin = None
+        waiting = engine.begin(at(slow))
         wait(lambda: slow.connections)
         with ScriptedServer() as server:
             assert engine.deliver(at(server))[0] == 0
@@ -167,11 +174,7 @@ def test_a_recipient_that_another_request_has_in_hand(
     two = ("a@b.test", "b@b.test")
     options = ("--state-directory", str(tmp_path / "state"))
     with ScriptedServer({"stages": {"mail": {"then": "hang"}}}) as server:
-        first = engine.start(at(server), *options, recipients=two)
-        assert first.stdin is not None
-        first.stdin.write(MESSAGE)
-        first.stdin.close()
-        first.stdin = None
+        first = engine.begin(at(server), *options, recipients=two)
         wait(lambda: server.connections and len(server.connections[0].commands) > 1)
         code, output = engine.deliver(at(server), *options, recipients=two)
         first.kill()
@@ -189,11 +192,7 @@ def test_relative_paths_are_refused(engine: Engine, path: str) -> None:
 def test_client_gone_before_the_dot(engine: Engine) -> None:
     slow = {"stages": {"data": {"delay": 3, "reply": "354 go on"}}}
     with ScriptedServer(slow) as s:
-        client = engine.start(at(s))
-        assert client.stdin is not None
-        client.stdin.write(MESSAGE)
-        client.stdin.close()
-        client.stdin = None
+        client = engine.begin(at(s))
         wait(lambda: s.connections and "DATA" in s.connections[0].commands)
         client.kill()
         client.communicate()
@@ -203,11 +202,7 @@ def test_client_gone_before_the_dot(engine: Engine) -> None:
 
 def test_signal_before_the_dot(engine: Engine) -> None:
     with ScriptedServer({"stages": {"mail": {"then": "hang"}}}) as server:
-        client = engine.start(at(server))
-        assert client.stdin is not None
-        client.stdin.write(MESSAGE)
-        client.stdin.close()
-        client.stdin = None
+        client = engine.begin(at(server))
         wait(lambda: server.connections and len(server.connections[0].commands) > 1)
         client.send_signal(signal.SIGTERM)
         output, _ = client.communicate(timeout=PATIENCE)
@@ -216,11 +211,7 @@ def test_signal_before_the_dot(engine: Engine) -> None:
 
 def test_engine_killed(engine: Engine) -> None:
     with ScriptedServer({"stages": {"mail": {"then": "hang"}}}) as server:
-        client = engine.start(at(server))
-        assert client.stdin is not None
-        client.stdin.write(MESSAGE)
-        client.stdin.close()
-        client.stdin = None
+        client = engine.begin(at(server))
         wait(lambda: server.connections and len(server.connections[0].commands) > 1)
         os.killpg(engine.process.pid, signal.SIGKILL)
         output, _ = client.communicate(timeout=PATIENCE)
@@ -231,11 +222,7 @@ def test_engine_killed(engine: Engine) -> None:
 def test_sigterm_finishes_what_has_begun(engine: Engine) -> None:
     slow = {"stages": {"data": {"delay": 1, "reply": "354 go on"}}}
     with ScriptedServer(slow) as server:
-        client = engine.start(at(server))
-        assert client.stdin is not None
-        client.stdin.write(MESSAGE)
-        client.stdin.close()
-        client.stdin = None
+        client = engine.begin(at(server))
         wait(lambda: server.connections and "DATA" in server.connections[0].commands)
         engine.process.send_signal(signal.SIGTERM)
         output, _ = client.communicate(timeout=PATIENCE)
@@ -268,12 +255,7 @@ def test_more_than_it_delivers_at_once_wait(program: str, tmp_path: Path) -> Non
 def test_a_silent_server_leaves_room_for_others(program: str, tmp_path: Path) -> None:
     engine = Engine(program, tmp_path, "--deliveries", "4")
     with ScriptedServer({"stages": {"mail": {"then": "hang"}}}) as silent:
-        stuck = [engine.start(at(silent)) for _ in range(8)]
-        for client in stuck:
-            assert client.stdin is not None
-            client.stdin.write(MESSAGE)
-            client.stdin.close()
-            client.stdin = None
+        stuck = [engine.begin(at(silent)) for _ in range(8)]
         wait(lambda: len(silent.connections) == 2)
         with ScriptedServer() as server:
             assert engine.deliver(at(server))[0] == 0
