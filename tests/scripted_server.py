@@ -13,6 +13,8 @@ One script is played per connection, the last one again and again. A script is a
                         sni (record the name asked for)
     stages              what happens at a stage; success where nothing is said
     stall_seconds       how long "stall" lasts
+    socketmap           no mail server, but a look-up table: request to reply, or to
+                        what happens; anything else is not found
 
 Stages: connect (before the greeting), banner, ehlo, helo, lhlo, ehlo-after-tls,
 helo-after-tls, starttls, auth, mail, rcpt, rcpt#N (the N-th of the transaction),
@@ -127,6 +129,8 @@ class Connection:
         """Play the script to its end."""
         self._peer.settimeout(PATIENCE)
         try:
+            if "socketmap" in self._script:
+                self._look_ups(self._script["socketmap"])
             if self._tls_script().get("wrapper"):
                 self._handshake()
             self._act("connect", default=None)
@@ -157,6 +161,22 @@ class Connection:
         line = line.removesuffix(b"\r")
         self.commands.append(_visible(line))
         return line
+
+    def _look_ups(self, table: Mapping[str, Any]) -> None:
+        """Answer requests in netstrings (socketmap_table(5)) until the end."""
+        while True:
+            while b":" not in self._pending:
+                self._pending += self._receive()
+            size, _, self._pending = self._pending.partition(b":")
+            while len(self._pending) <= int(size):
+                self._pending += self._receive()
+            request = self._pending[: int(size)]
+            self._pending = self._pending[int(size) + 1 :]
+            self.commands.append(_visible(request))
+            entry = table.get(request.decode(), "NOTFOUND ")
+            if isinstance(entry, str):
+                entry = {"raw": f"{len(entry.encode())}:{entry},"}
+            self._play(entry)
 
     def _command(self, line: bytes) -> None:
         verb = line.replace(b":", b" ").split(b" ")[0].decode("ascii", "replace")

@@ -157,6 +157,47 @@ class DeliveryContext(Tables):
 
     def tls_policy(self, destination: Destination, relay: Relay) -> TlsPolicy | DSN:
         """The TLS policy for a server, or why it must be passed over."""
+        policy = self._tls_policy(destination, relay)
+        if isinstance(policy, DSN) or not self._requiretls_asked():
+            return policy
+        from postfix_trouble.policy import requiretls as rule
+
+        prefix = "lmtp" if self.request.lmtp else "smtp"
+        requiretls = rule.policy_for(
+            destination.host or destination.socket,
+            self.settings.words("smtp_requiretls_policy"),
+            lambda table, key: self.search("smtp_requiretls_policy", table, key),
+            table_error=TableError,
+            note=self.note,
+            parameter=f"{prefix}_requiretls_policy",
+        )
+        if requiretls is None:
+            return self._passed_over(destination, relay, rule.misconfigured(relay.host))
+        low = rule.level_too_low(requiretls, policy.level, relay.host)
+        if low is not None:
+            if rule.passed_over(requiretls, policy.level):
+                return self._passed_over(destination, relay, low)
+            self.note(low.reason)
+        return policy._replace(requiretls=requiretls)
+
+    def _passed_over(self, destination: Destination, relay: Relay, why: DSN) -> DSN:
+        where = f"{destination.text}/{relay.host}"
+        self.note(f"warning: TLS policy lookup for {where}: {why.reason}")
+        return why
+
+    def _requiretls_asked(self) -> bool:
+        asked, settings = self.request.requiretls, self.settings
+        return asked and settings.flag("requiretls_enable") and settings.follows("3.11")
+
+    def _tls_optional(self) -> bool:
+        """Whether the sender asks for delivery without TLS rather than none."""
+        wanted = self.settings.flag("tls_required_enable")
+        if not (wanted and self.settings.follows("3.10")) or self._requiretls_asked():
+            return False
+        return self.message.tls_optional()
+
+    def _tls_policy(self, destination: Destination, relay: Relay) -> TlsPolicy | DSN:
+        """What the settings ask of TLS with a server."""
         text, flag = self.settings.text, self.settings.flag
         if not (any(map(text, _TLS_TEXTS)) or any(map(flag, _TLS_FLAGS))):
             # Nobody asks for TLS: nothing of it is loaded.
@@ -173,6 +214,7 @@ class DeliveryContext(Tables):
             query=self._query,
             note=self.note,
             prefix="lmtp" if self.request.lmtp else "smtp",
+            optional=self._tls_optional(),
         )
         if isinstance(policy, DSN):
             return policy

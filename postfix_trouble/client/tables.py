@@ -34,6 +34,15 @@ class Tables:
         found: str | None = maps.find(key, fold)
         return found
 
+    def search(self, parameter: str, table: str, key: str) -> str | None:
+        """Search one table among the words of a list. Raises TableError."""
+        if table not in self._tables:
+            from postfix_trouble.tables import open_word
+
+            self._tables[table] = open_word(self.settings, table, parameter, self._warn)
+        found: str | None = self._tables[table].find(key, True)
+        return found
+
     def maps(self, parameter: str) -> Any:
         """The tables that a parameter names, None if it names none."""
         if parameter not in self._tables:

@@ -1,7 +1,7 @@
 """The table of parameters: every main.cf name that is known here, in one place.
 
-Names, units and defaults are those of Postfix 3.7. What came later has the default
-that leaves the behaviour of 3.7 unchanged. Two defaults differ on purpose:
+Names, units and defaults are those of Postfix; trouble_postfix_version says of which.
+Two defaults differ on purpose:
 compatibility_level is what a new main.cf says (3.6); a main.cf without it has 0.
 syslog_name is ours, so that log analysers don't count a mail twice.
 """
@@ -39,6 +39,7 @@ _LMTP_DEFAULTS = {
     "lmtp_skip_quit_response": "no",
     "lmtp_tcp_port": "24",
     "lmtp_tls_secure_cert_match": "nexthop",
+    "lmtp_tls_security_level": "",
 }
 
 SECTIONS = {

@@ -15,8 +15,6 @@ _SECURITY_OPTIONS = (
 )
 _EXTENSION_USERS = ("canonical", "virtual", "alias", "forward", "include", "generic")
 
-_REQUIRETLS = "REQUIRETLS is not there: a request for it is deferred"
-
 DIALOGUE = {
     "smtp_helo_name": P("S", "$myhostname", "name in EHLO and HELO", 1),
     "smtp_always_send_ehlo": P("B", "yes", "EHLO whatever the greeting says"),
@@ -74,23 +72,18 @@ DIALOGUE = {
     ),
     "lmtp_assume_final": P("B", "no", "LMTP success is `delivered`, not `relayed`"),
     "requiretls_enable": P(
-        "B", "yes", "REQUIRETLS", since="3.11", unsupported=_REQUIRETLS
+        "B", "yes", "do as smtp_requiretls_policy says", since="3.11"
     ),
     "smtp_requiretls_policy": P(
         "L",
         "inline:{ { $mydomain = opportunistic } { .$mydomain = opportunistic } "
         "{ localhost = opportunistic } } "
         "cidr:{ { 0.0.0.0/0 opportunistic } { ::/0 opportunistic } } enforce",
-        "where REQUIRETLS is enforced",
+        "words and tables: enforce, opportunistic+starttls, opportunistic, disable",
         since="3.11",
-        unsupported=_REQUIRETLS,
     ),
     "tls_required_enable": P(
-        "B",
-        "no",
-        "TLS-Required: no",
-        since="3.10",
-        unsupported="the behaviour of Postfix 3.7 is followed",
+        "B", "yes", "do without TLS for mail with `TLS-Required: no`", since="3.10"
     ),
 }
 

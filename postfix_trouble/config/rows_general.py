@@ -10,6 +10,9 @@ _QUEUE_MANAGER = "the queue manager applies it before we are run"
 _BOUNCE = "bounce(8) sends these notices"
 _VERSION = "the behaviour of Postfix 3.7 is followed"
 
+# Those that decide in ways of their own, the newest last.
+VERSIONS = ("3.7", "3.8", "3.9", "3.10", "3.11", "3.12")
+
 NOTICE_CLASSES = (
     "bounce",
     "2bounce",
@@ -246,8 +249,11 @@ OURS = {
     "trouble_resolver_time_limit": P(
         "T", "30s", "limit of the DNS look-ups for one destination", 1
     ),
-    "trouble_smtputf8_try_next_host": P(
-        "B", "no", "next host when SMTPUTF8 is missing, as Postfix 3.12"
+    "trouble_postfix_version": P(
+        "E",
+        VERSIONS[-1],
+        "the Postfix whose decisions are followed",
+        words=VERSIONS,
     ),
     "trouble_sasl_token_command": P("S", "", "command that prints an OAuth token"),
     "trouble_sasl_token_margin": P("T", "60s", "drop a token so long before its end"),

@@ -31,7 +31,10 @@ _CIPHER_LISTS = {
 
 TLS = {
     "smtp_tls_security_level": P(
-        "E", "", "TLS level; empty: by smtp_use_tls, smtp_enforce_tls", words=_LEVELS
+        "E",
+        "${{$compatibility_level} <level {3.11} ? {} : {may}}",
+        "TLS level; empty: by smtp_use_tls, smtp_enforce_tls",
+        words=_LEVELS,
     ),
     "smtp_tls_policy_maps": P("M", "", "TLS level and more by destination"),
     "smtp_use_tls": P("B", "no", "old form of the level may"),
@@ -98,7 +101,8 @@ TLS = {
     ),
     "smtp_tls_dane_insecure_mx_policy": P(
         "E",
-        "${{$smtp_tls_security_level} == {dane} ? {dane} : {may}}",
+        "${{$trouble_postfix_version} <level {3.12} ? "
+        "{${{$smtp_tls_security_level} == {dane} ? {dane} : {may}}} : {dane}}",
         "level when the MX answer is not secure",
         words=("may", "encrypt", "dane"),
     ),
@@ -120,14 +124,14 @@ TLS = {
         "",
         "TLS logging by destination",
         since="3.12",
-        unsupported="the behaviour of Postfix 3.7 is followed",
+        unsupported="smtp_tls_loglevel is for all destinations",
     ),
     "smtp_tls_trace_size_limit": P(
         "I",
         "102400",
         "bytes of a TLS trace",
         since="3.12",
-        unsupported="the behaviour of Postfix 3.7 is followed",
+        unsupported="there are no traces of TLS",
     ),
     "smtp_tls_session_cache_database": P(
         "S",

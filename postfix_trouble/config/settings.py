@@ -84,6 +84,12 @@ class Settings:
         """The words of a list, split at blanks and commas outside of braces."""
         return self._value(name, _as_words)
 
+    def follows(self, version: str) -> bool:
+        """Whether the Postfix that is followed is this one, or a later one."""
+        known = TABLE["trouble_postfix_version"].words
+        followed = self.text("trouble_postfix_version")
+        return known.index(followed) >= known.index(version)
+
     def given(self, name: str) -> bool:
         """Whether the administrator has set it, in the file or on the command line."""
         return self._name(name) in self._given

@@ -43,6 +43,8 @@ class DeliveryRequest(Value):
     smtputf8: bool = False
     # The message has non-ASCII bytes in a header.
     utf8_header: bool = False
+    # The sender asked for REQUIRETLS (RFC 8689).
+    requiretls: bool = False
     # Seconds since the message arrived.
     age: float = 0.0
     # Client attributes for XFORWARD, by Postfix's names (log_client_name, ...).

@@ -26,6 +26,24 @@ class TlsLevel(Ordered):
         return self.name.lower().replace("_", "-")
 
 
+class RequireTls(Ordered):
+    """What is made of REQUIRETLS for a destination (smtp_requiretls_policy)."""
+
+    # As if the sender had not asked for it.
+    DISABLE = 0
+    # Passed on to servers that offer it.
+    OPPORTUNISTIC = 1
+    # The same, but never in the clear.
+    OPPORTUNISTIC_STARTTLS = 2
+    # A certificate that matches, and a server that offers it, or no delivery.
+    ENFORCE = 3
+
+    @property
+    def word(self) -> str:
+        """As it is written in main.cf."""
+        return self.name.lower().replace("_", "+")
+
+
 class Tlsa(Value):
     """A TLSA record that a certificate can be compared with (RFC 6698)."""
 
@@ -53,6 +71,8 @@ class TlsPolicy(Value):
     trust_anchors: tuple[str, ...] = ()
     # TLS before the greeting.
     wrappermode: bool = False
+    # What is made of the sender's REQUIRETLS.
+    requiretls: RequireTls = RequireTls.DISABLE
     # DANE: one of these has to match, and for an authority one of the names of `match`.
     tlsa: tuple[Tlsa, ...] = ()
 

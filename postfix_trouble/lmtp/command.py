@@ -20,6 +20,7 @@ from postfix_trouble.lmtp import listener
 from postfix_trouble.lmtp import processes as lmtp_processes
 from postfix_trouble.lmtp import server as lmtp_server
 from postfix_trouble.lmtp.delivery import LmtpService
+from postfix_trouble.lmtp.dialogue import DEFAULT_LIMITS
 from postfix_trouble.pipe import command, options
 from postfix_trouble.report.maillog import MailLog
 
@@ -120,11 +121,16 @@ def _client_of(
 ) -> Callable[[socket.socket], None]:
     """What is done with a connection."""
 
+    settings = service.settings
+    requiretls = settings.flag("requiretls_enable") and settings.follows("3.11")
+    limits = DEFAULT_LIMITS._replace(requiretls=requiretls)
+
     def serve(client: socket.socket) -> None:
         lmtp_server.serve(
             client,
             service.client().deliver,
-            hostname=service.settings.text("myhostname"),
+            hostname=settings.text("myhostname"),
+            limits=limits,
             stop=stop,
             note=service.log.write,
         )

@@ -51,6 +51,8 @@ class Limits(Value):
     recipients: int = 1000
     # Bytes of a message; 0: no limit. Postfix has one of its own.
     message: int = 0
+    # REQUIRETLS is announced, and passed on to servers.
+    requiretls: bool = False
     # Commands in a row that make no sense.
     bad_commands: int = 20
     # Seconds that we wait for a command, or for more of the message.
@@ -165,7 +167,7 @@ class Dialogue:
         self._greeted = True
         self.reset()
         size = b"SIZE %d" % self._limits.message if self._limits.message else b"SIZE"
-        words = (
+        words: tuple[bytes, ...] = (
             self._hostname,
             b"PIPELINING",
             b"ENHANCEDSTATUSCODES",
@@ -175,6 +177,8 @@ class Dialogue:
             b"DSN",
             b"XFORWARD " + " ".join(XFORWARD).encode(),
         )
+        if self._limits.requiretls:
+            words = (*words, b"REQUIRETLS")
         *first, last = words
         return (*(b"250-" + word for word in first), b"250 " + last), Then.COMMAND
 
@@ -220,6 +224,8 @@ class Dialogue:
                     mail = mail._replace(envid=_clean(envid))
                 case "SMTPUTF8" if not value:
                     mail = mail._replace(smtputf8=True)
+                case "REQUIRETLS" if not value and self._limits.requiretls:
+                    mail = mail._replace(requiretls=True)
                 case "AUTH":
                     # Postfix sends a dummy, if it is told to.
                     pass

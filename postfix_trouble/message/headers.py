@@ -37,6 +37,8 @@ class Facts(Value):
     utf8: bool = False
     # The topmost Received: header, without its name.
     trace: bytes = b""
+    # The sender prefers delivery without TLS to none (TLS-Required: no, RFC 8689).
+    tls_optional: bool = False
 
     def received(self) -> float | None:
         """Seconds since 1970 at which the topmost Received: header was written."""
@@ -98,7 +100,7 @@ def headers(chunks: Iterable[bytes]) -> Iterator[bytes]:
 def facts(chunks: Iterable[bytes]) -> Facts:
     """Read the header of a message; no more than that is taken from the chunks."""
     encoding = trace = b""
-    structured = utf8 = False
+    structured = utf8 = tls_optional = False
     for header in headers(chunks):
         utf8 = utf8 or not header.isascii()
         name, _, value = header.partition(b":")
@@ -111,7 +113,10 @@ def facts(chunks: Iterable[bytes]) -> Facts:
                 structured |= b"multipart" in value or b"message" in value
             case b"received" if not trace:
                 trace = value
-    return Facts(encoding.decode(), structured, utf8, trace)
+            case b"tls-required":
+                # Any of several counts; anything behind the word spoils it.
+                tls_optional |= value.lstrip().lower() == b"no"
+    return Facts(encoding.decode(), structured, utf8, trace, tls_optional)
 
 
 def says_8bit(value: bytes) -> bool:

@@ -144,6 +144,10 @@ class Message:
 
         return utf8_headers(self.chunks(), nesting_limit)
 
+    def tls_optional(self) -> bool:
+        """Whether the header says `TLS-Required: no` (RFC 8689)."""
+        return self._header.tls_optional
+
     def received(self) -> float | None:
         """When the message came to this system: its topmost Received: header.
 

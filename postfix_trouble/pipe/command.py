@@ -41,9 +41,10 @@ def read_request(
     A DSN if it can't be one: the sender's address, or those of all recipients, would
     break the protocol (5.1.7, 5.1.3). Raises UsageError.
     """
-    if line.switch("--requiretls"):
+    if line.switch("--requiretls") and not settings.follows("3.11"):
         # Never pass over what the sender asked for.
-        return DSN(EnhancedStatus("4.7.5"), "REQUIRETLS is not supported")
+        text = "REQUIRETLS needs trouble_postfix_version = 3.11 or later"
+        return DSN(EnhancedStatus("4.7.5"), text)
     inner = unquote_local if line.switch("--quoted") else str
     sender = line.value("--sender")
     sender = "" if sender == "<>" else inner(sender)
@@ -85,6 +86,7 @@ def read_request(
         smtputf8=smtputf8,
         # Whether a header has non-ASCII bytes matters only to those who asked.
         utf8_header=smtputf8 and utf8_header(message, settings),
+        requiretls=line.switch("--requiretls"),
         age=_age(line, settings, message),
         attributes=line.pairs("--attribute"),
         lmtp=line.switch("--lmtp"),

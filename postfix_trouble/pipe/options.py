@@ -72,7 +72,7 @@ OPTIONS = (
         "Attribute of the client that sent the message, for XFORWARD.",
         repeatable=True,
     ),
-    Option("--requiretls", "", "The sender asked for REQUIRETLS (not supported)."),
+    Option("--requiretls", "", "The sender asked for REQUIRETLS."),
     Option("--quoted", "", "Addresses are in quoted form (flag q in master.cf)."),
     Option("-o", "NAME=VALUE", "Set a main.cf parameter.", repeatable=True),
     Option("--config", "FILE", "Read parameters from a main.cf."),

@@ -15,6 +15,7 @@ DISCARDABLE = (
     "enhancedstatuscodes",
     "etrn",
     "pipelining",
+    "requiretls",
     "silent-discard",
     "size",
     "smtputf8",
@@ -24,6 +25,10 @@ DISCARDABLE = (
     "xclient",
     "xforward",
 )
+
+
+# Those that have no arguments.
+_PLAIN = ("8bitmime", "pipelining", "starttls", "dsn", "smtputf8", "requiretls")
 
 
 class Capabilities(Value):
@@ -42,6 +47,8 @@ class Capabilities(Value):
     auth: str | None = None
     dsn: bool = False
     smtputf8: bool = False
+    # Counts only when it is offered in TLS.
+    requiretls: bool = False
     # Attribute names after XFORWARD, upper case.
     xforward: frozenset[str] = frozenset()
     # Limits that are no numbers, for the log.
@@ -81,7 +88,7 @@ def _keyword(
 ) -> None:
     if word in discard:
         return
-    if word in ("8bitmime", "pipelining", "starttls", "dsn", "smtputf8"):
+    if word in _PLAIN:
         found["eightbitmime" if word == "8bitmime" else word] = True
     elif word == "xforward":
         known = found.get("xforward", frozenset())

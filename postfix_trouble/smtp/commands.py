@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from postfix_trouble.core.steps import Phase
+from postfix_trouble.core.tls import RequireTls
 from postfix_trouble.core.value import TYPE_CHECKING, Value
 from postfix_trouble.smtp import address
 
@@ -73,10 +74,16 @@ def _mail(session: Session) -> bytes:
         words.append(b"BODY=8BITMIME" if request.encoding == "8bit" else b"BODY=7BIT")
     if offered.dsn and request.envid:
         words.append(b"ENVID=" + address.xtext(request.envid).encode("ascii"))
-    if offered.dsn and request.ret:
+    asked = session.tls_policy.requiretls > RequireTls.DISABLE
+    if offered.dsn and asked and not session.requiretls:
+        # RFC 8689 section 5: the text must not come back by ways that are not safe.
+        words.append(b"RET=HDRS")
+    elif offered.dsn and request.ret:
         words.append(b"RET=" + request.ret.upper().encode("ascii"))
     if offered.smtputf8 and request.smtputf8:
         words.append(b"SMTPUTF8")
+    if asked and session.requiretls:
+        words.append(b"REQUIRETLS")
     if offered.auth is not None and session.settings.flag("smtp_send_dummy_mail_auth"):
         words.append(b"AUTH=<>")
     return b" ".join(words)

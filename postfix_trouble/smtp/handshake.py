@@ -8,11 +8,12 @@ marked, and the caller hangs up.
 
 from __future__ import annotations
 
+from postfix_trouble.core.outcome import DSN
 from postfix_trouble.core.reply import Lost, Reply
+from postfix_trouble.core.status import EnhancedStatus
 from postfix_trouble.core.steps import Authenticate, AuthFailed, LookUp, Note, Phase
 from postfix_trouble.core.tls import TlsLevel
 from postfix_trouble.core.value import TYPE_CHECKING
-from postfix_trouble.policy.trouble import Fail
 from postfix_trouble.smtp import capabilities
 
 if TYPE_CHECKING:
@@ -85,6 +86,9 @@ def _introduce(session: Session, *, esmtp: bool) -> Script[bool]:
         return False
     if not _features_suffice(session):
         return False
+    asked = session.tls is not None and session.tls_policy.requiretls
+    if asked and not (yield from _requiretls(session)):
+        return False
     if session.tls_policy.level is TlsLevel.NONE:
         yield from _note_offer(session)
     elif session.tls is None:
@@ -137,7 +141,8 @@ def _read_capabilities(session: Session, reply: Reply, phase: Phase) -> Script[b
         words = settings.text("smtp_discard_ehlo_keywords")
     discard = capabilities.discarded(words)
     if discard and "silent-discard" not in discard:
-        listed = " ".join(sorted(discard))
+        separator = ", " if settings.follows("3.12") else " "
+        listed = separator.join(sorted(discard)).upper()
         yield Note(f"discarding EHLO keywords: {listed}")
     offered = capabilities.parse(reply.text, discard)
     for size in offered.bad_sizes:
@@ -186,19 +191,31 @@ def _features_suffice(session: Session) -> bool:
     needed = session.request.needs_smtputf8
     if session.capabilities.smtputf8 or not needed:
         return True
-    where, reply = session.relay.namaddr, Reply.local("5.6.7")
-    if session.settings.flag("trouble_smtputf8_try_next_host"):
-        session.misc_fail(
-            Fail.DONT_CACHE | Fail.SOFT_NON_FINAL,
-            reply,
+    where, status = session.relay.namaddr, EnhancedStatus("5.6.7")
+    if session.settings.follows("3.11"):
+        text = (
             "message requires SMTPUTF8, but no server was found that supports"
-            f" SMTPUTF8. The last attempted server was {where}",
+            f" SMTPUTF8. The last attempted server was {where}"
         )
+        session.requirement_failed(DSN(status, text))
     else:
-        session.mesg_fail(
-            reply, f"SMTPUTF8 is required, but was not offered by host {where}"
-        )
+        text = f"SMTPUTF8 is required, but was not offered by host {where}"
+        session.mesg_fail(Reply.local(status), text)
     return False
+
+
+def _requiretls(session: Session) -> Script[bool]:
+    """Whether the server may have mail whose sender asked for REQUIRETLS."""
+    if session.requiretls:
+        return True
+    from postfix_trouble.policy.requiretls import not_supported
+
+    why = not_supported(session.tls_policy.requiretls, session.relay.namaddr)
+    if why.status:
+        session.requirement_failed(why)
+        return False
+    yield Note(why.reason)
+    return True
 
 
 def _note_offer(session: Session) -> Script[None]:

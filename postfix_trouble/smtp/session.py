@@ -16,6 +16,7 @@ from __future__ import annotations
 from postfix_trouble.core.outcome import Situation
 from postfix_trouble.core.reply import Lost, Reply
 from postfix_trouble.core.steps import Hangup, Note, Phase, Read, Send
+from postfix_trouble.core.tls import RequireTls
 from postfix_trouble.core.value import TYPE_CHECKING, Value
 from postfix_trouble.policy import trouble
 
@@ -89,6 +90,11 @@ class Session:
         # The connection is to stay open for another message, unless it fails.
         self.keeping = False
 
+    @property
+    def requiretls(self) -> bool:
+        """The server offers REQUIRETLS, and does so in TLS."""
+        return self.tls is not None and self.capabilities.requiretls
+
     # --- talking
 
     def ask(self, line: bytes, phase: Phase) -> Script[Reply | Lost]:
@@ -148,6 +154,11 @@ class Session:
         return isinstance(reply, Reply)
 
     # --- failing
+
+    def requirement_failed(self, why: DSN) -> None:
+        """The server lacks what the message needs; another one may have it."""
+        flags = trouble.Fail.DONT_CACHE | trouble.Fail.SOFT_NON_FINAL
+        self.misc_fail(flags, Reply.local(why.status), why.reason)
 
     def situation(self) -> Situation:
         """All that the policy needs to know about the moment of a failure."""
@@ -217,6 +228,8 @@ class Session:
         """
         from postfix_trouble.tls.level import plaintext_fallback
 
+        if self.tls_policy.requiretls >= RequireTls.OPPORTUNISTIC_STARTTLS:
+            return False
         level, age = self.tls_policy.level, self.request.age
         backoff = self.settings.seconds("minimal_backoff_time")
         # The password may cost a look-up, so it is asked for last.

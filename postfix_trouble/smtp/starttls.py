@@ -32,8 +32,18 @@ def start_tls(session: Session) -> Script[bool | None]:
         if reply.klass == 2:
             return True if (yield from shake_hands(session)) else None
         fork = tls_level.refused_fork(level)
+        refusal = reply.oneline
     else:
-        reply = Reply.local(fork.status)
+        reply, refusal = Reply.local(fork.status), ""
+    if fork.go is not Go.STARTTLS and session.tls_policy.requiretls:
+        from postfix_trouble.policy import requiretls
+
+        unmet = requiretls.no_starttls(
+            session.tls_policy.requiretls, session.relay.namaddr, refusal
+        )
+        if unmet is not None:
+            session.requirement_failed(unmet)
+            return None
     if fork.go is Go.PLAINTEXT:
         return False
     _tls_failed(session, fork, reply)
@@ -53,6 +63,16 @@ def shake_hands(session: Session) -> Script[bool]:
     session.reusable &= session.settings.flag("smtp_tls_connection_reuse")
     unmatched = tls_level.match_fork(level, answer)
     if unmatched is not None:
+        from postfix_trouble.policy import requiretls
+
+        unmet = requiretls.not_matched(
+            session.tls_policy.requiretls,
+            session.relay.namaddr,
+            trusted=answer.trusted,
+        )
+        if unmet is not None:
+            session.requirement_failed(unmet)
+            return False
         _tls_failed(session, unmatched, Reply.local(unmatched.status))
         return False
     return True

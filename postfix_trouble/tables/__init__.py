@@ -9,6 +9,7 @@ from postfix_trouble.tables.maps import (
     match_list,
     open_configured,
     open_maps,
+    open_word,
     unreachable,
 )
 
@@ -19,5 +20,6 @@ __all__ = [
     "match_list",
     "open_configured",
     "open_maps",
+    "open_word",
     "unreachable",
 ]

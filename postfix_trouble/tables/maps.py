@@ -214,6 +214,19 @@ def open_configured(
     )
 
 
+def open_word(
+    settings: Settings, spec: str, parameter: str, warn: Callable[[str], None] = _silent
+) -> Maps:
+    """One table among the words of a list. Opens nothing, and so does not fail."""
+    return open_maps(
+        spec,
+        parameter,
+        postmap=settings.text("command_directory") + "/postmap",
+        config_directory=settings.config_directory(),
+        warn=warn,
+    )
+
+
 def unreachable(settings: Settings, parameter: str) -> str:
     """Why a proxy: table of a parameter can't be searched; empty if it can.
 

@@ -23,6 +23,14 @@ _COMPLAINTS = {
 }
 
 
+class _LostError(OSError):
+    """A connection was lost that had been made."""
+
+
+class _Refused(TableUnusable):
+    """The server's reply is whole, but no answer: the connection is still good."""
+
+
 class Connection:
     """A socket with a limit for all reads and writes together."""
 
@@ -103,21 +111,26 @@ class SocketTable(Table):
         self._connection: Connection | None = None
 
     def find(self, key: str, fold: bool) -> str | None:
-        """Ask the server; over a new connection if an old one turns out dead."""
+        """Ask the server, once more over a new connection if one is lost.
+
+        Postfix leaves a connection that was lost twice where it is, so that the next
+        look-up has one try less (dict_sockmap_lookup).
+        """
         text = fold_case(key, self.utf8) if fold else key
         deadline = time.monotonic() + self._time_limit
         try:
-            if self._connection:
-                try:
-                    return self._ask(self._connection, text, deadline)
-                except ConnectionError:
-                    self.close()
-            self._connection = Connection(self._address, deadline)
-            return self._ask(self._connection, text, deadline)
+            try:
+                return self._ask(text, deadline)
+            except _LostError:
+                self.close()
+            return self._ask(text, deadline)
+        except _Refused:
+            raise
+        except _LostError as lost:
+            raise self._problem(lost) from None
         except OSError as error:
             self.close()
-            problem = error.strerror or str(error) or "timed out"
-            raise TableUnusable(f"{_shown(self._address)}: {problem}") from None
+            raise self._problem(error) from None
         except TableUnusable:
             self.close()
             raise
@@ -128,9 +141,20 @@ class SocketTable(Table):
             self._connection.close()
         self._connection = None
 
-    def _ask(self, connection: Connection, key: str, deadline: float) -> str | None:
-        connection.deadline = deadline
-        return self.converse(connection, key.encode("utf-8", "surrogateescape"))
+    def _ask(self, key: str, deadline: float) -> str | None:
+        if self._connection is None:
+            self._connection = Connection(self._address, deadline)
+        self._connection.deadline = deadline
+        try:
+            return self.converse(
+                self._connection, key.encode("utf-8", "surrogateescape")
+            )
+        except ConnectionError as error:
+            raise _LostError(error.errno, error.strerror) from None
+
+    def _problem(self, error: OSError) -> TableUnusable:
+        problem = error.strerror or str(error) or "timed out"
+        return TableUnusable(f"{_shown(self._address)}: {problem}")
 
     def converse(self, stream: Connection, key: bytes) -> str | None:
         """One request and its reply."""
@@ -166,7 +190,7 @@ class SocketMapTable(SocketTable):
             return None
         kind = _COMPLAINTS.get(word, "unexpected reply")
         said = data.decode("utf-8", "replace")[:100]
-        raise TableUnusable(f"socketmap server: {kind}: {said}")
+        raise _Refused(f"socketmap server: {kind}: {said}")
 
 
 class TcpTable(SocketTable):
@@ -186,7 +210,7 @@ class TcpTable(SocketTable):
         text = _unquoted(data.lstrip())
         if code == b"200":
             return text.decode("utf-8", "surrogateescape")
-        raise TableUnusable(f"tcp server: {text.decode('utf-8', 'replace')[:100]}")
+        raise _Refused(f"tcp server: {text.decode('utf-8', 'replace')[:100]}")
 
 
 def _unquoted(data: bytes) -> bytes:

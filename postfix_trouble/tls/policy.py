@@ -52,18 +52,21 @@ def policy(
     query: Query = _nothing,
     note: Callable[[str], None] = lambda text: None,
     prefix: str = "smtp",
+    optional: bool = False,
 ) -> TlsPolicy | DSN:
     """The policy for a server, or why the server is passed over before connecting.
 
     A DSN without a status leaves no trace in the report: what an earlier server left
     there stands. `find` looks a key up in the tables of a parameter, and raises
     `table_error` if that can't be done; `query` asks the DNS. `note` takes warnings for
-    the log, `prefix` (smtp or lmtp) names the parameters in them.
+    the log, `prefix` (smtp or lmtp) names the parameters in them. `optional`: the
+    sender prefers delivery to TLS (TLS-Required: no), so no table is looked at.
     """
     search = _PolicySearch(
         settings, destination, relay, find, table_error, note, prefix
     )
     search.query = query
+    search.optional = optional
     found = search()
     if isinstance(found, DSN) and found.status:
         note(f"TLS policy lookup for {destination.text}/{relay.host}: {found.reason}")
@@ -118,11 +121,12 @@ class _PolicySearch:
         self.note = note
         self.prefix = prefix
         self.query: Query = _nothing
+        self.optional = False
 
     def __call__(self) -> TlsPolicy | DSN:
         """Level first, then what goes with it."""
         common = security_level(self.settings)
-        entry = self._entry(common)
+        entry = Entry(self._at_most(common)) if self.optional else self._entry(common)
         if isinstance(entry, DSN):
             return entry
         level = entry.level
@@ -170,6 +174,11 @@ class _PolicySearch:
         if entry.level is TlsLevel.NONE:
             return TlsPolicy()
         return self._session(entry, wrapped)
+
+    def _at_most(self, common: TlsLevel) -> TlsLevel:
+        """What is left of the common level where TLS is not required."""
+        wrapped = self.settings.flag("smtp_tls_wrappermode")
+        return min(common, TlsLevel.ENCRYPT if wrapped else TlsLevel.MAY)
 
     # --- tables
 

@@ -16,6 +16,8 @@ POSTFIX = dict(
 )
 # Why these are not Postfix's stands in parameters.py and at the row.
 DIFFERENT = {"compatibility_level", "mydomain", "syslog_name"}
+# These depend on the Postfix that is followed.
+LATER = {"smtp_tls_dane_insecure_mx_policy", "smtp_tls_security_level"}
 # Legacy names without a default of their own, and what differs from host to host.
 NOT_LISTED = {
     "fallback_relay",
@@ -36,11 +38,29 @@ QUEUE_MANAGER = ("_delivery_slot", "_destination_", "_recipient", "_rate_delay")
         name
         for name, row in TABLE.items()
         if not (row.since or name.startswith("trouble_"))
-        and name not in DIFFERENT | NOT_LISTED
+        and name not in DIFFERENT | LATER | NOT_LISTED
     ],
 )
 def test_default_is_that_of_postfix(name: str) -> None:
     assert TABLE[name].default == POSTFIX[name].strip()
+
+
+@pytest.mark.parametrize("level", ["", "may", "dane"])
+def test_level_for_exchangers_without_dnssec(level: str) -> None:
+    given = {"smtp_tls_security_level": level}
+    for version, expected in (("3.7", "may"), ("3.11", "may"), ("3.12", "dane")):
+        settings = Settings({**given, "trouble_postfix_version": version})
+        found = settings.text("smtp_tls_dane_insecure_mx_policy")
+        assert found == ("dane" if level == "dane" else expected)
+
+
+@pytest.mark.parametrize(
+    ("compatible", "level"), [("3.6", ""), ("3.10", ""), ("3.11", "may")]
+)
+def test_tls_level_by_compatibility(compatible: str, level: str) -> None:
+    given = {"compatibility_level": compatible}
+    assert Settings(given).text("smtp_tls_security_level") == level
+    assert Settings(given, lmtp=True).text("smtp_tls_security_level") == ""
 
 
 @pytest.mark.parametrize("name", [name for name, row in TABLE.items() if row.since])

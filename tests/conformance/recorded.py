@@ -2,9 +2,11 @@
 
 recorded/FAMILY.jsonl has one scenario per line: the servers (see scripted_server.py;
 "down": nobody listens, "full": connection attempts time out), nexthop, name service,
-parameters, envelope and message, and in "expected" what Postfix 3.7.11 (SRV: 3.12)
-decided and said to each server. {certs}, {maps}, {run} (a fresh directory),
-{fingerprint:CERT} and {queue_id} stand for what differs from run to run.
+parameters, envelope and message, and in "expected" what Postfix decided and said to
+each server: 3.12 where it differs from 3.7.11, and where 3.7.11 has no such thing. In
+"older" is by version what an older one did, if it did something else. {certs}, {maps},
+{run} (a fresh directory), {fingerprint:CERT} and {queue_id} stand for what differs from
+run to run.
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ COMMON = {
     "smtp_connect_timeout": "10s",
     "minimal_backoff_time": "300s",
 }
+VERSION = "trouble_postfix_version"
 RECIPIENT_FIELDS = (
     "status",
     "dsn",
@@ -58,7 +61,13 @@ def scenarios(family: str) -> Iterator[dict[str, Any]]:
     """The scenarios of a family."""
     with (HERE / "recorded" / f"{family}.jsonl").open(encoding="utf-8") as lines:
         for line in lines:
-            yield {"family": family, **json.loads(line)}
+            scenario = {"family": family, **json.loads(line)}
+            older = scenario.pop("older", {})
+            yield scenario
+            for version, expected in older.items():
+                name = f"{scenario['name']}-{version}"
+                params = {**scenario.get("params", {}), VERSION: version}
+                yield {**scenario, "name": name, "params": params, "expected": expected}
 
 
 def needs_own_network(scenario: Scenario) -> bool:
@@ -178,8 +187,9 @@ def servers(scenario: Scenario, places: Placeholders) -> dict[str, ScriptedServe
     """The servers of a scenario, started."""
     found = {}
     for spec in scenario.get("servers", []):
+        table = [{"socketmap": spec["socketmap"]}] if "socketmap" in spec else []
         server = ScriptedServer(
-            *spec.get("connections", []),
+            *spec.get("connections", table),
             listen=places.fill(spec["listen"]),
             lmtp=spec.get("proto") == "lmtp",
             certificates=str(places.certificates),

@@ -111,6 +111,8 @@ class PrivatePostfix:
             "maillog_file": str(self.log_file),
             "maillog_file_prefixes": str(directory),
             "transport_maps": f"texthash:{ETC}/transport",
+            # Ours is compared with the Postfix that runs here.
+            "trouble_postfix_version": version(),
             **main,
         }
         text = "".join(f"{name} = {value}\n" for name, value in settings.items())
@@ -191,6 +193,11 @@ def transport(example: str, name: str) -> str:
     while end < len(lines) and lines[end].startswith(" "):
         end += 1
     return "\n".join(lines[start:end]) + "\n"
+
+
+def version() -> str:
+    """That of this system's Postfix, its first two numbers."""
+    return ".".join(_run("postconf", "-dh", "mail_version").split(".")[:2])
 
 
 def _places() -> dict[str, str]:

@@ -77,6 +77,7 @@ def test_what_one_client_may_ask_of_us() -> None:
         "recipients": 1000,
         # Postfix has a limit of its own.
         "message": 0,
+        "requiretls": False,
         "bad_commands": 20,
         "idle": 300.0,
         "data": 1800.0,
@@ -198,7 +199,7 @@ def test_rcpt_parameters_reach_the_recipient() -> None:
 @pytest.mark.parametrize(
     ("parameter", "shown"),
     [
-        (b"requiretls", "REQUIRETLS"),
+        (b"REQUIRETLS", "REQUIRETLS"),
         (b"SIZE=big", "SIZE=big"),
         (b"SIZE=" + b"9" * 19, "SIZE=" + "9" * 19),
         (b"BODY=BINARYMIME", "BODY=BINARYMIME"),
@@ -213,6 +214,14 @@ def test_unknown_parameters_do_not_bounce_mail(parameter: bytes, shown: str) -> 
     request = envelope(b"MAIL FROM:<s@d> " + parameter, notes=notes)
     assert request == DeliveryRequest("s@d", (), "")
     assert notes == [f"MAIL parameter passed over: {shown}"]
+
+
+@pytest.mark.parametrize("word", [b"REQUIRETLS", b"requiretls"])
+def test_requiretls_is_passed_on_where_it_is_on(word: bytes) -> None:
+    dialogue = Dialogue("mx.example", Limits(requiretls=True))
+    assert dialogue.answer(b"LHLO client.example")[0][-1] == b"250 REQUIRETLS"
+    dialogue.answer(b"MAIL FROM:<s@d> " + word)
+    assert dialogue.request.requiretls
 
 
 @pytest.mark.parametrize(

@@ -164,3 +164,22 @@ def test_no_text_is_too_odd_for_a_date(text: str) -> None:
 def test_protocol(trace: bytes, protocol: str) -> None:
     text = b"Received: " + trace + b"; Mon, 1 Jan 2024 01:00:00 +0000\n"
     assert facts([text]).protocol() == protocol
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        (b"TLS-Required: no", True),
+        (b"tls-required:NO", True),
+        (b"TLS-Required:\n \tno", True),
+        (b"TLS-Required: yes\nTLS-Required: no", True),
+        (b"TLS-Required: no ", False),
+        (b"TLS-Required: no (please)", False),
+        (b"TLS-Required:", False),
+        (b"TLS-Required: none", False),
+        (b"X-TLS-Required: no", False),
+        (b"Subject: x\n\nTLS-Required: no", False),
+    ],
+)
+def test_sender_who_can_do_without_tls(header: bytes, expected: bool) -> None:
+    assert facts([header + b"\n\nhello\n"]).tls_optional is expected

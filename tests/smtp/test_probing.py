@@ -156,7 +156,7 @@ def test_lmtp_has_a_verdict_for_each_too() -> None:
     assert done.report.outcomes[0].dsn.reason == "accepted; nothing was sent"
 
 
-NEXT_HOST = "trouble_smtputf8_try_next_host"
+VERSION = "trouble_postfix_version"
 STAGES = ("greeting", "ehlo", "mail", "rcpt")
 REPLIES = ("450 no", "421 4.3.2 busy", "550 5.7.1 no", "354 what", *LOST)
 
@@ -434,7 +434,7 @@ def test_misc_fail_is_told() -> None:
     assert done.report is not None
     assert done.report.verdicts[0].entry == "misc_fail"
     facts: dict[str, Any] = {"sender": "\u00fc@d.test", "smtputf8": True}
-    done = probe({}, settings={NEXT_HOST: "yes"}, **facts)
+    done = probe({}, settings={VERSION: "3.12"}, **facts)
     assert done.rules == ["misc_fail: hard, bounced"]
 
 

@@ -166,7 +166,10 @@ def test_exchangers_without_dnssec(policy: str, zone: Zone, expected: str) -> No
 
 
 def test_exchangers_without_dnssec_where_only_a_table_says_dane() -> None:
-    assert level_for({AT: [USABLE]}, HALF, smtp_tls_security_level="may") == "may"
+    only: dict[str, str] = {"smtp_tls_security_level": "may"}
+    assert level_for({AT: [USABLE]}, HALF, **only) == "dane"
+    older = {**only, "trouble_postfix_version": "3.7"}
+    assert level_for({AT: [USABLE]}, HALF, **older) == "may"
 
 
 def test_no_exchanger_no_doubt() -> None:
