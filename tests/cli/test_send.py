@@ -173,7 +173,7 @@ def test_address_that_no_other_server_can_take() -> None:
     with ScriptedServer({}, {"keywords": ("SMTPUTF8", "8BITMIME")}) as server:
         refused, sent = (output(*argv, *server_option(server)) for _ in range(2))
     assert (refused.returncode, sent.returncode) == (65, 0)
-    assert "SMTPUTF8 is required" in refused.stdout
+    assert "message requires SMTPUTF8" in refused.stdout
     assert "RCPT TO:<jörg@bücher.example>" in server.connections[1].commands
 
 
