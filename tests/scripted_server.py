@@ -23,9 +23,10 @@ eod:ADDRESS), rset, noop, quit, other verbs in lower case, unknown.
 
 What happens is a reply (text; LF becomes CRLF, the last one is added), a list with one
 entry for each time, or a dict: one of reply, raw (exact text), hex, or repeat with
-times; delay (seconds before it), drip (seconds between bytes); then (or action) how it
-ends: close (orderly), reset, hang (no more answers), stall (no more reading). For auth
-also {"challenge": True, "final": REPLY}: the dialogue of the mechanism comes first.
+times; delay (seconds before it, or a function that waits), drip (seconds between
+bytes); then (or action) how it ends: close (orderly), reset, hang (no more answers),
+stall (no more reading). For auth also {"challenge": True, "final": REPLY}: the dialogue
+of the mechanism comes first.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ import struct
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -96,20 +98,72 @@ def _octets(action: Mapping[str, Any]) -> bytes:
     return b""
 
 
+class _Turn:
+    """Whose turn it is: what is told of a server has all that its clients have done.
+
+    A client that has ended may have said something last that is still to be read, which
+    nobody waits for: QUIT, or that it is gone. So who looks waits until the server has
+    nothing left to do but wait for the client.
+    """
+
+    def __init__(self) -> None:
+        # What the thread waits for: descriptor and events, or nothing for a pause.
+        self._waiting: list[tuple[int, int]] | None = None
+        self._over = False
+
+    def wait(self, peer: socket.socket, events: int, seconds: float | None) -> None:
+        """Wait until the client has done something; TimeoutError if it has not."""
+        if isinstance(peer, ssl.SSLSocket) and peer.pending():
+            return
+        self._waiting = [(peer.fileno(), events)]
+        happened = _poll(self._waiting[0], seconds)
+        self._waiting = None
+        if not happened:
+            raise TimeoutError
+
+    def pause(self, until: Callable[[], object]) -> None:
+        """Wait for something else, whatever the client does."""
+        self._waiting = []
+        until()
+        self._waiting = None
+
+    def over(self) -> None:
+        """Nothing more is done."""
+        self._over = True
+
+    def settle(self) -> None:
+        """Wait until it is the clients' turn, or all is over."""
+        until = time.monotonic() + PATIENCE
+        while not self._settled() and time.monotonic() < until:
+            time.sleep(0.001)
+
+    def _settled(self) -> bool:
+        waiting = self._waiting
+        if self._over or waiting is None:
+            return self._over
+        # In this order: what was there before is read only after it has gone on.
+        return not any(_poll(each, 0) for each in waiting) and waiting is self._waiting
+
+
+def _poll(what: tuple[int, int], seconds: float | None) -> bool:
+    poll = select.poll()
+    poll.register(*what)
+    return bool(poll.poll(None if seconds is None else seconds * 1000))
+
+
 class Connection:
     """One connection: what came in, and the thread's side of the dialogue."""
 
     def __init__(
         self, script: Script, peer: socket.socket, lmtp: bool, certificates: str
     ) -> None:
-        self.commands: list[str] = []
-        # Messages as they came, up to the final dot, dots still doubled.
-        self.messages: list[bytes] = []
-        self.tls = False
         # The client's address.
         self.client = peer.getpeername()[0] if peer.family != socket.AF_UNIX else ""
-        # quit, client-close, server-close, -reset, -hang, -stall, tls-handshake-failed
-        self.end = ""
+        self._commands: list[str] = []
+        self._messages: list[bytes] = []
+        self._tls = False
+        self._end = ""
+        self._turn = _Turn()
         self._script = script
         self._stages: Mapping[str, Any] = script.get("stages", {})
         self._peer = peer
@@ -119,6 +173,30 @@ class Connection:
         self._times: dict[str, int] = {}
         self._accepted: list[tuple[int, str]] = []
         self._recipients = 0
+
+    @property
+    def commands(self) -> list[str]:
+        """What the client has said."""
+        self._turn.settle()
+        return self._commands
+
+    @property
+    def messages(self) -> list[bytes]:
+        """Messages as they came, up to the final dot, dots still doubled."""
+        self._turn.settle()
+        return self._messages
+
+    @property
+    def tls(self) -> bool:
+        """Whether TLS was agreed on."""
+        self._turn.settle()
+        return self._tls
+
+    @property
+    def end(self) -> str:
+        """How: quit, client-close, tls-handshake-failed, or server- and what it did."""
+        self._turn.settle()
+        return self._end
 
     @property
     def digests(self) -> list[tuple[int, str]]:
@@ -138,16 +216,18 @@ class Connection:
             while True:
                 self._command(self._line())
         except _Over as over:
-            self.end = str(over)
+            self._end = str(over)
         except (OSError, ssl.SSLError):
-            self.end = "client-close"
+            self._end = "client-close"
         finally:
             with contextlib.suppress(OSError):
                 self._peer.close()
+            self._turn.over()
 
     # What the client says
 
     def _receive(self) -> bytes:
+        self._turn.wait(self._peer, select.POLLIN, PATIENCE)
         octets = self._peer.recv(65536)
         if not octets:
             raise _Over("client-close")
@@ -159,7 +239,7 @@ class Connection:
             self._pending += self._receive()
         line, _, self._pending = self._pending.partition(b"\n")
         line = line.removesuffix(b"\r")
-        self.commands.append(_visible(line))
+        self._commands.append(_visible(line))
         return line
 
     def _look_ups(self, table: Mapping[str, Any]) -> None:
@@ -206,13 +286,13 @@ class Connection:
 
     def _hello(self, verb: str) -> None:
         words = list(self._script.get("keywords", KEYWORDS))
-        if self.tls:
+        if self._tls:
             words = [w for w in words if w.upper() != "STARTTLS"]
             words = list(self._script.get("keywords_after_tls", words))
         lines = [self._host(), *([] if verb == "helo" else words)]
         marks = ["-"] * (len(lines) - 1) + [" "]
         text = "\n".join(f"250{m}{w}" for m, w in zip(marks, lines, strict=True))
-        stages = [f"{verb}-after-tls"] if self.tls else []
+        stages = [f"{verb}-after-tls"] if self._tls else []
         self._act(*stages, verb, default=text)
 
     def _recipient(self, line: bytes) -> None:
@@ -228,7 +308,7 @@ class Connection:
         if isinstance(early, Mapping) and ("action" in early or "then" in early):
             if not self._pending:
                 self._pending = self._receive()
-            self.commands.append("<body>")
+            self._commands.append("<body>")
             self._play(early)
             return
         # With a line end in front, an empty message ends like any other.
@@ -239,8 +319,8 @@ class Connection:
             text += self._receive()
         message = bytes(text[2 : end + 2])
         self._pending = bytes(text[end + 5 :])
-        self.messages.append(message)
-        self.commands.append(f"<message {len(message)} bytes>")
+        self._messages.append(message)
+        self._commands.append(f"<message {len(message)} bytes>")
         accepted, self._accepted, self._recipients = self._accepted, [], 0
         if not self._lmtp:
             none = "554 5.5.1 Error: no valid recipients"
@@ -303,14 +383,15 @@ class Connection:
         action: Mapping[str, Any]
         action = {"reply": entry} if isinstance(entry, str) else entry
         if "delay" in action:
-            time.sleep(action["delay"])
+            delay = action["delay"]
+            self._turn.pause(delay if callable(delay) else partial(time.sleep, delay))
         octets = _octets(action)
         # A client that has gone may have said more before, which is still to be read.
         with contextlib.suppress(OSError):
             if "drip" in action:
                 for octet in octets:
                     self._peer.sendall(bytes([octet]))
-                    time.sleep(action["drip"])
+                    self._turn.pause(partial(time.sleep, action["drip"]))
             else:
                 self._peer.sendall(octets)
         ending = action.get("then") or action.get("action")
@@ -330,9 +411,8 @@ class Connection:
                 self._wait_for_end()
             elif ending == "stall":
                 # The client may well be stuck in a write, so only its end can be seen.
-                poll = select.poll()
-                poll.register(self._peer.fileno(), select.POLLRDHUP)
-                poll.poll(self._script.get("stall_seconds", 5) * 1000)
+                seconds = self._script.get("stall_seconds", 5)
+                self._turn.wait(self._peer, select.POLLRDHUP, seconds)
             elif ending == "reset":
                 time.sleep(0.1)  # or the reset overtakes the replies before it
                 linger = struct.pack("ii", 1, 0)
@@ -343,7 +423,7 @@ class Connection:
         """Read and forget until the client has gone."""
         until = time.monotonic() + PATIENCE
         while (left := until - time.monotonic()) > 0:
-            self._peer.settimeout(left)
+            self._turn.wait(self._peer, select.POLLIN, left)
             if not self._peer.recv(65536):
                 return
 
@@ -367,8 +447,8 @@ class Connection:
             self._peer = context.wrap_socket(self._peer, server_side=True)
         except (OSError, ssl.SSLError) as problem:
             raise _Over("tls-handshake-failed") from problem
-        self.tls = True
-        self.commands.append(f"<TLS {asked[0]}>" if script.get("sni") else "<TLS>")
+        self._tls = True
+        self._commands.append(f"<TLS {asked[0]}>" if script.get("sni") else "<TLS>")
 
     def _context(
         self, script: Mapping[str, Any], asked: list[str | None]
@@ -404,15 +484,25 @@ class ScriptedServer:
         self.lmtp = lmtp
         self.certificates = certificates
         self.port = 0
-        self.connections: list[Connection] = []
+        self._connections: list[Connection] = []
         self._listener: socket.socket | None = None
+        # Until somebody accepts, nobody has anything to do.
+        self._turn = _Turn()
+        self._turn.over()
         self._threads: list[threading.Thread] = []
         self._fillers: list[socket.socket] = []
+
+    @property
+    def connections(self) -> list[Connection]:
+        """All that were made."""
+        self._turn.settle()
+        return self._connections
 
     def start(self) -> ScriptedServer:
         """Listen, and serve in threads."""
         self._listener = self._bound()
         self._listener.listen(64)
+        self._turn = _Turn()
         self._serve_in_thread(self._accept)
         return self
 
@@ -434,12 +524,15 @@ class ScriptedServer:
         if self._listener is not None:
             with contextlib.suppress(OSError):
                 self._listener.shutdown(socket.SHUT_RDWR)
+            # Not before: its descriptor may be another's next.
+            for accepting in self._threads[:1]:
+                accepting.join(max(0.0, until - time.monotonic()))
             self._listener.close()
         for filler in self._fillers:
             filler.close()
         for thread in self._threads:
             thread.join(max(0.0, until - time.monotonic()))
-        return self.connections
+        return self._connections
 
     def __enter__(self) -> ScriptedServer:
         return self.start()
@@ -467,14 +560,16 @@ class ScriptedServer:
         assert self._listener is not None
         while True:
             try:
+                self._turn.wait(self._listener, select.POLLIN, None)
                 peer, _ = self._listener.accept()
             except OSError:
+                self._turn.over()
                 return
             if peer.family != socket.AF_UNIX:
                 peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            script = self.scripts[min(len(self.connections), len(self.scripts) - 1)]
+            script = self.scripts[min(len(self._connections), len(self.scripts) - 1)]
             connection = Connection(script, peer, self.lmtp, self.certificates)
-            self.connections.append(connection)
+            self._connections.append(connection)
             self._serve_in_thread(connection.serve)
 
     def _serve_in_thread(self, work: Any) -> None:

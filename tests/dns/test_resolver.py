@@ -711,36 +711,37 @@ def test_a_server_that_does_not_know_edns(tmp_path: Path, echo: bool) -> None:
 
 def test_silence_is_soft_and_short(tmp_path: Path) -> None:
     conf = tmp_path / "resolv.conf"
-    conf.write_text("options timeout:1 attempts:1\n")
-    values = {"trouble_resolver_time_limit": "5s"}
+    conf.write_text("options timeout:30 attempts:1\n")
+    values = {"trouble_resolver_time_limit": "60s"}
     with scene({"d.test": {"drop": True}}, values, resolv_conf=str(conf)) as here:
         here.resolver._deadline = lambda: 0.2  # what is left of the delivery
         start = time.monotonic()
         expected = ("4.4.3", NOT_FOUND.format("d.test", "MX", AGAIN))
         assert here.failure("d.test") == expected
-        assert time.monotonic() - start < 1
+        assert time.monotonic() - start < 10
 
 
 class Hurried(Settings):
     """Postfix knows no fractions of seconds."""
 
     def seconds(self, name: str) -> float:
-        return 0.2 if name == "trouble_resolver_time_limit" else super().seconds(name)
+        return 0.5 if name == "trouble_resolver_time_limit" else super().seconds(name)
 
 
 def test_all_look_ups_of_a_destination_share_a_limit() -> None:
+    hosts = [f"h{number}.test" for number in range(60)]
     zone = {
-        "d.test": mx("10 a.test.", "20 b.test.", "30 c.test."),
-        **{x: {"drop": True} for x in ("a.test", "b.test", "c.test")},
+        "d.test": mx(*(f"10 {host}." for host in hosts)),
+        **{host: {"drop": True} for host in hosts},
     }
     with serving(zone) as dns:
         settings = Hurried({**BASE, "trouble_nameserver": dns.address})
         resolver = Resolver(settings, lambda: 30, lambda _: None)
-        start = time.monotonic()
-        for place in (1, 2):
+        for _ in range(2):
+            start = time.monotonic()
             route = resolver.route(Destination("d.test", "d.test", 25))
             assert route.failure.status == "4.4.3"
-            assert time.monotonic() - start < place * 0.2 + 0.5
+            assert time.monotonic() - start < 10
 
 
 def test_the_system_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -815,13 +816,14 @@ def test_no_time_no_query() -> None:
 def test_nobody_listens() -> None:
     sock, address = silent_port()
     sock.close()
-    with scene({}, {"trouble_nameserver": address}) as here:
+    values = {"trouble_nameserver": address, "trouble_resolver_time_limit": "60s"}
+    with scene({}, values) as here:
         start = time.monotonic()
         assert here.failure("d.test") == (
             "4.4.3",
             NOT_FOUND.format("d.test", "MX", AGAIN),
         )
-        assert time.monotonic() - start < 1
+        assert time.monotonic() - start < 10
 
 
 @pytest.mark.parametrize(

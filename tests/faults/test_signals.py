@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import signal
 import subprocess
 import sys
+import termios
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 import pytest
 from deliveries import (
@@ -121,7 +124,7 @@ def test_killed_after_the_commit(program: str, tmp_path: Path) -> None:
 
 def in_the_books(log: Path) -> None:
     """What is logged is in the ledger."""
-    until = time.monotonic() + 5
+    until = time.monotonic() + 20
     while "status=sent" not in (log.read_text() if log.exists() else ""):
         assert time.monotonic() < until
         time.sleep(0.01)
@@ -157,6 +160,12 @@ def test_signal(
     assert server.copies("r@b.test") == 1
 
 
+def unread(pipe: IO[bytes]) -> int:
+    """How many bytes nobody has read yet."""
+    answer = fcntl.ioctl(pipe, termios.FIONREAD, bytes(4))
+    return int.from_bytes(answer, sys.byteorder)
+
+
 @pytest.mark.fault("4 SIGTERM while the message comes")
 def test_signal_while_reading(program: str, tmp_path: Path) -> None:
     with FickleServer() as server:
@@ -164,7 +173,8 @@ def test_signal_while_reading(program: str, tmp_path: Path) -> None:
         assert process.stdin
         process.stdin.write(MESSAGE)
         process.stdin.flush()
-        time.sleep(0.3)
+        while unread(process.stdin):
+            time.sleep(0.01)
         os.killpg(process.pid, signal.SIGTERM)
         assert process.wait(10) == 75
         assert process.stdout
@@ -257,7 +267,7 @@ def orphan(
         check=False,
         timeout=20,
     )
-    until = time.monotonic() + 10
+    until = time.monotonic() + 20
     while not code.exists():
         assert time.monotonic() < until
         time.sleep(0.02)
@@ -275,14 +285,21 @@ def test_half_a_message(program: str, tmp_path: Path, lines: int) -> None:
 
 @pytest.mark.fault("10 pipe(8) gone during the dialogue: not delivered")
 def test_parent_gone_later(program: str, tmp_path: Path) -> None:
+    begun, parent = tmp_path / "begun", tmp_path / "parent"
+
     def judge(stage: str, _subject: str, _times: int) -> str:
         if stage == "ehlo":
-            time.sleep(0.5)
+            begun.touch()
+            while alive(int(parent.read_text())):
+                time.sleep(0.01)
         return SUCCESS.get(stage, "250 ok")
 
     with FickleServer(judge) as server:
         client = Client(program, tmp_path, server)
-        wait = "child.stdin.close(); time.sleep(0.4)"
+        wait = f"""\
+open({str(parent)!r}, "w").write(str(os.getpid()))
+child.stdin.close()
+while not os.path.exists({str(begun)!r}): time.sleep(0.01)"""
         options = client.with_state()
         assert orphan(client, tmp_path, 3, wait, *options) == 75
         assert server.copies("r@b.test") == 0
@@ -326,7 +343,7 @@ def test_answer_to_nobody(program: str, tmp_path: Path, said: str | None) -> Non
 
     def close(stage: str) -> None:
         if stage == "mail":
-            until = time.monotonic() + 5
+            until = time.monotonic() + 20
             while not closed and time.monotonic() < until:
                 time.sleep(0.01)
             output = closed[0].stdout
@@ -433,7 +450,7 @@ def test_stopped_server(program: str, tmp_path: Path) -> None:
     )
     try:
         client = Client(program, tmp_path, "[127.0.0.1]:2591")
-        until = time.monotonic() + 5
+        until = time.monotonic() + 20
         while client.run().code != 0:
             assert time.monotonic() < until
         os.kill(sink.pid, signal.SIGSTOP)

@@ -224,7 +224,7 @@ def test_a_token_command_without_end(tmp_path: Path, descriptor: int) -> None:
         path, "user", "host", now=0, margin=60, note=notes.append, limit=20
     )
     assert found is None
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 15
     assert len(notes) == 1
     assert "more than" in notes[0]
 
@@ -239,4 +239,4 @@ def test_a_sendmail_without_end(tmp_path: Path) -> None:
         b"x\n", "", ["a@b"], sendmail_path=path, timeout=20, note=notes.append
     )
     assert problem.startswith("killed after 1048576 bytes of output")
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 15

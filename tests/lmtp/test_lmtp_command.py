@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -89,17 +90,9 @@ def test_all_to_one_server(
     assert two.connections == []
 
 
-class Meeting(dict[str, Any]):
-    """An action that waits, at its delay, until so many have come to one."""
-
-    def __init__(self, barrier: threading.Barrier, **action: Any) -> None:
-        super().__init__(delay=0, **action)
-        self._barrier = barrier
-
-    def __getitem__(self, name: str) -> Any:
-        if name == "delay":
-            self._barrier.wait(PATIENCE)
-        return super().__getitem__(name)
+def meeting(barrier: threading.Barrier, reply: str) -> dict[str, Any]:
+    """A reply that waits until so many have come to one."""
+    return {"delay": partial(barrier.wait, PATIENCE), "reply": reply}
 
 
 def test_destinations_are_served_at_the_same_time(
@@ -107,7 +100,7 @@ def test_destinations_are_served_at_the_same_time(
 ) -> None:
     barrier = threading.Barrier(len(sinks))
     for number, server in enumerate(sinks):
-        action = Meeting(barrier, reply=f"250 2.0.0 I am {number}")
+        action = meeting(barrier, reply=f"250 2.0.0 I am {number}")
         server.scripts = ({"stages": {"eod": action}},)
     service = serve(smtp_tcp_port=str(sinks[0].port))
     replies = service.send("a@[127.0.0.3]", "b@[127.0.0.1]", "c@[127.0.0.2]")
@@ -219,7 +212,7 @@ def test_message_is_not_ended_for_a_client_that_has_gone(serve: MakeService) -> 
     """It will come again, so a server that has it already would have it twice."""
     with ScriptedServer() as server:
         barrier = threading.Barrier(2)
-        server.scripts = ({"stages": {"data": Meeting(barrier, reply="354 go on")}},)
+        server.scripts = ({"stages": {"data": meeting(barrier, reply="354 go on")}},)
         service = serve(nexthop(server))
         with service.connect() as client:
             client.envelope("a@d.test")
@@ -238,7 +231,7 @@ def test_deadline_is_below_lmtp_data_done_timeout(serve: MakeService) -> None:
     with ScriptedServer({"stages": {"banner": {"action": "hang"}}}) as server:
         start = time.monotonic()
         (reply,) = serve(nexthop(server), trouble_deadline="1s").send("a@d.test")
-        assert 0.9 < time.monotonic() - start < 5
+        assert 0.9 < time.monotonic() - start < 20
     assert reply.startswith(
         "450 4.4.2 conversation with 127.0.0.1[127.0.0.1] timed out"
     )
@@ -360,7 +353,7 @@ def test_without_threads_destinations_wait_for_one_another(
 @pytest.mark.fault("5, LMTP SIGTERM while a message is under way")
 def test_sigterm_waits_for_the_message_under_way(tmp_path: Path) -> None:
     barrier = threading.Barrier(2)
-    script: Script = {"stages": {"eod": Meeting(barrier, reply="250 2.0.0 done")}}
+    script: Script = {"stages": {"eod": meeting(barrier, reply="250 2.0.0 done")}}
     with ScriptedServer(script) as server:
         process = Process(
             tmp_path, "--nexthop", nexthop(server), f"--listen=unix:{tmp_path}/lmtpd"

@@ -444,13 +444,13 @@ def test_deadline(tmp_path: Path) -> None:
 
 
 def test_each_reply_has_a_budget_of_its_own(tmp_path: Path) -> None:
-    slow = {"reply": "250 ok", "delay": 0.45}
+    slow = {"reply": "250 ok", "delay": 1.5}
     script = {"stages": {"rcpt": slow}, "keywords": []}
     more = [
         "-o",
         "smtp_per_request_deadline=yes",
         "-o",
-        "smtp_rcpt_timeout=1s",
+        "smtp_rcpt_timeout=4s",
         "--json",
     ]
     with ScriptedServer(script) as server:

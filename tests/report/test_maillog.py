@@ -51,7 +51,7 @@ def test_nobody_waits_for_a_daemon_that_does_not_read(log: MailLog) -> None:
     begun = time.monotonic()
     for _ in range(1000):
         log.write("x" * 1000)
-    assert time.monotonic() - begun < 3
+    assert time.monotonic() - begun < 20
 
 
 @pytest.mark.fault("31 a daemon that goes and comes back")

@@ -114,19 +114,19 @@ def test_a_sendmail_that_hangs_is_killed_with_its_children(tmp_path: Path) -> No
     path = program(tmp_path, f"sleep 60 & echo $! >{tmp_path}/child; echo hm; wait")
     began = time.monotonic()
     found = submit(
-        b"x\n", "", ["a@b"], sendmail_path=path, timeout=0.3, note=lambda text: None
+        b"x\n", "", ["a@b"], sendmail_path=path, timeout=3, note=lambda text: None
     )
-    assert found == "killed after 0 seconds: hm"
-    assert time.monotonic() - began < 5
+    assert found == "killed after 3 seconds: hm"
+    assert time.monotonic() - began < 20
     child = int((tmp_path / "child").read_text())
     while alive(child):
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 20
 
 
 def test_accepted_though_a_child_goes_on(tmp_path: Path) -> None:
     path = program(tmp_path, "cat >/dev/null; (sleep 60) & exit 0")
     found = submit(
-        b"x\n", "", ["a@b"], sendmail_path=path, timeout=0.3, note=lambda text: None
+        b"x\n", "", ["a@b"], sendmail_path=path, timeout=20, note=lambda text: None
     )
     assert found == ""
 
@@ -143,7 +143,7 @@ def test_what_is_sent_by_a_process_that_is_killed_is_whole(tmp_path: Path) -> No
     if child == 0:
         submit(message * 300, "", ["a@b"], sendmail_path=path, note=lambda text: None)
         os._exit(1)
-    until = time.monotonic() + 5
+    until = time.monotonic() + 20
     while not started.exists():
         assert time.monotonic() < until
     os.kill(child, 9)

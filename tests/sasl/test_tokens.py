@@ -109,14 +109,14 @@ def test_a_command_that_hangs_is_ended_with_all_it_started(tmp_path: Path) -> No
     script.write_text(f"#!/bin/sh\nsleep 60 &\necho $! > {tmp_path}/pid\nwait\n")
     script.chmod(0o700)
     start = time.monotonic()
-    found, notes = get(str(script), limit=0.3)
-    assert time.monotonic() - start < 5
+    found, notes = get(str(script), limit=3)
+    assert time.monotonic() - start < 20
     assert found is None
-    assert "took more than 0.3s" in notes[0]
+    assert "took more than 3s" in notes[0]
     # What is killed takes a moment to die.
     sleeper = int((tmp_path / "pid").read_text())
     while alive(sleeper):
-        assert time.monotonic() - start < 5
+        assert time.monotonic() - start < 20
 
 
 def test_tokens_are_kept_until_shortly_before_their_end() -> None:

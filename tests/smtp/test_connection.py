@@ -106,17 +106,17 @@ def test_reset() -> None:
 def test_silence(peer: Peer) -> None:
     begun = time.monotonic()
     assert peer.read(0.05) is Lost.TIME
-    assert time.monotonic() - begun < 1
+    assert time.monotonic() - begun < 10
 
 
 def test_limit_is_for_each_byte(peer: Peer) -> None:
     def drip() -> None:
         for octet in b"220 slow but steady\r\n":
             peer.says(bytes([octet]))
-            time.sleep(0.02)
+            time.sleep(0.1)
 
     with in_thread(drip):
-        assert code(peer.read(0.2)) == 220
+        assert code(peer.read(2.0)) == 220
 
 
 def test_budget_is_for_the_whole_phase() -> None:
@@ -176,7 +176,7 @@ def test_deadline_ends_a_drip() -> None:
     with in_thread(drip):
         assert peer.read(60.0) is Lost.TIME
         peer.connection.drop()
-    assert time.monotonic() - end < 2
+    assert time.monotonic() - end < 10
     peer.close()
 
 
@@ -282,11 +282,11 @@ def test_server_that_does_not_read(peer: Peer) -> None:
 def test_slow_but_steady_receiver(peer: Peer) -> None:
     def sip() -> None:
         while peer.server.recv(40000):
-            time.sleep(0.01)
+            time.sleep(0.05)
 
     with in_thread(sip):
         for _ in range(40):
-            assert peer.connection.write(b"x" * 60000, 0.2) is None
+            assert peer.connection.write(b"x" * 60000, 2.0) is None
         peer.connection.hang_up()
 
 
