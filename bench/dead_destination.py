@@ -3,7 +3,7 @@
 Messages for one nexthop that does not answer, through a private Postfix: by its own
 smtp(8), and by our program without and with a state directory. What is counted are
 connection attempts (SYN packets, less those that the kernel sends again), and the time
-until each message has been put off for the first time.
+until each message has been deferred for the first time.
 
 It needs root and Linux: the Postfix is a private one, in namespaces of its own.
 

@@ -68,7 +68,7 @@ class Delivery(Value):
 
     #: In the order of the recipients.
     results: tuple[Result, ...]
-    #: Why servers or recipients were passed over in favour of another server.
+    #: Why servers or recipients were skipped in favour of another server.
     skipped: tuple[str, ...]
     #: The destination is in trouble, not only this message.
     throttled: bool

@@ -1,4 +1,4 @@
-"""The last line of defence: whatever happens below, the mail is deferred, not lost.
+"""The failsafe: whatever happens below, the mail is deferred, not lost.
 
 pipe(8) bounces on most exit codes and believes a 0, so nothing may leave here by
 chance: every path ends in os._exit() with a code that was chosen. A status for pipe(8)
@@ -88,7 +88,7 @@ def deliver(argv: list[str], parent: int, *, launched: bool) -> int:
 
 
 def by_hand(argv: list[str]) -> int:
-    """All other commands. What may be a slip in master.cf defers."""
+    """All other commands. What may be a mistake in master.cf defers."""
     if not argv or argv[0] not in HAND_COMMANDS:
         # `--help` by itself is fine; `--help deliver ... -- RCPT` is no success.
         alone = len(argv) == 1 and argv[0].startswith("-")

@@ -63,7 +63,7 @@ FAULTS = {
     "34": ("unknown option, wrong value in master.cf", "4.3.5"),
     "35": ("no recipient, odd arguments", "4.3.5"),
     "36": ("an address that can't be sent", "5.1.3"),
-    "37": ("some delivered, some put off", "75; each gets it once"),
+    "37": ("some delivered, some deferred", "75; each gets it once"),
     "38": (
         "some delivered, some refused",
         "our bounce at once, 0; without sendmail(1) 4.3.0, and again",
@@ -81,8 +81,11 @@ FAULTS = {
         "spawn(8) has the connection on descriptors 1 and 2",
         "nothing but replies is written to it",
     ),
-    "kills": ("kills and bugs at random", "the books balance"),
-    "soak": ("a real Postfix, a server that misbehaves, kills", "the books balance"),
+    "kills": ("kills and bugs at random", "the ledger agrees with the server"),
+    "soak": (
+        "a real Postfix, a server that misbehaves, kills",
+        "the ledger agrees with the server",
+    ),
 }
 
 # attack: what must come of it.

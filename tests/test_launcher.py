@@ -350,13 +350,13 @@ class TestLastLine:
         assert (done.returncode, done.stderr) == (75, b"")
         assert done.stdout.startswith(b"4.3.0 ")
 
-    @pytest.mark.fault("32 the last line of defence is broken, too")
+    @pytest.mark.fault("32 the failsafe is broken, too")
     @pytest.mark.parametrize("how", ["launcher", "script", "module"])
     @pytest.mark.parametrize("text", BROKEN.values(), ids=BROKEN)
     def test_broken_installation(
         self, installation: Installation, how: str, text: str | None
     ) -> None:
-        """Not even the last line of defence is there: __main__ is left."""
+        """Not even the failsafe is there: __main__ is left."""
         installation.real("")
         last = installation.package / "failsafe.py"
         last.unlink() if text is None else last.write_text(text)

@@ -64,7 +64,7 @@ def section(page: str, title: str) -> str:
     ("title", "table"),
     [
         ("OPTIONS OF DELIVER", OPTIONS),
-        ("THE LMTP DOOR", LMTP_OPTIONS),
+        ("THE LMTP SERVER", LMTP_OPTIONS),
         ("THE ENGINE", SERVE_OPTIONS),
     ],
     ids=["deliver", "lmtp", "serve"],
@@ -217,7 +217,7 @@ def test_exit_codes(place: str) -> None:
 
 # --- master.cf.example
 
-# pipe(8) of Postfix 3.7: an unknown one puts all mail off.
+# pipe(8) of Postfix 3.7: an unknown one defers all mail.
 MACROS = {
     "queue_id",
     "size",

@@ -29,10 +29,8 @@ def findings(report: dict[str, Any]) -> tuple[list[str], list[str], int]:
             continue
         checked += 1
         for hole in package["vulns"]:
-            mended = ", ".join(hole["fix_versions"]) or "no version"
-            holes.append(
-                f"{name} {package['version']}: {hole['id']}, mended in {mended}"
-            )
+            fixed = ", ".join(hole["fix_versions"]) or "no version"
+            holes.append(f"{name} {package['version']}: {hole['id']}, fixed in {fixed}")
     return holes, unchecked, checked
 
 

@@ -125,7 +125,7 @@ def _parameter(name: str, other: str, row: Parameter) -> Iterator[str]:
         yield ".Em Not honoured :"
         yield from text(row.unsupported + ".")
     if row.vital:
-        yield from text("While it is set all mail is put off (4.3.5).")
+        yield from text("While it is set all mail is deferred (4.3.5).")
 
 
 def _default(row: Parameter) -> Iterator[str]:

@@ -24,7 +24,7 @@ _WIDTH = max(len(severity.value) for severity in Severity) + 1
 def text(
     findings: Iterable[Finding], width: int, paint: Paint = plain
 ) -> Iterator[str]:
-    """The lines: what was found, what it means for mail, how to mend it."""
+    """The lines: what was found, what it means for mail, how to fix it."""
     for finding in findings:
         severity = finding.severity
         head = f"{finding.about}: {finding.problem}"
@@ -34,7 +34,7 @@ def text(
         rest = lines[1:]
         for label, words in (
             ("mail: ", finding.consequence),
-            ("mend: ", finding.remedy),
+            ("fix: ", finding.remedy),
         ):
             if words:
                 room = width - _WIDTH - len(label)

@@ -89,7 +89,7 @@ def command(
 ) -> int:
     """Check the configuration, the entries in master.cf, tables, secrets, the state
     directory, name servers and sendmail(1). For each problem it says what happens to
-    mail, and how to mend it.
+    mail, and how to fix it.
 
     Exit status: 0, or 78 if there is an error.
     """
@@ -133,7 +133,7 @@ def _unusable(config: str | None, problem: ConfigError) -> Finding:
         problem.parameter or config or "configuration",
         problem.problem,
         "all mail is deferred (4.3.5)",
-        "mend it, or make it readable for this account",
+        "fix it, or make it readable for this account",
     )
 
 

@@ -51,7 +51,7 @@ def judge(
         if "overriding earlier entry" in text:
             words = ("the last one counts", "remove the other")
         else:
-            words = ("the line is passed over", "take away the blanks before it")
+            words = ("the line is ignored", "take away the blanks before it")
         yield warning("configuration", text, *words)
     for row in effective(settings):
         if row.name in given:
@@ -105,7 +105,7 @@ def _unknown(given: Collection[str]) -> Iterator[Finding]:
             continue
         close = get_close_matches(name, TABLE, cutoff=0.8)
         remedy = f"did you mean {close[0]}?" if close else "see --show for all names"
-        yield warning(name, "unknown parameter", "it is passed over", remedy)
+        yield warning(name, "unknown parameter", "it is ignored", remedy)
 
 
 def _combined(settings: Settings) -> Iterator[Finding]:

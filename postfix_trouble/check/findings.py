@@ -1,4 +1,4 @@
-"""What a check finds: how bad it is, what it means for mail, and how to mend it."""
+"""What a check finds: how bad it is, what it means for mail, and how to fix it."""
 
 # Pure: no input or output, clock, environment, chance or state.
 

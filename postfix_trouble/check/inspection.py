@@ -69,7 +69,7 @@ def _tables(settings: Settings, lmtp: bool) -> Iterator[Finding]:
             consequence = _SUFFERS.get(name, _NEEDED)
             yield error(shown, problem, consequence, _instead(problem))
         for text in warnings[:_WARNINGS]:
-            yield warning(shown, text, "the line counts for nothing", "mend it")
+            yield warning(shown, text, "the line counts for nothing", "fix it")
         if not problems:
             yield _searched(shown, masked(shown, settings.text(name)))
 
@@ -191,16 +191,16 @@ def _sendmail(settings: Settings, _lmtp: bool) -> Iterator[Finding]:
     from postfix_trouble.report.sendmail import SENDMAIL
 
     path = settings.text("sendmail_path") or SENDMAIL
-    keeps_books = bool(settings.text("trouble_state_directory"))
+    keeps_ledger = bool(settings.text("trouble_state_directory"))
     classes = {"protocol", "data"} & set(settings.words("notify_classes"))
-    if not (keeps_books or classes):
+    if not (keeps_ledger or classes):
         return
     if os.path.isabs(path) and os.access(path, os.X_OK):
         yield fine("sendmail_path", path)
         return
     about = ("sendmail_path", f"{path} can't be run")
     remedy = "set sendmail_path to Postfix's sendmail(1)"
-    if keeps_books:
+    if keeps_ledger:
         consequence = "mail that some recipients of several refuse is deferred"
         yield error(*about, consequence, remedy)
     else:

@@ -37,7 +37,7 @@ def look(services: list[Service], values: Mapping[str, str]) -> Iterator[Finding
         try:
             clients.append(_client(service, values))
         except ConfigError as problem:
-            yield error(service.name, problem.problem, "see postconf(5)", "mend it")
+            yield error(service.name, problem.problem, "see postconf(5)", "fix it")
     for entry in servers:
         yield from _server(entry, values, tuple(clients))
 
@@ -84,7 +84,7 @@ def _server(
         text = value(known, limit, "$command_time_limit")
         now = now._replace(time_limit=to_seconds(limit, text, "s"))
     except ConfigError as problem:
-        yield error(about(entry), problem.problem, "see postconf(5)", "mend it")
+        yield error(about(entry), problem.problem, "see postconf(5)", "fix it")
     yield from lmtp_entry.judge(entry, now, clients)
     if not now.problem:
         from postfix_trouble.check import run_as

@@ -66,7 +66,7 @@ def _entry(entry: PipeEntry, values: Mapping[str, str]) -> Iterator[Finding]:
     try:
         now = _circumstances(entry, values, settings)
     except ConfigError as problem:
-        yield error(name, problem.problem, "see postconf(5)", "mend it in main.cf")
+        yield error(name, problem.problem, "see postconf(5)", "fix it in main.cf")
         now = pipe_entry.Circumstances()
     yield from pipe_entry.judge(entry, line, now)
     if not line.problem:

@@ -213,7 +213,7 @@ def _flags(entry: PipeEntry, line: Line) -> Iterator[Finding]:
 
 # Option, macro that belongs there, what happens without.
 _NEEDED = (
-    ("--nexthop", "nexthop", "nobody knows where to deliver: all is deferred"),
+    ("--nexthop", "nexthop", "no nexthop: all mail is deferred"),
     ("--sender", "sender", "all mail goes out from the null sender"),
 )
 
@@ -246,7 +246,7 @@ def _arguments(entry: PipeEntry, line: Line, now: Circumstances) -> Iterator[Fin
         yield warning(
             name,
             "--queue-id is missing",
-            "the log can't be followed, and several recipients are put off (4.3.5)",
+            "the log can't be followed, and several recipients are deferred (4.3.5)",
             "add --queue-id ${queue_id}",
         )
 

@@ -200,7 +200,9 @@ def _reported(name: str, done: tuple[int, str] | str) -> Iterator[Finding]:
         found = json.loads(done[1])["findings"]
     except (AssertionError, ValueError, KeyError, TypeError):
         text = done if isinstance(done, str) else f"exit {done[0]}: {done[1][:200]}"
-        yield error(name, f"check says nothing: {text}", "not known", "run it by hand")
+        yield error(
+            name, f"the self-check could not run: {text}", "not known", "run it by hand"
+        )
         return
     shown = 0
     for each in found:

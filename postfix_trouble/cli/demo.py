@@ -70,7 +70,7 @@ CASES = (
         CLOSE,
         False,
         True,
-        "Postfix keeps it in the queue: nobody knows what is wrong.",
+        "Postfix keeps it in the queue: the outcome is unknown.",
     ),
 )
 
@@ -170,9 +170,7 @@ def main(argv: list[str]) -> int:
     if wrong:
         print(f"\nNot as it should be: {', '.join(wrong)}")
         return 1
-    print(
-        "\nAll as it should be. `make test` shows the rest; README.md tells what next."
-    )
+    print("\nAll results as expected. `make test` shows the rest; next: README.md.")
     return 0
 
 

@@ -100,7 +100,7 @@ class Sending(Value):
     "-q",
     "--quiet",
     count=True,
-    help="No dialogue, only what comes of it; twice: nothing, the exit code tells.",
+    help="Show only the result; twice: nothing, the exit code tells.",
 )
 @click.option("-v", "--verbose", is_flag=True, help="Show the message, too.")
 def command(**given: Any) -> int:
@@ -110,7 +110,7 @@ def command(**given: Any) -> int:
     try:
         return _Sending(given).run()
     except TableError as problem:
-        # As `deliver` has it: put off, and nobody is to blame but a table of ours.
+        # As `deliver` has it: deferred, and nobody is to blame but a table of ours.
         screen.complain(f"postfix-trouble send: table look-up error: {problem}")
         return EX_TEMPFAIL
 

@@ -191,7 +191,7 @@ def _asked(user: str) -> str:
     import getpass
 
     try:
-        password = getpass.getpass(f"Password of {printable(user)}: ")
+        password = getpass.getpass(f"Password for {printable(user)}: ")
     except EOFError:
         password = ""  # nosec B105
     if not password:

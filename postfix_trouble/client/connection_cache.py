@@ -127,18 +127,18 @@ class Connections:
                     self._sweeper = threading.Thread(target=self._sweep, daemon=True)
                     self._sweeper.start()
                 return
-        server.farewell()
+        server.quit()
 
     def close(self) -> None:
         """Say goodbye on all of them."""
         self._closing.set()
         for idle in self._expired(float("inf")):
-            idle.server.farewell()
+            idle.server.quit()
 
     def _sweep(self) -> None:
         while not self._closing.wait(_SWEEP):
             for idle in self._expired(time.monotonic() - self._idle_limit):
-                idle.server.farewell()
+                idle.server.quit()
 
     def _expired(self, before: float) -> list[_Idle]:
         with self._lock:

@@ -156,7 +156,7 @@ class DeliveryContext(Tables):
         return self._name_service().query(name, kind)
 
     def tls_policy(self, destination: Destination, relay: Relay) -> TlsPolicy | DSN:
-        """The TLS policy for a server, or why it must be passed over."""
+        """The TLS policy for a server, or why it must be skipped."""
         policy = self._tls_policy(destination, relay)
         if isinstance(policy, DSN) or not self._requiretls_asked():
             return policy

@@ -121,7 +121,7 @@ class SmtpConnection:
         self._delivery = delivery
         self._connection.start_over(delivery.time_left)
 
-    def farewell(self) -> None:
+    def quit(self) -> None:
         """Nobody needs the connection any more."""
         self._connection.putcmd("QUIT")
         self._connection.hang_up()

@@ -25,7 +25,7 @@ NOTICE_CLASSES = (
 )
 
 GENERAL = {
-    "soft_bounce": P("B", "no", "put off what would be returned to the sender"),
+    "soft_bounce": P("B", "no", "defer what would be returned to the sender"),
     "notify_classes": P(
         "L",
         "resource, software",
@@ -133,7 +133,7 @@ ROUTING = {
     ),
     "ignore_mx_lookup_error": P("B", "no", "look up addresses when MX look-up fails"),
     "smtp_defer_if_no_mx_address_found": P(
-        "B", "no", "put off when no MX host has an address"
+        "B", "no", "defer when no MX host has an address"
     ),
     "smtp_mx_address_limit": P("I", "5", "addresses tried per destination; 0: all"),
     "smtp_mx_session_limit": P("I", "2", "sessions per destination; 0: any number"),
@@ -163,7 +163,7 @@ ROUTING = {
     "proxy_interfaces": P("L", "", "further own addresses"),
     "smtp_bind_address": P("S", "", "source address, IPv4"),
     "smtp_bind_address6": P("S", "", "source address, IPv6"),
-    "smtp_bind_address_enforce": P("B", "no", "put off when the address can't be had"),
+    "smtp_bind_address_enforce": P("B", "no", "defer when the address can't be had"),
     "smtp_tcp_port": P("S", "smtp", "default port", 1),
     "known_tcp_ports": P(
         "L", "lmtp=24, smtp=25, smtps=submissions=465, submission=587", "port names"

@@ -164,7 +164,7 @@ TLS = {
         unsupported=_OPENSSL,
     ),
     "tls_fast_shutdown_enable": P(
-        "B", "yes", "don't wait for the peer's farewell", unsupported=_OPENSSL
+        "B", "yes", "do not wait for the peer's close_notify", unsupported=_OPENSSL
     ),
     "tls_config_file": P(
         "S", "default", "OpenSSL's own settings", unsupported=_OPENSSL

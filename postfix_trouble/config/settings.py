@@ -34,7 +34,7 @@ class Settings:
     """Parameters by their main.cf names, expanded and converted when asked for.
 
     `values` come from a main.cf: names that are not in the table may be referred to and
-    are otherwise passed over, and a wrong value is an error when it is used, or asked
+    are otherwise ignored, and a wrong value is an error when it is used, or asked
     after by refuse_unusable().
     `overrides` come from the command line and are checked at once: ConfigError.
     With `lmtp`, callers keep to the smtp_ names and get the lmtp_ values.
@@ -146,7 +146,7 @@ class Settings:
         """Raise ConfigError for a setting that can't be honoured and must not be lost.
 
         That is one that is not supported, and one that makes no sense: else it might
-        be asked for after the message is out, which would be put off, and sent again.
+        be asked for after the message is out, which would be deferred, and sent again.
         """
         for name in self._given:
             parameter = TABLE.get(name)

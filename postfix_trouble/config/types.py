@@ -44,7 +44,7 @@ class Parameter(Value):
     since: str = ""
     # Completes "not supported, because ..."; empty: honoured.
     unsupported: str = ""
-    # Not supported, and mail would go a wrong way if that were passed over:
+    # Not supported, and mail would go a wrong way if that were ignored:
     # nothing is delivered while it is set.
     vital: bool = False
 

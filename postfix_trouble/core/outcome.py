@@ -122,7 +122,7 @@ class Report(Value):
 
     request: DeliveryRequest
     outcomes: tuple[Outcome, ...]
-    # Why hosts or recipients were passed over in favour of another host, in order.
+    # Why hosts or recipients were skipped in favour of another host, in order.
     skipped: tuple[str, ...] = ()
     # Why the destination is to be left alone for a while (Postfix: hop status).
     throttled: DSN | None = None

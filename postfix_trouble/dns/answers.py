@@ -97,7 +97,7 @@ def interpret(
 def is_odd(packet: Packet, name: str, kind: str) -> bool:
     """Whether a reply has several aliases for one name, or records of other names.
 
-    Then nobody knows what was meant, and that something was not found is no reason to
+    Then the intention is unknown, and that something was not found is no reason to
     return mail. (Postfix believes the last alias, and takes the records.)
     """
     aliases = _aliases(packet)
@@ -119,7 +119,7 @@ def _of(packet: Packet, name: str, kind: str) -> tuple[str, list[Record]]:
 
     Several aliases for one name are against the rules (RFC 2181 10.1), but there: all
     are followed, and the last one is asked for where none leads to a record. Records of
-    other names are not looked at: a server could slip us anything there. (Postfix takes
+    other names are not looked at: a server could forge anything there. (Postfix takes
     them.)
     """
     aliases = _aliases(packet)

@@ -99,7 +99,7 @@ def _known(words: Iterable[str]) -> dict[str, str]:
 
 
 class _Parser:
-    """smtp_parse_destination, with its surroundings."""
+    """smtp_parse_destination, with its arguments."""
 
     __slots__ = ("_default_port", "_known", "_lmtp", "_service_port")
 

@@ -58,7 +58,7 @@ def question(
 def answers(packet: bytes, asked: bytes) -> bool:
     """Whether a packet is the reply to a question: identity, and what was asked.
 
-    Anything else is somebody's attempt to slip us an answer, or comes too late.
+    Anything else is somebody's attempt to forge an answer, or comes too late.
     """
     if len(packet) < 12 or packet[:2] != asked[:2]:
         return False

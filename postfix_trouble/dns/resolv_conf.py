@@ -31,7 +31,7 @@ class ResolvConf(Value):
 
 
 def parse(text: str) -> ResolvConf:
-    """Read the text of a resolv.conf. What can't be understood is passed over."""
+    """Read the text of a resolv.conf. What can't be understood is ignored."""
     found = ResolvConf()
     servers: list[str] = []
     for line in text.split("\n"):

@@ -52,7 +52,7 @@ class Resolver:
         resolv_conf: str = "/etc/resolv.conf",
     ) -> None:
         if settings.text("smtp_dns_reply_filter") and not search_filter:
-            # Whoever sets a filter means it: not to be passed over.
+            # Whoever sets a filter means it: not to be ignored.
             parameter = "smtp_dns_reply_filter"
             raise ConfigError(parameter, f"{parameter} is not supported here")
         self._settings = settings

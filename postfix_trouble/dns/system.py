@@ -18,7 +18,7 @@ FAMILIES = {IPV4: socket.AF_INET, IPV6: socket.AF_INET6}
 
 _ANY_PORT = 9
 
-# Errors of getaddrinfo that another try may mend, and those that are about the name.
+# Errors of getaddrinfo that another try may cure, and those that are about the name.
 _AGAIN = (socket.EAI_AGAIN, socket.EAI_MEMORY, socket.EAI_SYSTEM)
 _LATE = "Temporary failure in name resolution"
 _UNKNOWN = (socket.EAI_AGAIN, getattr(socket, "EAI_NODATA", -5), socket.EAI_NONAME)

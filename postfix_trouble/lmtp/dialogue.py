@@ -1,7 +1,7 @@
 """What an LMTP client may say next, and what it is told (RFC 2033, RFC 5321).
 
 The client is Postfix's lmtp(8): a command that is refused with 5xx bounces mail. So
-parameters that we don't know or can't read are passed over with a note, since mail
+parameters that we don't know or can't read are ignored with a note, since mail
 without them is better than no mail. Only an address that can't be handed on is
 refused for ever, and a message above a size limit that the administrator has set.
 """
@@ -264,7 +264,7 @@ class Dialogue:
 
     def _passed_over(self, command: str, key: str, value: bytes) -> None:
         shown = _clean(f"{key}={lmtp_syntax.text(value)}" if value else key)
-        self._note(f"{command} parameter passed over: {shown[:200]}")
+        self._note(f"{command} parameter ignored: {shown[:200]}")
 
 
 def too_big(limit: int) -> Lines:

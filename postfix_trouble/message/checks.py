@@ -3,7 +3,7 @@
 A table is asked for each header, or each line of a body; its answer names an action
 (Postfix header_body_checks(3)). Of the actions of header_checks(5), a client knows
 those that change or log: they never reject, and what is asked for in vain is logged
-and passed over.
+and ignored.
 """
 
 # Pure: no input or output, clock, environment, chance or state.

@@ -103,7 +103,7 @@ def _fold(text: bytes, column: int, limit: int) -> tuple[bytes, int]:
     copied = at = 0
     while at < len(text):
         # The last line end that can be reached within the limit: whole short lines
-        # are passed over together.
+        # are taken together.
         window = limit - column + 1
         newline = text.rfind(b"\n", at, at + window)
         if newline >= 0:

@@ -1,4 +1,4 @@
-"""`postfix-trouble deliver`: the door that pipe(8) comes through.
+"""`postfix-trouble deliver`: the program that pipe(8) runs.
 
 Envelope on the command line, message on standard input; one status line and an exit
 code as the answer, at the end and in one write. A usage error, a wrong setting, a

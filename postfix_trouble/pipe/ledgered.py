@@ -76,7 +76,7 @@ class LedgeredRequest:
         self._known: dict[Place, Finished] = {}
 
     def open(self) -> DSN | None:
-        """Make sure that the books can be kept; the report of a refusal if not."""
+        """Make sure that the ledger can be written; the report of a refusal if not."""
         lock = self._ledger.lock(self._key, self._places)
         if lock is Lock.BUSY:
             return multi_recipient.IN_PROGRESS

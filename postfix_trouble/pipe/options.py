@@ -32,7 +32,7 @@ OPTIONS = (
         "DESTINATION",
         "Where to deliver: domain, domain:port, [host]:port, several with commas.",
     ),
-    Option("--queue-id", "ID", "Queue id, for the log and the books."),
+    Option("--queue-id", "ID", "Queue id, for the log and the ledger."),
     Option("--size", "BYTES", "Message size as Postfix counts it."),
     Option("--envid", "TEXT", "DSN envelope id (RFC 3461)."),
     Option("--ret", "full|hdrs", "What a bounce is to return (RFC 3461)."),

@@ -136,7 +136,7 @@ class PipeRequest:
 
     def so_far(self, why: DSN) -> Report | None:
         """What is known when something of ours has gone wrong: who has the message
-        must not get it again, and the rest is put off. None if the ledger knows more
+        must not get it again, and the rest is deferred. None if the ledger knows more
         than can be told here."""
         if self._by_ledger and not (self.outcomes and self.settled):
             return None

@@ -93,7 +93,7 @@ def _keys(name: str) -> Iterator[str]:
 
 
 def misconfigured(host: str) -> DSN:
-    """The policy can't be found out: this server is passed over."""
+    """The policy can't be found out: this server is skipped."""
     text = f"REQUIRETLS policy configuration error. {_LAST} {host}"
     return DSN(EnhancedStatus("4.7.10"), text)
 

@@ -186,9 +186,9 @@ def left_over(
 
     `fallback`: the last destination was a fallback relay. `relayhost`: the first
     destination is the configured relayhost. Either can't be the recipient's fault, so
-    the mail is put off. `loop_transport` is best_mx_transport: mail that loops belongs
-    to another transport then, which a program behind pipe(8) can't reach; it is put
-    off too. Returns the report and a warning for the log, which may be empty.
+    the mail is deferred. `loop_transport` is best_mx_transport: mail that loops belongs
+    to another transport then, which a program behind pipe(8) can't reach; it is
+    deferred too. Returns the report and a warning for the log, which may be empty.
     """
     if not why.status:
         text = "server unavailable or unable to receive mail"
@@ -254,7 +254,7 @@ def defer_append(rules: OutcomeRules, recipient: Recipient, why: DSN) -> Outcome
 
 
 def bounce_append(rules: OutcomeRules, recipient: Recipient, why: DSN) -> Outcome:
-    """Give a recipient up. soft_bounce and the status filter may put it off instead."""
+    """Give a recipient up. soft_bounce and the status filter may defer it instead."""
     why = _filtered(rules, _in_class(rules, why, "5", "bounce_append"))
     if why.status.soft:
         return Outcome(recipient, Disposition.DEFERRED, why, action="delayed")

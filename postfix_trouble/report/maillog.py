@@ -50,7 +50,7 @@ class MailLog:
             else:
                 self._to_syslog(line)
         except (OSError, ValueError):
-            # A full disk or a missing socket is no reason to put mail off.
+            # A full disk or a missing socket is no reason to defer mail.
             pass
 
     def close(self) -> None:

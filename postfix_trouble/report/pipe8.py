@@ -75,7 +75,7 @@ def answer(dsn: DSN) -> Exit:
 
 
 def deferred(status: str, reason: str) -> Exit:
-    """The answer to trouble of our own: always a deferral."""
+    """The answer to an internal problem: always a deferral."""
     assert status.startswith("4")
     return Exit(sysexits.EX_TEMPFAIL, f"{status} {reason}")
 

@@ -1,7 +1,7 @@
 """What Postfix would do with this? The answer, as a value.
 
-What happened is read from words (policy/recognition), played twice in the real engine
-(rehearsal), once with another host behind this one and once without, and described.
+What happened is read from words (recognition.py) and played twice through the real
+dialogue (session.py), once with another host behind this one and once without.
 """
 
 # Pure: no input or output, clock, environment, chance or state.
@@ -22,7 +22,7 @@ from postfix_trouble.simulate.session import (
     OwnDecision,
     Setting,
     read_reply,
-    rehearse,
+    simulate,
 )
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def explain(
         return happening
     setting = Setting(values, lmtp=lmtp, relay=heard.relay or EXAMPLE, age=age)
     ends = tuple(
-        rehearse(place, happening, setting._replace(final_server=final))
+        simulate(place, happening, setting._replace(final_server=final))
         for final in (False, True)
     )
     if not ends[1].reached:
@@ -233,7 +233,7 @@ def case(final: bool, stage: str, end: Ending) -> Case:
     verdict, outcome = end.verdict, end.outcome
     if verdict is None:
         if outcome is None:
-            # No session: passed over in favour of the next host.
+            # No session: skipped in favour of the next host.
             return Case(final, "keep", "", end.skipped[-1], rule=_NEXT)
         effect = "sent" if stage == "dot" else "continue"
         return Case(
@@ -297,7 +297,7 @@ def _remarks(
     if isinstance(happening, OwnDecision) and not heard.entry:
         said.append("a reason unknown here: whether it throttles can't be told")
     if heard.logged and not heard.logged.word:
-        said.append("the record is of a host that was passed over for the next one")
+        said.append("the record is of a host that was skipped for the next one")
     return tuple(said)
 
 

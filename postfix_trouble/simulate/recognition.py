@@ -20,7 +20,7 @@ from postfix_trouble.core.value import Value
 class Logged(Value):
     """What a record of a delivery says of its end."""
 
-    # sent, deferred, bounced or SOFTBOUNCE; empty: a host was only passed over.
+    # sent, deferred, bounced or SOFTBOUNCE; empty: a host was only skipped.
     word: str = ""
     dsn: str = ""
 
@@ -35,7 +35,7 @@ class Heard(Value):
     own_reason: str = ""
     # For such a reason: the entry point of policy/trouble.py behind it, if known.
     entry: str = ""
-    # A name of engine/rehearsal.STAGES; empty: not told.
+    # A name of simulate/session.STAGES; empty: not told.
     stage: str = ""
     relay: Relay | None = None
     lmtp: bool = False
@@ -49,7 +49,7 @@ _RECORD = re.compile(
     r"status=(?P<word>sent|deferred|bounced|SOFTBOUNCE) \((?P<reason>.*)\)\s*$",
     re.DOTALL,
 )
-# What stands before the text of a record that tells of a host that was passed over.
+# What stands before the text of a record that tells of a host that was skipped.
 _PREFIX = re.compile(
     r"^.*?(?:[\w/.-]*(?:smtp|lmtp|trouble)[\w/.-]*\[\d+\]|^): (?:[0-9A-Za-z]{5,25}: )?"
 )
@@ -169,7 +169,7 @@ def _of_others(record: re.Match[str], found: Heard) -> bool:
 
 
 def _without_status(text: str) -> Heard | None:
-    """A reason alone, or the record of a host that was passed over."""
+    """A reason alone, or the record of a host that was skipped."""
     for candidate in (text, _PREFIX.sub("", text)):
         found = _reason(candidate, Logged())
         if not found.own_reason or found.stage:

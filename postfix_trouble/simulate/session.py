@@ -81,7 +81,7 @@ _YES = {
 
 
 class Setting(Value):
-    """The circumstances of a rehearsal."""
+    """The circumstances of a simulated session."""
 
     # Parameters by their main.cf names, where they differ from the default.
     values: Mapping[str, str] = {}
@@ -114,7 +114,7 @@ if TYPE_CHECKING:
 
 
 class Ending(Value):
-    """How a rehearsal ended for its one recipient."""
+    """How a simulated session ended for its one recipient."""
 
     # Entry point of policy/trouble.py that decided; empty: nothing failed.
     entry: str = ""
@@ -138,7 +138,7 @@ def read_reply(text: str) -> Reply | None:
     return reader.next()
 
 
-def rehearse(stage: str, happening: Happening, setting: Setting) -> Ending:
+def simulate(stage: str, happening: Happening, setting: Setting) -> Ending:
     """Play a session in which something happens at a stage, and see what follows."""
     settings = settings_for(stage, setting)
     request = DeliveryRequest(
@@ -228,7 +228,7 @@ def _no_session(attempt: RecipientState, why: DSN, setting: Setting) -> Ending:
 
 
 def _nobody(_told: object) -> None:
-    """Nobody writes down what comes of a rehearsal."""
+    """No-op callback: nothing is recorded."""
 
 
 class _Wire:

@@ -1,8 +1,8 @@
 """The policy as tables, found out by trying: every code at every stage.
 
-No rule is written down here. Each row is the outcome of a rehearsal (engine/rehearsal)
-with a reply code, or with what comes in place of a reply; codes with the same outcome
-share a row.
+No rule is written down here. Each row is the outcome of a simulated session
+(session.py) with a reply code, or with what comes in place of a reply; codes with the
+same outcome share a row.
 """
 
 # Pure: no input or output, clock, environment, chance or state.
@@ -28,7 +28,7 @@ from postfix_trouble.simulate.session import (
     NotOffered,
     Setting,
     read_reply,
-    rehearse,
+    simulate,
 )
 from postfix_trouble.terminal.columns import Field, Paint, plain, wrapped
 from postfix_trouble.terminal.columns import table as columns
@@ -191,10 +191,10 @@ def _row(event: str, stage: str, happening: Happening, setting: Setting) -> Deci
     def played(final: bool, soft: bool) -> Case:
         values = {**setting.values, "soft_bounce": "yes" if soft else "no"}
         now = setting._replace(values=values, final_server=final)
-        return case(final, stage, rehearse(stage, happening, now))
+        return case(final, stage, simulate(stage, happening, now))
 
     another, last = played(False, False), played(True, False)
-    end = rehearse(stage, happening, setting._replace(final_server=True))
+    end = simulate(stage, happening, setting._replace(final_server=True))
     failed = last.effect not in ("sent", "continue")
     return DecisionRow(
         event,

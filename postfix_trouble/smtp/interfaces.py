@@ -68,7 +68,7 @@ class DeliveryEnvironment(Protocol):
         ...
 
     def tls_policy(self, destination: Destination, relay: Relay) -> TlsPolicy | DSN:
-        """The TLS policy for a server, or why it must be passed over."""
+        """The TLS policy for a server, or why it must be skipped."""
         ...
 
     def connect(

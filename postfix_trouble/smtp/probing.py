@@ -60,7 +60,7 @@ class ProbeResult(Value):
     """What was learnt of one server."""
 
     relay: Relay
-    # None: the server was passed over before a policy was known.
+    # None: the server was skipped before a policy was known.
     policy: TlsPolicy | None = None
     # Why no session came about; empty: one did.
     problem: str = ""
@@ -197,7 +197,7 @@ class _Outside:
     def tls_policy(self, destination: Destination, relay: Relay) -> TlsPolicy | DSN:
         policy = self._outside.tls_policy(destination, relay)
         if isinstance(policy, DSN):
-            reason = policy.reason or "passed over: no TLS policy for it"
+            reason = policy.reason or "skipped: no TLS policy for it"
             self._found(ProbeResult(relay, problem=reason))
         return policy
 
@@ -238,7 +238,7 @@ _TAKEN = Reply.local("2.1.5")._replace(code=250, text="accepted; nothing was sen
 
 
 class ProbeWire:
-    """A wire (surroundings.py) to one server on which no message goes out."""
+    """A wire (interfaces.py) to one server on which no message goes out."""
 
     def __init__(
         self,

@@ -1,9 +1,9 @@
-"""The books of one delivery request: who is left, who is finished, and why.
+"""The recipients of one delivery request: who is left, who is finished, and why.
 
 After Postfix SMTP_STATE and smtp_rcpt.c. Every recipient is marked exactly once in
 each session: KEEP (offered to the next host) or finished with an Outcome. Marking
-twice, or ending a session with somebody unmarked, is a bug and raises; mail is put off
-by the last line of defence then, never lost.
+twice, or ending a session with somebody unmarked, is a bug and raises; mail is deferred
+by failsafe.py then, never lost.
 """
 
 # Pure: no input or output, clock, environment, chance or state.
@@ -66,7 +66,7 @@ class RecipientState:
         self.connection_use = 1
 
     def skip(self, reason: str) -> None:
-        """Note why a host or recipient is passed over in favour of another host."""
+        """Log why a host or recipient is skipped in favour of another host."""
         self.skipped.append(reason)
         self.note(reason)
 

@@ -35,7 +35,7 @@ class Rule:
 
 
 class RuleError(ValueError):
-    """A rule is of no use, and is passed over."""
+    """A rule is of no use, and is ignored."""
 
 
 class Expression:
@@ -58,7 +58,7 @@ class PatternTable:
         self._rules = rules
         # Nothing else is a key at all, not even for a negated rule.
         self._addresses_only = addresses_only
-        # As Postfix logs them; each rule that is named there is passed over.
+        # As Postfix logs them; each rule that is named there is ignored.
         self.warnings = warnings
 
     def results(self) -> list[str]:
@@ -100,7 +100,7 @@ def parse(
     """The rules in logical lines, with their line numbers.
 
     `kind` is regexp, pcre or cidr; `place` names the file in warnings. Wrong rules are
-    passed over with a warning, as in Postfix. `compile_expression` is that of the kind,
+    ignored with a warning, as in Postfix. `compile_expression` is that of the kind,
     none for cidr; what it raises but for RuleError goes through.
     """
     rules: list[Rule] = []

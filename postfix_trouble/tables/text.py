@@ -29,7 +29,7 @@ def fold(key: str, utf8: bool) -> str:
 def text_table(text: str, path: str, utf8: bool) -> tuple[dict[str, str], list[str]]:
     """The entries of a file as postmap(1) reads it, and what it would warn of.
 
-    `utf8`: a line that is not is passed over.
+    `utf8`: a line that is not is ignored.
 
     A key ends at the first blank that is neither in double quotes nor follows a
     backslash; quotes and backslashes stay part of it. Of two

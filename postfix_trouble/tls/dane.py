@@ -4,9 +4,9 @@ RFC 7672, after dane_init and tls_dane_resolve of Postfix and dane_tlsa_add of O
 All of it rests on DNSSEC, so on the word of a name server that we trust.
 
     nothing to compare with, or nothing that DNSSEC vouches for
-                            dane: may; dane-only: put off
-    records for other uses  dane: encrypt; dane-only: put off
-    look-up failed          put off: somebody might be hiding the records
+                            dane: may; dane-only: deferred
+    records for other uses  dane: encrypt; dane-only: deferred
+    look-up failed          deferred: somebody might be hiding the records
     usable records          one of them has to match
 
 Nothing here opens a file or a socket.
@@ -70,7 +70,7 @@ def pinned(
     destination: str,
     lmtp: bool,
 ) -> Pinned | DSN:
-    """What DANE or DANE_ONLY comes to for a server, or why it is passed over.
+    """What DANE or DANE_ONLY comes to for a server, or why it is skipped.
 
     `note` takes warnings for the log, `destination` is named in them.
     """

@@ -172,7 +172,7 @@ def _fingerprint_matches(
 def unready(policy: TlsPolicy, settings: Settings) -> DSN | None:
     """Why this policy can't be carried out with the files that we have, if so.
 
-    Looked at before connecting: a server is passed over rather than talked to with
+    Looked at before connecting: a server is skipped rather than talked to with
     less than was asked for. (Postfix turns TLS off where it can't load a file, so that
     mail goes in the clear at level may.) Costs nothing where no file is configured.
     """

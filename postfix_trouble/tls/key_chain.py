@@ -37,7 +37,7 @@ def holds_key(text: str) -> bool:
 def chains(files: Iterable[tuple[str, str]]) -> tuple[KeyChain, ...] | str:
     """Take the contents of files (path, text) apart; a text if they make no chain.
 
-    What is neither key nor certificate (EC PARAMETERS) is passed over.
+    What is neither key nor certificate (EC PARAMETERS) is ignored.
     """
     found: list[tuple[str, list[str]]] = []
     for path, text in files:

@@ -54,7 +54,7 @@ def policy(
     prefix: str = "smtp",
     optional: bool = False,
 ) -> TlsPolicy | DSN:
-    """The policy for a server, or why the server is passed over before connecting.
+    """The policy for a server, or why the server is skipped before connecting.
 
     A DSN without a status leaves no trace in the report: what an earlier server left
     there stands. `find` looks a key up in the tables of a parameter, and raises
@@ -101,7 +101,7 @@ def _no_table(parameter: str, key: str, fold: bool) -> str | None:
 
 
 class _PolicySearch:
-    """policy_create, with its surroundings."""
+    """policy_create, with its arguments."""
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
 """One entry of a TLS policy table: a level, then attributes.
 
 After tls_policy_lookup_one of Postfix smtp_tls_policy(3). An error in an attribute may
-be an error about security, so nothing that is not understood is passed over.
+be an error about security, so nothing that is not understood is ignored.
 """
 
 # Pure: no input or output, clock, environment, chance or state.

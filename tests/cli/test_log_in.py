@@ -23,7 +23,7 @@ CACHED = "SASL [CACHED] authentication failed; server 127.0.0.1 said: 535 5.7.8 
 SASL = {
     "smtp_sasl_auth_enable": "yes",
     "smtp_sasl_security_options": "noanonymous",
-    # Else the second mail is put off without any attempt.
+    # Else the second mail is deferred without any attempt.
     "trouble_destination_retry_time": "0",
 }
 

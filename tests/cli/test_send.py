@@ -158,7 +158,7 @@ def test_nobody_is_there() -> None:
 
 
 @pytest.mark.parametrize("command", ["send", "probe"])
-def test_table_that_cannot_be_searched_puts_off(command: str) -> None:
+def test_table_that_cannot_be_searched_defers(command: str) -> None:
     with ScriptedServer({}) as server:
         argv = [command, *TO, *server_option(server), "-o", "smtp_generic_maps=fail:x"]
         done = output(*argv)
@@ -354,7 +354,7 @@ def auth_server(certificates: Path) -> ScriptedServer:
 def test_password_is_asked_for_and_never_shown(certificates: Path) -> None:
     with auth_server(certificates) as server:
         argv = ["send", *TO, "--auth-user", "joe", *server_option(server)]
-        text, code = converse(argv, "Password of joe:", f"{SECRET}\n")
+        text, code = converse(argv, "Password for joe:", f"{SECRET}\n")
     assert code == 0
     assert SECRET not in text
     assert "AUTH PLAIN <hidden>" in text

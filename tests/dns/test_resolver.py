@@ -412,7 +412,7 @@ FAILED: dict[str, tuple[Zone, dict[str, str], str, str, str]] = {
         {"d.test": mx("10 a.test.", "20 b.test.")}, {}, "d.test",
         "5.4.4", NOT_FOUND.format("b.test", "A", NO_HOST),
     ),
-    "the same, put off by request": (
+    "the same, deferred by request": (
         {"d.test": mx("10 a.test.", "20 b.test.")},
         {"smtp_defer_if_no_mx_address_found": "yes"}, "d.test",
         "4.4.4", NOT_FOUND.format("b.test", "A", NO_HOST),
@@ -951,7 +951,7 @@ def test_what_an_alias_itself_is_worth() -> None:
 
 @pytest.mark.attack("DNS: a far name server that vouches by DNSSEC")
 def test_no_name_server_far_away_is_believed(tmp_path: Path) -> None:
-    """Nor passed over in silence: it may well be that of the administrator."""
+    """Nor ignored in silence: it may well be that of the administrator."""
     conf = tmp_path / "resolv.conf"
     with serving(SECURE) as dns:
         host, _, port = dns.address.rpartition(":")

@@ -139,7 +139,7 @@ def under_way(
 def once_more(
     postfix: PrivatePostfix, results: Mapping[str, Result]
 ) -> dict[str, Result]:
-    """Have what was put off tried again; the servers must still be up."""
+    """Have what was deferred tried again; the servers must still be up."""
     for result in results.values():
         postfix.flush(result.ours.queue_id)
         postfix.flush(result.theirs.queue_id)

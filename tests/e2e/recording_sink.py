@@ -2,7 +2,7 @@
 
 usage: recording_sink.py PORT FILE [SECONDS]
 The number in a recipient's name says what happens to it: ending in 3, refused for ever;
-in 7, put off the first time; else taken, after so many seconds. A line of FILE is
+in 7, deferred the first time; else taken, after so many seconds. A line of FILE is
 "RECIPIENT taken" (written before the reply) or "RECIPIENT put-off".
 """
 

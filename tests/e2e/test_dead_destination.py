@@ -45,7 +45,7 @@ def resting(postfix: PrivatePostfix) -> Iterator[PrivatePostfix]:
         "trouble_destination_retry_time": f"{REST}s",
         "troubles_destination_recipient_limit": "10",
         "troubles-one_destination_recipient_limit": "1",
-        # Else what is tried again soon is put off by the queue manager itself.
+        # Else what is tried again soon is deferred by the queue manager itself.
         "minimal_backoff_time": "1s",
         "queue_run_delay": "600s",
     }

@@ -31,7 +31,7 @@ class TestMistakes:
     """Nothing that is wrong with the set-up may cost a mail or bounce it."""
 
     @pytest.mark.fault(
-        "32, 33, 34, 35 slips in master.cf, a launcher alone, behind pipe(8)"
+        "32, 33, 34, 35 mistakes in master.cf, a launcher alone, behind pipe(8)"
     )
     @pytest.mark.parametrize(
         ("variant", "dsn"),
@@ -207,7 +207,7 @@ class TestSeveralRecipients:
         assert {r.status for r in records.values()} == {"sent"}
         assert bounce.queue_id != records[good].queue_id
 
-    @pytest.mark.fault("37 one put off, behind pipe(8)")
+    @pytest.mark.fault("37 one deferred, behind pipe(8)")
     def test_one_deferred(self, postfix: PrivatePostfix) -> None:
         """At the next attempt, who has it already does not get it again."""
         (place,) = side_by_side.addresses("dot-4xx")

@@ -168,7 +168,7 @@ def test_one_copy_or_one_report(world: World) -> None:
         pytest.param(("refused",) * 3, id="all for one reason"),
         pytest.param(("refused", "blocked", "refused"), id="all for two reasons"),
         pytest.param(("refused", "ok"), id="accepted and refused"),
-        pytest.param(("refused", "much-later"), id="refused and put off"),
+        pytest.param(("refused", "much-later"), id="refused and deferred"),
         pytest.param(
             ("refused", "blocked", "ok", "later", "much-later"), id="all kinds"
         ),

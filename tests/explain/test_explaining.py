@@ -125,7 +125,7 @@ SITUATIONS: list[Any] = [
      "defer 4.4.1 throttled", ()),
     (f"postfix/smtp[1]: 4ABCDEF: host {HOST} said: 450 no (in reply to DATA command)",
      {}, "data", ALL, "mesg_fail", "keep 4.0.0", "defer 4.0.0",
-     ("the record is of a host that was passed over for the next one",)),
+     ("the record is of a host that was skipped for the next one",)),
     (f"lost connection with {HOST} while performing the LHLO handshake", {}, "lhlo",
      ALL, "stream_except", "keep 4.4.2", "defer 4.4.2 throttled", ()),
 ]  # fmt: skip

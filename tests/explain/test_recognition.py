@@ -131,7 +131,7 @@ def test_a_report_without_a_failure_of_a_server_is_not_recognised() -> None:
 def test_reasons(reason: str, heard: Heard) -> None:
     heard = heard._replace(relay=RELAY)
     assert recognise(reason) == heard
-    # Behind what the log has before it, it is of a server that was passed over.
+    # Behind what the log has before it, it is of a server that was skipped.
     for before in (
         "Nov 22 11:00:00 h postfix/smtp[12]: 4ABCDEF: ",
         "h postfix-trouble[12]: ",

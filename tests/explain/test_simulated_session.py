@@ -19,7 +19,7 @@ from postfix_trouble.simulate.session import (
     NotOffered,
     Setting,
     read_reply,
-    rehearse,
+    simulate,
 )
 
 NOBODY = DSN(EnhancedStatus("5.4.4"), "Host or domain name not found")
@@ -103,7 +103,7 @@ def shown(end: Ending) -> str:
 def test_ending(stage: str, happening: Any, setting: Setting, ending: str) -> None:
     if isinstance(happening, str):
         happening = read_reply(happening)
-    assert shown(rehearse(stage, happening, setting)) == ending
+    assert shown(simulate(stage, happening, setting)) == ending
 
 
 def test_stages_have_their_names_in_the_manual() -> None:
@@ -119,7 +119,7 @@ def test_settings_of_the_protocol_are_those_that_count() -> None:
     reply = read_reply("535 5.7.8 no")
     assert reply is not None
     for lmtp, status in ((True, "5.7.8"), (False, "4.7.8")):
-        end = rehearse("auth", reply, Setting(values, final_server=True, lmtp=lmtp))
+        end = simulate("auth", reply, Setting(values, final_server=True, lmtp=lmtp))
         assert end.outcome is not None
         assert end.outcome.dsn.status == status
 
@@ -127,4 +127,4 @@ def test_settings_of_the_protocol_are_those_that_count() -> None:
 def test_a_stage_that_is_not_come_to() -> None:
     reply = read_reply("450 no")
     assert reply is not None
-    assert not rehearse("helo", reply, Setting(lmtp=True)).reached
+    assert not simulate("helo", reply, Setting(lmtp=True)).reached

@@ -2,7 +2,7 @@
 
 Each request is tried again until the program says that it is done, as the queue manager
 would do it, and is killed on most of the ways: at a drawn step of a drawn stage, or at
-a random moment. The server accepts, refuses, puts off and breaks off at random. In the
+a random moment. The server accepts, refuses, defers and breaks off at random. In the
 end the books must balance: everybody has the message or was reported, nobody has half
 of it, nobody was reported who was not refused, and nobody has it twice but for a kill
 (or a server that did not answer) between the final dot and the commit. Who was refused
@@ -600,7 +600,7 @@ def main() -> int:
     for name, number in sums.items():
         print(f"{number:8} {name}")
     print(f"seed {options.seed}")
-    print("\n".join(wrong[:20]) or "the books balance")
+    print("\n".join(wrong[:20]) or "the ledger agrees with the server")
     return bool(wrong)
 
 

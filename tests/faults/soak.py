@@ -1,7 +1,7 @@
 """A real Postfix, a server that misbehaves at random, and a killer.
 
 All messages go through pipe(8), with the second recipe of master.cf.example, to a
-server that accepts, refuses, puts off, stalls and breaks off. Meanwhile processes are
+server that accepts, refuses, defers, stalls and breaks off. Meanwhile processes are
 killed at random: the interpreter, the launcher, pipe(8) itself. In the end each
 recipient has the message or its sender was told (or it is still queued), and whoever
 has it twice was the victim of a kill or of a server that did not answer. Whoever was
@@ -409,7 +409,7 @@ def main() -> int:
     for name, number in sums.items():
         print(f"{number:8} {name}")
     print(f"seed {options.seed}")
-    print("\n".join(wrong[:20]) or "the books balance")
+    print("\n".join(wrong[:20]) or "the ledger agrees with the server")
     if wrong:
         print(f"kept: {place}")
     else:

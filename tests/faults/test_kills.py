@@ -1,4 +1,4 @@
-"""Killed at every stage, again and again: the books balance."""
+"""Killed at every stage, again and again: the ledger agrees with the server."""
 
 from __future__ import annotations
 

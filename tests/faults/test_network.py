@@ -187,7 +187,7 @@ def test_reply_to_the_dot(
 STARTTLS = {"keywords": ["STARTTLS"], "tls": {"handshake": "garbage"}}
 
 
-@pytest.mark.fault("27 TLS fails: in plaintext under `may`, else put off")
+@pytest.mark.fault("27 TLS fails: in plaintext under `may`, else deferred")
 @pytest.mark.parametrize(
     ("level", "script", "code", "status"),
     [

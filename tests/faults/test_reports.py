@@ -65,8 +65,8 @@ def test_one_that_can_not_be_sent(bench: Bench) -> None:
     assert "ok@b.test" not in report.partition("Undelivered Message")[0]
 
 
-@pytest.mark.fault("37 delivered and put off")
-def test_one_put_off(bench: Bench) -> None:
+@pytest.mark.fault("37 delivered and deferred")
+def test_one_deferred(bench: Bench) -> None:
     with bench.server:
         code, output = bench.run("exit 1", recipients=("ok@b.test", "third@b.test"))
         assert (code, output[:5]) == (75, b"4.2.0")

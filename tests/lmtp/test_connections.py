@@ -315,7 +315,7 @@ def test_each_message_at_a_time_has_its_own(listen: Listen, serve: MakeService) 
 @pytest.mark.parametrize(
     "trouble",
     [
-        pytest.param(["250 ok", "450 4.2.0 later"], id="put off"),
+        pytest.param(["250 ok", "450 4.2.0 later"], id="deferred"),
         pytest.param(["250 ok", {"then": "close"}], id="lost"),
     ],
 )

@@ -245,7 +245,7 @@ accept_all(listeners, lambda connection: serve(connection, deliver, stop=stop), 
 print(len(listeners))
 """
 )
-# Descriptor 4 is no listening socket: it is to be passed over.
+# Descriptor 4 is no listening socket: it is to be ignored.
 LIKE_SYSTEMD = """
 import os, sys
 os.dup2(int(sys.argv[1]), 3)

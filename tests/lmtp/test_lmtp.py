@@ -66,7 +66,7 @@ def test_nobody_has_said_anything_yet() -> None:
         (lmtp_dialogue.IDLE, b"421 4.4.2 Timeout exceeded"),
     ],
 )
-def test_trouble_of_our_own_defers(reply: lmtp_dialogue.Lines, text: bytes) -> None:
+def test_an_internal_problem_defers(reply: lmtp_dialogue.Lines, text: bytes) -> None:
     assert reply == (text,)
 
 
@@ -213,7 +213,7 @@ def test_unknown_parameters_do_not_bounce_mail(parameter: bytes, shown: str) -> 
     notes: list[str] = []
     request = envelope(b"MAIL FROM:<s@d> " + parameter, notes=notes)
     assert request == DeliveryRequest("s@d", (), "")
-    assert notes == [f"MAIL parameter passed over: {shown}"]
+    assert notes == [f"MAIL parameter ignored: {shown}"]
 
 
 @pytest.mark.parametrize("word", [b"REQUIRETLS", b"requiretls"])
@@ -249,7 +249,7 @@ def test_odd_rcpt_parameters_do_not_bounce_mail(parameter: bytes) -> None:
     request = envelope(b"MAIL FROM:<>", b"RCPT TO:<a@d> " + parameter, notes=notes)
     assert request.recipients == (Recipient("a@d"),)
     shown = parameter.decode().removesuffix("=")
-    assert notes == [f"RCPT parameter passed over: {shown}"]
+    assert notes == [f"RCPT parameter ignored: {shown}"]
 
 
 def test_xforward() -> None:

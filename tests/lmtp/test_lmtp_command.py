@@ -276,7 +276,7 @@ def test_destination_is_not_left_alone_if_that_is_not_wanted(
         assert "suspended" not in service.send("a@d.test")[0]
 
 
-@pytest.mark.fault("LMTP trouble of our own")
+@pytest.mark.fault("LMTP an internal problem")
 @pytest.mark.parametrize(
     ("settings", "log"),
     [
@@ -284,7 +284,7 @@ def test_destination_is_not_left_alone_if_that_is_not_wanted(
         ({"smtp_tls_policy_maps": "texthash:/nowhere"}, "smtp_tls_policy_maps"),
     ],
 )
-def test_trouble_of_our_own_puts_off(
+def test_an_internal_problem_defers(
     serve: MakeService, settings: dict[str, str], log: str
 ) -> None:
     with ScriptedServer() as server:
@@ -310,7 +310,7 @@ def test_one_notice_an_hour(serve: MakeService, tmp_path: Path) -> None:
     assert len(transcripts) == 3
 
 
-def test_who_has_the_message_is_not_put_off(
+def test_who_has_the_message_is_not_deferred(
     serve: MakeService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A bug after the final dot: who was refused, and who has it, stays so."""

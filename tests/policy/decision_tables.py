@@ -25,7 +25,7 @@ def row_for(table: list[tuple[Any, ...]], *inputs: object) -> tuple[Any, ...]:
 class EntryPoint(NamedTuple):
     """How an entry point differs from the others."""
 
-    # The destination is in trouble if a recipient is put off; None: as flags say.
+    # The destination is in trouble if a recipient is deferred; None: as flags say.
     throttle: bool | None
     # Fills the report by itself (step 1).
     fills: bool
@@ -145,7 +145,7 @@ LEFT_OVER = [
     ("4", ANY, ANY, ANY, ANY, None, ""),
     (ANY, True, ANY, ANY, ANY, "4.3.5", "smtp_fallback_relay configuration problem"),
     (ANY, ANY, True, ANY, ANY, "4.3.5", "relayhost configuration problem"),
-    # Postfix passes it to that transport, which is out of reach here: put off.
+    # Postfix passes it to that transport, which is out of reach here: deferred.
     (ANY, ANY, ANY, True, True, "4.3.5", "best_mx_transport"),
     (ANY, ANY, ANY, ANY, ANY, None, ""),
 ]

@@ -354,7 +354,7 @@ def test_sent_tells_who_took_it() -> None:
 
 
 @pytest.mark.parametrize("soft_bounce", YES_NO)
-def test_bounce_that_cannot_be_recorded_is_put_off(soft_bounce: bool) -> None:
+def test_bounce_that_cannot_be_recorded_is_deferred(soft_bounce: bool) -> None:
     outcome = trouble.bounce_failed(
         record(OutcomeRules(soft_bounce), "bounce", "5.7.1")
     )

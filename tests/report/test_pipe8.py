@@ -94,7 +94,7 @@ def test_there_is_text_behind_every_status(reason: str) -> None:
     assert re.fullmatch(rb"5\.1\.1 \S.*", output)
 
 
-def test_trouble_of_our_own_is_put_off() -> None:
+def test_an_internal_problem_is_deferred() -> None:
     assert deferred("4.3.0", "text") == Exit(75, "4.3.0 text")
     with pytest.raises(AssertionError):
         deferred("5.3.0", "text")

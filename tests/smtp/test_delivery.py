@@ -675,7 +675,7 @@ def test_lmtp_has_no_transport_for_mail_that_loops() -> None:
 
 
 def test_reason_of_a_destination_does_not_outlive_it() -> None:
-    """The second one has a server that is passed over without a word."""
+    """The second one has a server that is skipped without a word."""
     done = run(Place([GONE]), Place([{}]), tls={2: DSN()})
     assert done.reason == "server unavailable or unable to receive mail"
 

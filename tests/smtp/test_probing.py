@@ -298,7 +298,7 @@ def test_client_is_told_of_together_with_the_sender(
     [
         (DSN(EnhancedStatus("4.7.5"), "TLS configuration problem"),
          "TLS configuration problem"),
-        (DSN(), "passed over: no TLS policy for it"),
+        (DSN(), "skipped: no TLS policy for it"),
     ],
 )  # fmt: skip
 def test_server_without_a_tls_policy_is_found(policy: DSN, problem: str) -> None:
@@ -309,7 +309,7 @@ def test_server_without_a_tls_policy_is_found(policy: DSN, problem: str) -> None
 def test_server_that_is_passed_over_without_a_word_is_found_among_the_others() -> None:
     done = probe(Place([{}, {}]), tls={2: DSN()}, every=True)
     assert [found.relay.host for found in done.findings] == ["h1.test", "h2.test"]
-    assert done.findings[1].problem == "passed over: no TLS policy for it"
+    assert done.findings[1].problem == "skipped: no TLS policy for it"
 
 
 def test_sender_who_is_refused_is_told_where_no_recipient_was_asked_for() -> None:

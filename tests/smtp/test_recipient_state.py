@@ -1,4 +1,4 @@
-"""The books: every recipient is marked once in each session."""
+"""The recipients of a request: every recipient is marked once in each session."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_finishing_nobody_says_nothing() -> None:
     books.fail_all(verdict(Action.BOUNCE, "5.1.1"), RELAY)
     books.fail_all(verdict(Action.DEFER, throttle=True), RELAY)
     assert books.times == [2], "told once, and not of nobody"
-    assert books.throttled is None, "nobody was put off by it"
+    assert books.throttled is None, "nobody was deferred by it"
 
 
 def test_first_reason_to_throttle_stays() -> None:

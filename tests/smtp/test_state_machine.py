@@ -104,7 +104,7 @@ class Model:
         return None
 
     def _fail(self, status: str, whom: list[int] | None = None) -> None:
-        """Keep for the next server, put off, or give up."""
+        """Keep for the next server, deferred, or give up."""
         self.why = status
         for each in list(self.present) if whom is None else whom:
             if each in self.ends or each in self.left:

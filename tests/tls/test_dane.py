@@ -88,7 +88,7 @@ def pinned(
 
 
 def level_for(zone: Zone, relay: Relay = RELAY, **values: str) -> str:
-    """The word for what dane comes to; a reason if mail is put off."""
+    """The word for what dane comes to; a reason if mail is deferred."""
     found, _, _ = pinned(zone, relay, values=values)
     return found.reason if isinstance(found, DSN) else found.level.word
 
@@ -428,7 +428,7 @@ def test_policy_without_records(zone: Zone, servername: str, level: TlsLevel) ->
     assert found.tlsa == ()
 
 
-def test_no_name_service_puts_off() -> None:
+def test_no_name_service_defers() -> None:
     found = tls_policy.policy(
         Settings({"smtp_tls_security_level": "dane", **DNSSEC}),
         Destination("example.test", "example.test", 25),
