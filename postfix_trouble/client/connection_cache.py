@@ -179,6 +179,8 @@ class Lease:
         by_sender = settings.flag("smtp_sender_dependent_authentication")
         login = settings.flag("smtp_sasl_auth_enable")
         self._sender = request.sender if by_sender and login else ""
+        # A server that does not offer SMTPUTF8 is found out by EHLO only.
+        self._utf8 = request.needs_smtputf8 and settings.follows("3.11")
         self._wanted = wanted
         # When the present connection was made, and whom it is for.
         self._made = 0.0
@@ -232,4 +234,5 @@ class Lease:
     ) -> Hashable:
         """Connections that may stand for one another."""
         host, address, port = relay.host, relay.address, relay.port
-        return destination.text, host, address, port, tls, self._sender
+        wishes = tls, self._sender, self._utf8
+        return destination.text, host, address, port, *wishes

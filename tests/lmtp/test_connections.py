@@ -335,16 +335,31 @@ def test_kept_connection_that_fails_is_an_ordinary_session(
 # --- for whom -------------------------------------------------------------------------
 
 
-def test_message_that_needs_smtputf8_goes_over_the_same_connection(
-    listen: Listen,
-    serve: MakeService,
+@pytest.mark.parametrize(
+    ("version", "connections"),
+    [("3.7", ["EMRD.ZMRD."]), ("3.11", ["EMRD.", "EMRD."])],
+)
+def test_message_that_needs_smtputf8_goes_over_a_connection_of_its_own(
+    listen: Listen, serve: MakeService, version: str, connections: list[str]
 ) -> None:
     server = listen({"keywords": ["SMTPUTF8", "8BITMIME"]})
-    with serve(at(server), **KEEP).connect() as client:
+    follow = {"trouble_postfix_version": version}
+    with serve(at(server), **KEEP, **follow).connect() as client:
         client.send("a@d.test")
         sender = "<\u00fc@d.test> SMTPUTF8 BODY=8BITMIME"
         assert client.send("a@d.test", sender=sender) == [OK]
-    assert heard(server) == ["EMRD.ZMRD."]
+    assert heard(server) == connections
+
+
+def test_kept_connection_does_not_hide_that_smtputf8_is_missing(
+    listen: Listen, serve: MakeService
+) -> None:
+    server = listen({"keywords": ["8BITMIME"]})
+    with serve(at(server), **KEEP).connect() as client:
+        assert client.send("a@d.test") == [OK]
+        [refused] = client.send("a@d.test", sender="<\u00fc@d.test> SMTPUTF8")
+        assert refused.startswith("550 5.6.7 ")
+    settled(server, "EMRD.Q", "EQ")
 
 
 @pytest.mark.parametrize("reuse", ["yes", "no"])
