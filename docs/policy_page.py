@@ -43,7 +43,7 @@ _COLUMNS = """\
 | host left | what happens if another host can be tried |
 | last host | what happens if not |
 | soft_bounce | the same two with `soft_bounce = yes`, where that makes a difference |
-| and | throttle: the destination is left alone for a while (`throttle*`: under \
+| and | throttle: the destination is suspended (`throttle*`: under \
 soft_bounce only); notice: the postmaster may get a transcript |
 | by | the entry point of `policy/trouble.py` that decides |
 """

@@ -1,4 +1,4 @@
-"""A delivery as one looks on: lines of the dialogue with their times, a time line.
+"""A delivery shown live: lines of the dialogue with their times, a time line.
 
 The marks are those that swaks made known:
 

@@ -78,7 +78,7 @@ class OutcomeRow(Value):
     # simulate/rule.py: entry point and row of the policy.
     rule: str
     retries: Retries
-    # The destination as a whole would be left alone for a while.
+    # The destination as a whole would be suspended.
     throttled: bool = False
     # Nothing was sent: the server would have taken it.
     probed: bool = False

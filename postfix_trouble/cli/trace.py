@@ -171,7 +171,7 @@ class TracedRoute:
 
 
 class RecordingTrace:
-    """Somebody who looks on to a delivery (client/context.py, Trace)."""
+    """Records a delivery as it goes (client/interfaces.py, Trace)."""
 
     def __init__(self, recorder: Recorder, size: int) -> None:
         """`size`: of the message, bytes."""

@@ -51,7 +51,7 @@ class RunningDelivery(Protocol):
 
 
 class Trace(Protocol):
-    """Somebody who looks on, and decides nothing."""
+    """Is told what happens in a delivery, and decides nothing."""
 
     def on_line(self, direction: str, line: str) -> None:
         """A line of the dialogue came or went, secrets masked."""

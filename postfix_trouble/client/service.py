@@ -61,7 +61,7 @@ class Caller(Value):
     abandoned: Callable[[], bool] = lambda: False
     # The request comes close behind another one.
     stream: bool = False
-    # Somebody looks on; and the password that was typed, for any server.
+    # Sees the dialogue; and credentials that the user entered, for any server.
     trace: Trace | None = None
     credentials: Credentials | None = None
     # Transcripts for the postmaster are mailed, if the settings say so.

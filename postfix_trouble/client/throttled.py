@@ -22,17 +22,17 @@ _MOST = 10_000
 
 
 class Throttled:
-    """Which destinations are left alone. Used by several threads."""
+    """Which destinations are suspended. Used by several threads."""
 
     def __init__(self, retry_time: float, state: State | None) -> None:
-        """`retry_time`: seconds; 0: nobody is left alone."""
+        """`retry_time`: seconds; 0: no destination is suspended."""
         self._retry_time = retry_time
         self._state = state
         self._marks: dict[str, Mark] = {}
         self._lock = threading.Lock()
 
     def check(self, name: str) -> DSN | None:
-        """Why a destination is left alone, None if it may be tried."""
+        """Why a destination is suspended, None if it may be tried."""
         if not self._retry_time:
             return None
         now = time.time()

@@ -223,7 +223,10 @@ BOUNCES = {
         "I", "20", "requests at a time", unsupported=_QUEUE_MANAGER
     ),
     "default_destination_concurrency_failed_cohort_limit": P(
-        "I", "1", "failures until a destination rests", unsupported=_QUEUE_MANAGER
+        "I",
+        "1",
+        "failures until a destination is suspended",
+        unsupported=_QUEUE_MANAGER,
     ),
 }
 
@@ -237,7 +240,7 @@ OURS = {
         "S", "", "what is remembered between runs; empty: nothing"
     ),
     "trouble_destination_retry_time": P(
-        "T", "300s", "how long a dead destination is left alone; 0: not at all"
+        "T", "300s", "how long a dead destination is suspended; 0: not at all"
     ),
     "trouble_give_up_age": P(
         "T",

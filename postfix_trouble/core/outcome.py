@@ -124,10 +124,10 @@ class Report(Value):
     outcomes: tuple[Outcome, ...]
     # Why hosts or recipients were skipped in favour of another host, in order.
     skipped: tuple[str, ...] = ()
-    # Why the destination is to be left alone for a while (Postfix: hop status).
+    # Why the destination is to be suspended (Postfix: hop status).
     throttled: DSN | None = None
     servers: tuple[ServerRecord, ...] = ()
-    # Nothing was tried: the destination is being left alone.
+    # Nothing was tried: the destination is suspended.
     suspended: bool = False
     # All decisions of the policy, in order, those that kept a recipient included.
     verdicts: tuple[Verdict, ...] = ()

@@ -1,5 +1,5 @@
 """What decides about mail, and nothing else.
 
 Keep, defer or bounce (trouble), one answer for several recipients, and destinations
-that are left alone. Pure. Imports core.
+that are suspended. Pure. Imports core.
 """

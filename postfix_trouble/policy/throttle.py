@@ -1,4 +1,4 @@
-"""Destinations that are left alone for a while (Postfix: qmgr_queue_throttle).
+"""Destinations that are suspended (Postfix: qmgr_queue_throttle).
 
 The queue manager suspends a destination when a delivery agent tells it to. pipe(8)
 can't tell it, so we keep the marks ourselves. This module only decides; all times

@@ -60,7 +60,7 @@ class RecipientState:
         self.why = DSN()
         # Some session ran its transaction to the end.
         self.complete = False
-        # Why the destination is to be left alone (hop status).
+        # Why the destination is to be suspended (hop status).
         self.throttled: DSN | None = None
         # Messages over the connection of the transaction, this one included.
         self.connection_use = 1

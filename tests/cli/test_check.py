@@ -213,11 +213,11 @@ def test_the_level_is_that_of_the_main_cf_beside_it(
     (tmp_path / "main.cf").write_text(text)
     path = tmp_path / "master.cf"
     columns = "trouble unix - n - - 20 pipe"
-    door = "door unix - n - - 20 spawn user=nobody argv=/bin/postfix-trouble lmtp"
-    path.write_text(f"{columns}\n  {START}{SOUND}\n{door}\n")
+    lmtpd = "lmtpd unix - n - - 20 spawn user=nobody argv=/bin/postfix-trouble lmtp"
+    path.write_text(f"{columns}\n  {START}{SOUND}\n{lmtpd}\n")
     found, _code = findings("--master-cf", str(path))
     said = [f["about"] for f in found if "column chroot is -" in f["problem"]]
-    assert said == (["trouble, line 1", "door, line 3"] if told else [])
+    assert said == (["trouble, line 1", "lmtpd, line 3"] if told else [])
 
 
 def test_settings_before_argv_are_not_the_programs(tmp_path: Path) -> None:
@@ -225,12 +225,12 @@ def test_settings_before_argv_are_not_the_programs(tmp_path: Path) -> None:
     path = tmp_path / "master.cf"
     path.write_text(
         f"trouble unix - n n - 20 pipe {options} {START}{SOUND}\n"
-        f"door unix - n n - 20 spawn -o {{smtp_sasl_password_maps = static:u:canary}}"
+        f"lmtpd unix - n n - 20 spawn -o {{smtp_sasl_password_maps = static:u:canary}}"
         " user=nobody argv=/bin/postfix-trouble lmtp\n"
     )
     found, code = findings("--master-cf", str(path))
     said = {f["about"]: f for f in found if "before argv=" in f["problem"]}
-    first, second = said["trouble, line 1"], said["door, line 2"]
+    first, second = said["trouble, line 1"], said["lmtpd, line 2"]
     assert first["problem"] == (
         "-o smtp_tls_security_level=encrypt stands before argv="
     )

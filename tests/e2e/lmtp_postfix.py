@@ -156,7 +156,7 @@ class Lmtpd:
 
 
 class Sink:
-    """recording_sink.py: killed and started again, it goes on with its books."""
+    """recording_sink.py: killed and started again, it goes on with its record."""
 
     def __init__(self, directory: Path, delay: float = 0.0) -> None:
         self.port = free_port()

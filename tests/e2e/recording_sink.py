@@ -19,7 +19,7 @@ HELLO = b"250-sink.test\r\n250-PIPELINING\r\n250-SIZE 104857600\r\n250 8BITMIME\
 NUMBER = re.compile(rb"<r?(\d*)")
 
 
-class Books:
+class Record:
     """The file, and what stands in it."""
 
     def __init__(self, path: str) -> None:
@@ -43,7 +43,7 @@ class Books:
         return b"250 2.1.5 Ok\r\n"
 
 
-def serve(peer: socket.socket, books: Books, delay: float) -> None:
+def serve(peer: socket.socket, record: Record, delay: float) -> None:
     peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     peer.sendall(b"220 sink.test ESMTP\r\n")
     lines = peer.makefile("rb")
@@ -54,7 +54,7 @@ def serve(peer: socket.socket, books: Books, delay: float) -> None:
             answer = HELLO
         elif verb == b"RCPT":
             recipient = line[8:].split()[0]
-            answer = books.reply(recipient)
+            answer = record.reply(recipient)
             if answer.startswith(b"2"):
                 recipients.append(recipient)
         elif verb == b"DATA":
@@ -64,7 +64,7 @@ def serve(peer: socket.socket, books: Books, delay: float) -> None:
             if delay:
                 time.sleep(delay)
             for recipient in recipients:
-                books.write(recipient, b"taken")
+                record.write(recipient, b"taken")
             none = b"554 5.5.1 no valid recipients\r\n"
             answer = b"250 2.0.0 Ok: queued\r\n" if recipients else none
         elif verb == b"QUIT":
@@ -77,24 +77,24 @@ def serve(peer: socket.socket, books: Books, delay: float) -> None:
         peer.sendall(answer)
 
 
-def serve_and_close(peer: socket.socket, books: Books, delay: float) -> None:
+def serve_and_close(peer: socket.socket, record: Record, delay: float) -> None:
     try:
         with peer:
-            serve(peer, books, delay)
+            serve(peer, record, delay)
     except OSError:
         pass
 
 
 def main() -> None:
     port, path, *rest = sys.argv[1:]
-    books = Books(path)
+    record = Record(path)
     delay = float(rest[0]) if rest else 0.0
     listener = socket.create_server(("127.0.0.1", int(port)), backlog=200)
     print(listener.getsockname()[1], flush=True)
     while True:
         peer, _ = listener.accept()
         threading.Thread(
-            target=serve_and_close, args=(peer, books, delay), daemon=True
+            target=serve_and_close, args=(peer, record, delay), daemon=True
         ).start()
 
 

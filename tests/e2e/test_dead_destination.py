@@ -22,7 +22,7 @@ busy.test troubles:[127.41.0.1]:2525
 one.busy.test troubles-one:[127.41.0.1]:2525
 down.test troubles:[127.41.0.2]:2525
 """
-# Seconds for which a destination is left alone.
+# Seconds for which a destination is suspended.
 REST = 10
 SUSPENDED = "delivery temporarily suspended: "
 
@@ -40,7 +40,7 @@ class Busy:
 
 
 @pytest.fixture(scope="module")
-def resting(postfix: PrivatePostfix) -> Iterator[PrivatePostfix]:
+def suspending(postfix: PrivatePostfix) -> Iterator[PrivatePostfix]:
     main = {
         "trouble_destination_retry_time": f"{REST}s",
         "troubles_destination_recipient_limit": "10",
@@ -77,56 +77,56 @@ def deferred(postfix: PrivatePostfix, recipient: str, times: int = 1) -> Deliver
         time.sleep(0.02)
 
 
-def test_left_alone_then_one_probe_then_as_before(resting: PrivatePostfix) -> None:
+def test_suspended_then_one_probe_then_as_before(suspending: PrivatePostfix) -> None:
     judge = Busy()
     with FickleServer(judge, listen=SERVER) as server:
-        resting.submit("first@busy.test")
-        first = deferred(resting, "first@busy.test")
+        suspending.submit("first@busy.test")
+        first = deferred(suspending, "first@busy.test")
         assert (first.status, first.dsn) == ("deferred", "4.3.2")
         assert "refused to talk to me: 421 4.3.2 too busy" in first.reason
         # Others are not sent there, and are told why, in Postfix's words.
         names = [f"r{n}@busy.test" for n in range(8)]
         for name in names:
-            resting.submit(name)
-        records = resting.delivered(names)
+            suspending.submit(name)
+        records = suspending.delivered(names)
         assert server.connections == 1
         assert {r.reason for r in records.values()} == {SUSPENDED + first.reason}
         assert {r.status for r in records.values()} == {"deferred"}
         assert {r.dsn for r in records.values()} == {"4.3.2"}
         # One of all those finds out that nothing has changed.
         time.sleep(REST + 0.2)
-        resting.flush()
+        suspending.flush()
         for name in names:
-            deferred(resting, name, 2)
+            deferred(suspending, name, 2)
         assert server.connections == 1 + 1
         # The next finds out that it has; nobody waits any longer.
         judge.open = True
         time.sleep(REST + 0.2)
-        run_queue(resting)
+        run_queue(suspending)
         assert all(server.copies(name) == 1 for name in [*names, "first@busy.test"])
 
 
-def test_one_recipient_at_a_time(resting: PrivatePostfix) -> None:
+def test_one_recipient_at_a_time(suspending: PrivatePostfix) -> None:
     """With a recipient limit of 1 Postfix does not know that it is one server."""
     names = [f"r{n}@one.busy.test" for n in range(60)]
     with FickleServer(Busy(), listen=SERVER) as server:
-        resting.submit(*names)
-        records = resting.delivered(names)
+        suspending.submit(*names)
+        records = suspending.delivered(names)
         # The processes that run at a time, and a probe or two.
         assert server.connections <= 20 + 2
     assert {r.status for r in records.values()} == {"deferred"}
 
 
-def test_a_server_that_is_down(resting: PrivatePostfix) -> None:
-    resting.submit("first@down.test")
-    first = deferred(resting, "first@down.test")
+def test_a_server_that_is_down(suspending: PrivatePostfix) -> None:
+    suspending.submit("first@down.test")
+    first = deferred(suspending, "first@down.test")
     assert first.dsn == "4.4.1"
-    resting.submit("second@down.test")
-    second = deferred(resting, "second@down.test")
+    suspending.submit("second@down.test")
+    second = deferred(suspending, "second@down.test")
     assert (second.dsn, second.reason) == ("4.4.1", SUSPENDED + first.reason)
 
 
-def test_what_is_suspended_never_bounces(resting: PrivatePostfix) -> None:
+def test_what_is_suspended_never_bounces(suspending: PrivatePostfix) -> None:
     """A refusal for good by a server that greets nobody is no refusal of the mail."""
 
     def judge(stage: str, _subject: str, _times: int) -> str | None:
@@ -135,8 +135,8 @@ def test_what_is_suspended_never_bounces(resting: PrivatePostfix) -> None:
     with FickleServer(judge, listen=SERVER):
         time.sleep(REST + 0.2)
         for name in ("hard-1@busy.test", "hard-2@busy.test"):
-            resting.submit(name)
-            record = deferred(resting, name)
+            suspending.submit(name)
+            record = deferred(suspending, name)
             assert (record.status, record.dsn[0]) == ("deferred", "4")
     subprocess.run(
         ["/usr/sbin/postsuper", "-d", "ALL"], check=True, capture_output=True

@@ -60,7 +60,7 @@ retry     unix  -  -  n  -     -  error
 scache    unix  -  -  n  -     1  scache
 lmtp      unix  -  -  n  -     -  lmtp
 postlog   unix-dgram n - n -   1  postlogd
-door      unix  -  n  n  -     -  spawn
+lmtpd      unix  -  n  n  -     -  spawn
     user=nobody argv={python} -B {server} {home}/seen
 """
 SERVER = """
@@ -103,7 +103,7 @@ def deliver(transaction, gone):
 
 stop = listener.Stop()
 stop.on_signals()
-options = {"hostname": "door.example.test", "stop": stop}
+options = {"hostname": "lmtpd.example.test", "stop": stop}
 if connection is not None:
     serve(connection, deliver, **options)
 else:
@@ -197,7 +197,7 @@ class Postfix:
 @contextlib.contextmanager
 def listening(home: Path) -> Iterator[str]:
     """Our server as a daemon. The path of its socket."""
-    path = str(home / "door")
+    path = str(home / "lmtpd")
     server = subprocess.Popen(
         [sys.executable, "-B", str(home / "server.py"), str(home / "seen"), path],
         stdout=subprocess.PIPE,
@@ -218,7 +218,7 @@ def postfix(request: pytest.FixtureRequest) -> Iterator[Postfix]:
     by_spawn = request.param == "spawn"
     if by_spawn:
         needs.open_to_others(sys.executable)
-    instance = Postfix(home, "private/door" if by_spawn else f"{home}/door")
+    instance = Postfix(home, "private/lmtpd" if by_spawn else f"{home}/lmtpd")
     try:
         with contextlib.nullcontext() if by_spawn else listening(home):
             instance.command("start")

@@ -47,7 +47,7 @@ from fickle_server import TAKE_AND_CLOSE, Copy, FickleServer
 ROOT = Path(__file__).parents[2]
 ACCOUNT = "nobody"
 SERVER, COLLECTOR = "0.0.0.0:2525", "127.50.0.1:2526"
-# One server by many names: a destination that is left alone for a while would have all
+# One server by many names: a destination that is suspended would have all
 # others wait, and the queue be run for nothing.
 DESTINATIONS = 10
 ROUTES = "".join(

@@ -104,7 +104,7 @@ def test_only_the_report_is_tried_again(bench: Bench) -> None:
     assert (bench.asked.count(BAD), bench.asked.count(GOOD)) == (1, 1)
 
 
-@pytest.mark.fault("38 reported at once, when the destination is left alone")
+@pytest.mark.fault("38 reported at once, when the destination is suspended")
 def test_report_does_not_wait_for_the_destination(bench: Bench) -> None:
     with bench.server:
         assert bench.run(BROKEN, BAD, LATE) == FAILURE

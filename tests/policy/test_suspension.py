@@ -1,4 +1,4 @@
-"""Who is left alone: the table of time, and Postfix's words."""
+"""Who is suspended: the table of time, and Postfix's words."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OPEN, PROBE, WAIT = Standing.OPEN, Standing.PROBE, suspended(WHY)
     ("now", "marked", "probed", "expected"),
     [
         pytest.param(1000, 1000, 0, WAIT, id="just now"),
-        pytest.param(1299, 1000, 0, WAIT, id="resting"),
+        pytest.param(1299, 1000, 0, WAIT, id="suspended"),
         pytest.param(1300, 1000, 0, PROBE, id="time is over"),
         pytest.param(1301, 1000, 1300, WAIT, id="somebody probes"),
         pytest.param(1600, 1000, 1300, PROBE, id="the probe never came back"),

@@ -17,7 +17,7 @@ RELAY = Relay("mx.test", "192.0.2.1", 25)
 OK = Reply(250, EnhancedStatus("2.0.0"), "250 ok")
 
 
-class Books(RecipientState):
+class RecordedState(RecipientState):
     """An attempt for two recipients, and what it told."""
 
     def __init__(self, age: float = 0.0) -> None:
@@ -43,86 +43,86 @@ def verdict(
 
 
 def test_marking_a_recipient_twice_is_a_bug() -> None:
-    books = Books()
-    one = books.unmarked[0]
-    books.fail_one(one, verdict(Action.BOUNCE, "5.1.1"), RELAY)
+    state = RecordedState()
+    one = state.unmarked[0]
+    state.fail_one(one, verdict(Action.BOUNCE, "5.1.1"), RELAY)
     with pytest.raises(Panic, match=r"^recipient 0 is marked already$"):
-        books.fail_one(one, verdict(Action.DEFER), RELAY)
+        state.fail_one(one, verdict(Action.DEFER), RELAY)
     with pytest.raises(Panic):
-        books.succeed((one,), OK, RELAY, "relayed")
-    assert len(books.told) == 1
+        state.succeed((one,), OK, RELAY, "relayed")
+    assert len(state.told) == 1
 
 
 def test_ending_a_session_without_a_mark_is_a_bug() -> None:
-    books = Books()
-    books.succeed((books.unmarked[1],), OK, RELAY, "relayed")
+    state = RecordedState()
+    state.succeed((state.unmarked[1],), OK, RELAY, "relayed")
     with pytest.raises(Panic, match=r"^1 recipients without a mark$"):
-        books.end_session()
+        state.end_session()
 
 
 def test_marking_all_leaves_alone_who_is_marked() -> None:
-    books = Books()
-    books.fail_one(books.unmarked[0], verdict(Action.KEEP), RELAY)
-    books.fail_all(verdict(Action.BOUNCE, "5.1.1"), RELAY)
-    assert [end.recipient.position for end in books.told] == [1]
-    books.end_session()
-    assert [rcpt.position for rcpt in books.unmarked] == [0]
+    state = RecordedState()
+    state.fail_one(state.unmarked[0], verdict(Action.KEEP), RELAY)
+    state.fail_all(verdict(Action.BOUNCE, "5.1.1"), RELAY)
+    assert [end.recipient.position for end in state.told] == [1]
+    state.end_session()
+    assert [rcpt.position for rcpt in state.unmarked] == [0]
 
 
 def test_keeping_all_is_noted_once_even_if_nobody_is_left() -> None:
-    books = Books()
-    books.fail_all(verdict(Action.DEFER), RELAY)
-    books.fail_all(verdict(Action.KEEP), RELAY)
-    assert books.notes == ["text"]
-    assert books.skipped == ["text"]
-    assert len(books.told) == 2
+    state = RecordedState()
+    state.fail_all(verdict(Action.DEFER), RELAY)
+    state.fail_all(verdict(Action.KEEP), RELAY)
+    assert state.notes == ["text"]
+    assert state.skipped == ["text"]
+    assert len(state.told) == 2
 
 
 def test_finishing_nobody_says_nothing() -> None:
-    books = Books()
-    books.fail_all(verdict(Action.BOUNCE, "5.1.1"), RELAY)
-    books.fail_all(verdict(Action.DEFER, throttle=True), RELAY)
-    assert books.times == [2], "told once, and not of nobody"
-    assert books.throttled is None, "nobody was deferred by it"
+    state = RecordedState()
+    state.fail_all(verdict(Action.BOUNCE, "5.1.1"), RELAY)
+    state.fail_all(verdict(Action.DEFER, throttle=True), RELAY)
+    assert state.times == [2], "told once, and not of nobody"
+    assert state.throttled is None, "nobody was deferred by it"
 
 
 def test_first_reason_to_throttle_stays() -> None:
-    books = Books()
-    books.fail_all(verdict(Action.DEFER, "4.4.2", throttle=True), RELAY)
-    books.unmarked = list(recipients(1))
-    books.fail_all(verdict(Action.DEFER, "4.4.1", throttle=True), None)
-    assert books.throttled is not None
-    assert books.throttled.status == "4.4.2"
+    state = RecordedState()
+    state.fail_all(verdict(Action.DEFER, "4.4.2", throttle=True), RELAY)
+    state.unmarked = list(recipients(1))
+    state.fail_all(verdict(Action.DEFER, "4.4.1", throttle=True), None)
+    assert state.throttled is not None
+    assert state.throttled.status == "4.4.2"
 
 
 def test_last_reason_is_what_is_left() -> None:
-    books = Books()
+    state = RecordedState()
     for status in ("4.1.1", "4.2.2"):
-        books.fail_all(verdict(Action.KEEP, status), RELAY)
-        books.end_session()
-    assert books.why.status == "4.2.2"
+        state.fail_all(verdict(Action.KEEP, status), RELAY)
+        state.end_session()
+    assert state.why.status == "4.2.2"
 
 
 def test_relay_of_a_failure() -> None:
-    books = Books()
-    books.fail_one(books.unmarked[0], verdict(Action.DEFER), RELAY)
-    books.fail_all(verdict(Action.DEFER), None)
-    assert [end.relay for end in books.told] == ["mx.test[192.0.2.1]:25", "none"]
+    state = RecordedState()
+    state.fail_one(state.unmarked[0], verdict(Action.DEFER), RELAY)
+    state.fail_all(verdict(Action.DEFER), None)
+    assert [end.relay for end in state.told] == ["mx.test[192.0.2.1]:25", "none"]
 
 
 def test_use_of_the_connection_is_told() -> None:
-    books = Books()
-    books.connection_use = 3
-    books.succeed((books.unmarked[0],), OK, RELAY, "delivered")
-    assert (books.told[0].connection_use, books.told[0].action) == (3, "delivered")
+    state = RecordedState()
+    state.connection_use = 3
+    state.succeed((state.unmarked[0],), OK, RELAY, "delivered")
+    assert (state.told[0].connection_use, state.told[0].action) == (3, "delivered")
 
 
 def test_delays() -> None:
-    books = Books(age=60.0)
-    books.now = 104.0
-    books.fail_one(books.unmarked[0], verdict(Action.DEFER), RELAY)
-    books.now = 110.0
-    books.fail_all(verdict(Action.DEFER), RELAY)
+    state = RecordedState(age=60.0)
+    state.now = 104.0
+    state.fail_one(state.unmarked[0], verdict(Action.DEFER), RELAY)
+    state.now = 110.0
+    state.fail_all(verdict(Action.DEFER), RELAY)
     # One recipient takes the present time, all together share a set-up time.
-    assert tuple(books.told[0].delays) == (60, 0, 0, 4)
-    assert tuple(books.told[1].delays) == (60, 0, 10, 0)
+    assert tuple(state.told[0].delays) == (60, 0, 0, 4)
+    assert tuple(state.told[1].delays) == (60, 0, 10, 0)

@@ -527,7 +527,7 @@ def test_starttls_fork() -> None:
             )
             assert (broken.go, broken.status) == (Go.SITE_FAIL, "4.7.5")
             assert broken.text == "TLS is required, but our TLS engine is unavailable"
-            # The destination is left alone for a while.
+            # The destination is suspended.
             assert silent.throttle
             assert broken.throttle
         for fork in (offered, silent, broken):
