@@ -145,6 +145,9 @@ class _Probing:
             size=self.given["size"],
             smtputf8=wide,
             lmtp=self.session.lmtp,
+            auth_required=self.session.credentials is not None
+            and self.depth >= Depth.AUTH,
+            server_named=bool(self.session.nexthop),
         )
 
     def run(self) -> int:
@@ -215,7 +218,9 @@ class _Probing:
             self._print([""])
         if rows:
             self._print(outcome_table.table(rows, width, self.paint))
-            user_input.hint(row.outcome.dsn.reason for row in rows)
+            user_input.hint(
+                [row.outcome.dsn.reason for row in rows], self.session.verified_unasked
+            )
         else:
             stage = self.depth.name.lower()
             text = f"{self.nexthop}: a server would take mail, asked up to: {stage}"

@@ -206,6 +206,8 @@ class _Sending:
             smtputf8=wide,
             utf8_header=wide and message.utf8_header(),
             lmtp=self.session.lmtp,
+            auth_required=self.session.credentials is not None,
+            server_named=bool(self.session.nexthop),
         )
 
     # --- what is shown
@@ -229,7 +231,9 @@ class _Sending:
             bars = live.time_line(self.recorder.timings, width, self.paint)
             self._print(["", *bars, ""] if bars else [""])
         self._print(outcome_table.table(rows, width, self.paint))
-        user_input.hint(row.outcome.dsn.reason for row in rows)
+        user_input.hint(
+            [row.outcome.dsn.reason for row in rows], self.session.verified_unasked
+        )
 
     def _print(self, lines: Sequence[str]) -> None:
         if lines:

@@ -24,6 +24,15 @@ LEVELS = (
     *("dane", "dane-only", "verify", "secure"),
 )
 
+# All waits for a server.
+_TIMEOUTS = (
+    *("smtp_connect_timeout", "smtp_helo_timeout", "smtp_starttls_timeout"),
+    *("smtp_mail_timeout", "smtp_rcpt_timeout", "smtp_data_init_timeout"),
+    *("smtp_data_xfer_timeout", "smtp_data_done_timeout", "smtp_quit_timeout"),
+    *("smtp_rset_timeout", "smtp_xforward_timeout"),
+)
+_DANE = ("dane", "dane-only")
+
 # What a person expects of a test by hand where nothing else is said: TLS if it is
 # offered, and judged; plain passwords over TLS. main.cf and -o are stronger.
 _DEFAULTS = {
@@ -37,8 +46,9 @@ _OPTIONS = (
         "--server",
         metavar="HOST[:PORT]",
         default="",
-        help="Talk to this server, in place of the MX hosts of the domain. With --lmtp"
-        " also unix:PATH. Port 465 turns --tls-on-connect on.",
+        help="Talk to this server, in place of the MX hosts of the domain. It may be"
+        " this machine, or a name in /etc/hosts. With --lmtp also unix:PATH. Port 465"
+        " turns --tls-on-connect on.",
     ),
     click.option("--lmtp", is_flag=True, help="Speak LMTP."),
     click.option(
@@ -46,7 +56,7 @@ _OPTIONS = (
         metavar="LEVEL",
         type=click.Choice(LEVELS),
         help=f"smtp_tls_security_level: {', '.join(LEVELS)}. Default: what main.cf"
-        " says, else may.",
+        " says, else may; with --auth-user verify.",
     ),
     click.option(
         "--tls-on-connect", is_flag=True, help="TLS before the greeting (port 465)."
@@ -60,8 +70,9 @@ _OPTIONS = (
     click.option(
         "--auth-user",
         metavar="USER",
-        help="Log in. The password is asked for without echo, or comes from"
-        " --auth-password-file; never from the command line. Needs --server.",
+        help="Log in; where that can't be done nothing is sent. The password is"
+        " asked for without echo, or comes from --auth-password-file;"
+        " never from the command line. Needs --server.",
     ),
     click.option(
         "--auth-password-file",
@@ -71,6 +82,14 @@ _OPTIONS = (
     ),
     click.option(
         "--auth-mechanism", metavar="NAME", help="Use this mechanism and no other."
+    ),
+    click.option("-4", "family", flag_value="ipv4", help="Use IPv4 only."),
+    click.option("-6", "family", flag_value="ipv6", help="Use IPv6 only."),
+    click.option(
+        "--timeout",
+        metavar="SECONDS",
+        type=click.IntRange(1),
+        help="Wait no longer than this for a connection or a reply.",
     ),
     click.option("--helo", metavar="NAME", help="Our name in EHLO."),
     click.option("--soft-bounce", is_flag=True, help="As with soft_bounce = yes."),
@@ -98,6 +117,8 @@ class SessionSettings(Value):
     nexthop: str
     credentials: Credentials | None
     lmtp: bool
+    # The certificate is verified for no other reason than that a password is at stake.
+    verified_unasked: bool
 
 
 def session_options(command: F) -> F:
@@ -124,31 +145,60 @@ def read_session(given: dict[str, Any]) -> SessionSettings:
     credentials = user_input.credentials(
         given["auth_user"], given["auth_password_file"]
     )
-    return SessionSettings(settings, nexthop, credentials, lmtp)
+    return SessionSettings(
+        settings, nexthop, credentials, lmtp, _verified_unasked(given)
+    )
+
+
+def _verified_unasked(given: dict[str, Any]) -> bool:
+    """Whether the certificate is verified since a password goes there.
+
+    What main.cf says is meant for mail; --tls and -o are meant for this server.
+    """
+    name = "lmtp_tls_security_level" if given["lmtp"] else "smtp_tls_security_level"
+    return (
+        given["auth_user"] is not None
+        and given["tls"] is None
+        and not given["server"].startswith("unix:")
+        and not any(
+            text.partition("=")[0].strip() == name for text in given["overrides"]
+        )
+    )
 
 
 def _settings(given: dict[str, Any], lmtp: bool, smtps: bool) -> Settings:
     config = given["config"]
     values = read_config(config)[0] if config else {}
     chosen: dict[str, str | None] = {
-        "smtp_tls_security_level": given["tls"],
+        "smtp_tls_security_level": "verify"
+        if _verified_unasked(given)
+        else given["tls"],
         "smtp_tls_CAfile": given["ca"],
         "smtp_helo_name": given["helo"],
         "smtp_sasl_mechanism_filter": given["auth_mechanism"],
         "smtp_sasl_auth_enable": "yes" if given["auth_user"] is not None else None,
+        "inet_protocols": given["family"],
         "soft_bounce": "yes" if given["soft_bounce"] else None,
         "smtp_tls_wrappermode": "yes" if smtps else None,
     }
-    if smtps and given["tls"] in (None, "none", "may"):
+    if given["timeout"] is not None:
+        chosen |= dict.fromkeys(_TIMEOUTS, f"{given['timeout']}s")
+    if smtps and chosen["smtp_tls_security_level"] in (None, "none", "may"):
         # What comes first can't be left out.
         chosen["smtp_tls_security_level"] = "encrypt"
     defaults = dict(_DEFAULTS)
     if not (given["ca"] or values.get("smtp_tls_CAfile")):
         defaults["tls_append_default_CA"] = "yes"
-    if given["tls"] in ("dane", "dane-only"):
+    if given["tls"] in _DANE:
         # Or there would be nothing of it.
         defaults["smtp_dns_support_level"] = "dnssec"
     overrides = overriding(given["overrides"])
+    if given["server"]:
+        # As other programs here find it, /etc/hosts first; unless the DNS is asked for.
+        ask_dns = "trouble_nameserver" in overrides or given["tls"] in _DANE
+        hosts = "dns, native" if ask_dns else "native"
+        name = "lmtp_host_lookup" if lmtp else "smtp_host_lookup"
+        overrides.setdefault(name, hosts)
 
     def named(names: dict[str, str | None]) -> dict[str, str]:
         form = lmtp_name if lmtp else str

@@ -16,7 +16,7 @@ from postfix_trouble.smtp.address import unquote_local, unsendable
 from postfix_trouble.terminal import screen
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from postfix_trouble.config.settings import Settings
 
@@ -159,8 +159,17 @@ def credentials(user: str | None, path: str | None) -> Credentials | None:
     return Credentials(user, _from_file(path) if path else _asked(user))
 
 
-def hint(reasons: Iterable[str]) -> None:
-    """Say what to do about a log-in for which no mechanism was good enough."""
+def hint(reasons: Sequence[str], verified_unasked: bool) -> None:
+    """Say what to do about a log-in that did not come about.
+
+    `verified_unasked`: the certificate had to be verified, and nobody had said so.
+    """
+    if verified_unasked and any(" certificate " in reason for reason in reasons):
+        screen.complain(
+            "hint: a password goes only where the certificate is verified. Name the"
+            " server as its certificate does, or see --ca; with --tls encrypt anybody"
+            " may be at the other end."
+        )
     if any(NO_MECHANISM in reason for reason in reasons):
         screen.complain(
             "hint: a plain password goes over TLS only. Try --tls encrypt; in the"

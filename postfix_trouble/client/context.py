@@ -147,6 +147,7 @@ class DeliveryContext(Tables):
                 self.time_left,
                 self.note,
                 lmtp=self.request.lmtp,
+                loop_detection=not self.request.server_named,
                 search_filter=self.filter_record if wanted else None,
             )
         return self._resolver

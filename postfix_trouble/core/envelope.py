@@ -50,6 +50,10 @@ class DeliveryRequest(Value):
     # Client attributes for XFORWARD, by Postfix's names (log_client_name, ...).
     attributes: Mapping[str, str] = {}
     lmtp: bool = False
+    # A person asked to log in: no mail goes to a server without.
+    auth_required: bool = False
+    # A person named the server, so it may be this machine: mail can't loop.
+    server_named: bool = False
 
     @property
     def needs_smtputf8(self) -> bool:

@@ -38,7 +38,8 @@ class Resolver:
     `deadline`: seconds that are left for the whole delivery. `search_filter` finds a
     record's text in smtp_dns_reply_filter (None: not there, Lost: can't be searched).
     Look-ups for one destination take no longer than trouble_resolver_time_limit
-    together. Raises ConfigError for wrong settings.
+    together. `loop_detection`: whether mail may not go to this machine. Raises
+    ConfigError for wrong settings.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Resolver:
         note: Callable[[str], None],
         *,
         lmtp: bool = False,
+        loop_detection: bool = True,
         search_filter: Callable[[str], str | Lost | None] | None = None,
         resolv_conf: str = "/etc/resolv.conf",
     ) -> None:
@@ -58,7 +60,7 @@ class Resolver:
         self._settings = settings
         self._deadline = deadline
         self.note = note
-        self._rules = _rules(settings, lmtp)
+        self._rules = _rules(settings, lmtp)._replace(loop_detection=loop_detection)
         self._search_filter = search_filter
         self._own: system.OwnAddresses | None = None
         self._resolv_conf = resolv_conf

@@ -228,9 +228,16 @@ class _ServerSearch:
         return relays
 
     def _loops(self, relays: list[Relay]) -> bool:
-        return self._loop_detection and any(
-            self._lookups.own(x.address) for x in relays
-        )
+        if not self._loop_detection:
+            return False
+        loops = any(self._lookups.own(x.address) for x in relays)
+        if loops and not self._rules.loop_detection:
+            self._lookups.note(
+                f"{self._destination.host} is this machine: Postfix would say that"
+                " mail loops back to myself; the server was named, so it is tried"
+            )
+            return False
+        return loops
 
     # SRV: smtp_service_addr
 

@@ -14,6 +14,8 @@ class Rules(Value):
     myhostname: str = "localhost"
     # Of an LMTP client: no MX look-up, no loop detection.
     lmtp: bool = False
+    # Whether a host that is ourselves is a mistake.
+    loop_detection: bool = True
     # IPV4, IPV6 or both.
     families: tuple[int, ...] = (IPV4, IPV6)
     # Ask the DNS at all (smtp_dns_support_level).

@@ -155,7 +155,7 @@ def _read_capabilities(session: Session, reply: Reply, phase: Phase) -> Script[b
         yield Note(f"host {relay.namaddr} offers SMTPUTF8 support, but not 8BITMIME")
         offered = offered._replace(eightbitmime=True)
     session.capabilities = offered
-    if _is_me(session, offered.helo_name):
+    if _is_me(session, offered.helo_name) and not session.request.server_named:
         yield from _loops_back(session)
         return False
     return True
@@ -231,7 +231,10 @@ def _log_in(session: Session) -> Script[bool]:
     """Log in where AUTH is offered and a password is known. Never without, then."""
     offered = session.capabilities.auth
     if offered is None:
-        return True
+        if not session.request.auth_required:
+            return True
+        session.sess_fail(_no_auth(session))
+        return False
     # AUTH has no words and no limit of its own: a connection that breaks meanwhile
     # was lost in what came before it.
     phase = session.phase
@@ -249,3 +252,11 @@ def _log_in(session: Session) -> Script[bool]:
         session.sess_fail(why)
         return False
     return True
+
+
+def _no_auth(session: Session) -> DSN:
+    """A person asked for a log-in. (Postfix sends without one.)"""
+    text = f"AUTH was asked for, but was not offered by host {session.relay.namaddr}"
+    if session.tls is None and session.capabilities.starttls:
+        text += " without TLS; it offers STARTTLS"
+    return DSN(EnhancedStatus("4.7.0"), text)

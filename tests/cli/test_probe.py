@@ -273,7 +273,7 @@ def test_log_in_is_tried(certificates: Path, tmp_path: Path) -> None:
         script = {"keywords": KEYWORDS, "stages": stages}
         with ScriptedServer(script, certificates=str(certificates)) as server:
             argv = ["probe", *NAME, *server_option(server), "--auth-user", "joe"]
-            done = output(*argv, "--auth-password-file", str(path))
+            done = output(*argv, "--auth-password-file", str(path), "--tls", "encrypt")
         assert done.returncode == code
         assert text in " ".join(done.stdout.split())
         assert "correct horse" not in done.stdout

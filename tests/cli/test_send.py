@@ -354,6 +354,7 @@ def auth_server(certificates: Path) -> ScriptedServer:
 def test_password_is_asked_for_and_never_shown(certificates: Path) -> None:
     with auth_server(certificates) as server:
         argv = ["send", *TO, "--auth-user", "joe", *server_option(server)]
+        argv += ["--tls", "encrypt"]
         text, code = converse(argv, "Password for joe:", f"{SECRET}\n")
     assert code == 0
     assert SECRET not in text
@@ -368,7 +369,7 @@ def test_password_from_a_file(certificates: Path, tmp_path: Path) -> None:
     path.write_text(f"{SECRET}\nnot this\n")
     with auth_server(certificates) as server:
         argv = ["send", "--json", *TO, "--auth-user", "joe", *server_option(server)]
-        argv += ["--auth-password-file", str(path)]
+        argv += ["--auth-password-file", str(path), "--tls", "encrypt"]
         path.chmod(0o604)
         exposed = output(*argv)
         assert exposed.returncode == 64
@@ -394,7 +395,7 @@ def test_plain_password_never_goes_in_the_clear(tmp_path: Path) -> None:
     path.chmod(0o600)
     with ScriptedServer({"keywords": ("AUTH PLAIN LOGIN",)}) as server:
         argv = ["send", *TO, "--auth-user", "joe", *server_option(server)]
-        done = output(*argv, "--auth-password-file", str(path))
+        done = output(*argv, "--auth-password-file", str(path), "--tls", "may")
     assert done.returncode == 75
     assert "hint: a plain password goes over TLS only" in done.stderr
     assert not any(x.startswith("AUTH") for x in server.connections[0].commands)
