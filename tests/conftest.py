@@ -93,6 +93,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests with a real Postfix are skipped where it can't be run."""
     # What takes a minute or more comes first: the others are dealt out around it.
     places = {f"test_{name}.py": place for place, name in enumerate(SLOW)}
+    here = {path.name for path in Path(__file__).parent.rglob("test_*.py")}
+    assert places.keys() <= here, f"SLOW: {places.keys() - here}"
     items.sort(key=lambda item: places.get(item.path.name, len(SLOW)))
     for item in items:
         for kind in ("fault", "attack"):
