@@ -19,10 +19,16 @@ HAND_CODES = (*PIPE_CODES, EX_USAGE, EX_CONFIG)
 # Commands that a person types; bin/postfix-trouble has the same list.
 HAND_COMMANDS = ("send", "probe", "explain", "check", "lmtp", "serve")
 
+# Those end by SIGINT, so that a shell's loop around them ends too.
+INTERRUPTIBLE = ("send", "probe", "explain", "check")
+
 # The launcher's mark, with its process id, and what it takes for success: a 0 that
 # comes from somewhere else means nothing to it.
 LAUNCHER = "@launcher="
 LAUNCHED_OK = 100
+
+# After `help`; with an address there it may stand in master.cf.
+HELP_ASKED = ([], ["deliver"], *([name] for name in HAND_COMMANDS))
 
 # Only as the first word after `deliver`: elsewhere it may be the value of an option, an
 # address that somebody else chose.
@@ -54,6 +60,8 @@ def main() -> None:
     except MemoryError:
         answer(NO_MEMORY)
     except KeyboardInterrupt:
+        if command in INTERRUPTIBLE:
+            interrupted()
         answer(TERMINATED)
     except BaseException:  # noqa: BLE001 - nobody else will catch it
         answer(INTERNAL_ERROR)
@@ -92,9 +100,11 @@ def by_hand(argv: list[str]) -> int:
     if not argv or argv[0] not in HAND_COMMANDS:
         # `--help` by itself is fine; `--help deliver ... -- RCPT` is no success.
         alone = len(argv) == 1 and argv[0].startswith("-")
+        alone = alone or (argv[:1] == ["help"] and argv[1:] in HELP_ASKED)
         if not alone and not os.isatty(0):
             return answer(USAGE)
         silence_stderr()
+    open_standard_streams()
     if sys.flags.no_site:
         import site
 
@@ -115,6 +125,33 @@ def by_hand(argv: list[str]) -> int:
         code = end.code if isinstance(end.code, int) else EX_TEMPFAIL
     sys.stdout.flush()
     return code
+
+
+def open_standard_streams() -> None:
+    """Have all three: what is closed would be the number of the next socket."""
+    for number, name, mode in (
+        (0, "stdin", "r"),
+        (1, "stdout", "w"),
+        (2, "stderr", "w"),
+    ):
+        try:
+            os.fstat(number)
+        except OSError:
+            null = os.open(os.devnull, os.O_RDWR)
+            if null != number:
+                os.dup2(null, number)
+                os.close(null)
+        if getattr(sys, name) is None:
+            stream = open(number, mode, encoding="utf-8", closefd=False)  # noqa: SIM115
+            setattr(sys, name, stream)
+
+
+def interrupted() -> None:
+    """Die as whoever does not catch SIGINT. Returns where that can't be."""
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGINT)
 
 
 def asks_for_help(argv: list[str]) -> bool:

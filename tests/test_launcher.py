@@ -102,6 +102,13 @@ class TestLauncher:
         assert installation.run("deliver").returncode == 75
         assert installation.run("delivre").returncode == 75
 
+    def test_interrupt_by_hand_ends_by_the_signal(
+        self, installation: Installation
+    ) -> None:
+        installation.interpreter("kill -INT $$")
+        assert installation.run("probe").returncode == -signal.SIGINT
+        assert installation.run("deliver").returncode == 75
+
     @pytest.mark.fault("1 each signal that kills, under the launcher")
     @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM])
     def test_killed(self, installation: Installation, number: int) -> None:

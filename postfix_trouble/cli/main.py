@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 
-from postfix_trouble.core.sysexits import EX_CONFIG, EX_OK, EX_TEMPFAIL, EX_USAGE
+from postfix_trouble.core.sysexits import EX_CONFIG, EX_OK, EX_USAGE, NAMES
 
 
 def main(argv: list[str]) -> int:
@@ -45,18 +45,37 @@ def _with_click(argv: list[str]) -> int:
         sys.stdout.flush()
     except click.ClickException as problem:
         screen.complain(_worded(problem))
-        return EX_USAGE
+        return _wrong(argv, EX_USAGE, problem.format_message())
     except ConfigError as problem:
         screen.complain(f"postfix-trouble: {problem}")
-        return EX_CONFIG
+        return _wrong(argv, EX_CONFIG, str(problem))
     except click.Abort:
         screen.complain("postfix-trouble: interrupted")
-        return EX_TEMPFAIL
+        # failsafe.py ends by the signal.
+        raise KeyboardInterrupt from None
     except (BrokenPipeError, SystemExit):
         # Help and the like: nobody wants the rest. For click that is exit(1).
         screen.drop_output()
         return EX_OK
     return code if isinstance(code, int) else EX_OK
+
+
+def _wrong(argv: list[str], code: int, error: str) -> int:
+    """A program that asked for JSON gets JSON. Returns the code."""
+    if "--json" in argv:
+        import json
+
+        from postfix_trouble.report.as_json import VERSION
+        from postfix_trouble.terminal import screen
+
+        shown = {
+            "version": VERSION,
+            "exit_status": code,
+            "exit_name": NAMES[code],
+            "error": error,
+        }
+        screen.write(json.dumps(shown) + "\n")
+    return code
 
 
 def _worded(problem: object) -> str:

@@ -113,7 +113,9 @@ class _Probing:
 
     def __init__(self, given: dict[str, Any]) -> None:
         self.given = given
-        recipients = [user_input.address(text, "--to") for text in given["recipients"]]
+        recipients = user_input.recipients(given["recipients"], ())
+        if given["destination"]:
+            user_input.destination(given["destination"], lmtp=given["lmtp"])
         self.depth = _depth(given)
         self.session = read_session(given)
         self.settings = settings = self.session.settings

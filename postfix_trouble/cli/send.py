@@ -65,12 +65,13 @@ class Sending(Value):
     it would return the message; 64 wrong usage; 78 wrong configuration.""",
     examples=EXAMPLES,
 )
+@click.argument("addresses", metavar="[ADDRESS]...", nargs=-1)
 @click.option(
     "--to",
     "recipients",
     metavar="ADDRESS",
     multiple=True,
-    help="Recipient; repeatable.",
+    help="Recipient; repeatable, and several with commas.",
 )
 @click.option(
     "--from",
@@ -105,7 +106,7 @@ class Sending(Value):
 @click.option("-v", "--verbose", is_flag=True, help="Show the message, too.")
 def command(**given: Any) -> int:
     """Send, and return the exit code."""
-    if not given["recipients"]:
+    if not given["recipients"] and not given["addresses"]:
         raise click.UsageError("whom to? Add --to ADDRESS.")
     try:
         return _Sending(given).run()
@@ -122,7 +123,7 @@ class _Sending:
         self.json: bool = given["as_json"]
         self.quiet: int = given["quiet"]
         self.verbose: bool = given["verbose"]
-        recipients = [user_input.address(text, "--to") for text in given["recipients"]]
+        recipients = user_input.recipients(given["recipients"], given["addresses"])
         self.session: SessionSettings = read_session(given)
         settings = self.session.settings
         self.sender = user_input.sender(given["sender"], settings)

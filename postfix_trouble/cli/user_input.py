@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING
 
 import click
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from postfix_trouble.config.settings import Settings
 
 SMTPS = "465"
+# Not in quotes, and not in an address literal.
+_COMMA = re.compile(r',(?=(?:[^"]*"[^"]*")*[^"]*$)')
 
 
 class Address(Value):
@@ -57,8 +60,27 @@ def address(text: str, option: str) -> Address:
             inner = f"{local}@{ascii_domain}"
         domain = ascii_domain
     if problem:
-        raise click.UsageError(f"{option} {printable(text)}: {problem}")
+        where = f"{option} {printable(text)}".strip()
+        raise click.UsageError(f"{where}: {problem}")
     return Address(text, inner, domain)
+
+
+def recipients(texts: Iterable[str], arguments: Iterable[str]) -> list[Address]:
+    """Those of --to, with commas and display names, and bare ones. Raises
+    click.UsageError."""
+    found = [address(one, "--to") for text in texts for one in _listed(text)]
+    return found + [address(one, "") for text in arguments for one in _listed(text)]
+
+
+def _listed(text: str) -> list[str]:
+    """The addresses of a list as in a header: commas, `Bob <bob@example.com>`."""
+    parts = [one for one in re.split(_COMMA, text) if one.strip()]
+    return [_without_name(one) for one in parts] or [text]
+
+
+def _without_name(text: str) -> str:
+    found = re.fullmatch(r'\s*(?:"(?:[^"\\]|\\.)*"|[^"<>]*)\s*(<[^<>]+>)\s*', text)
+    return found[1] if found else text
 
 
 def sender(text: str | None, settings: Settings) -> Address:
@@ -117,9 +139,17 @@ def check(
 
 def server_nexthop(text: str, *, tls_on_connect: bool, lmtp: bool) -> str:
     """The nexthop for HOST, HOST:PORT, [HOST]:PORT or unix:PATH: no MX look-up."""
-    if lmtp and text.startswith("unix:"):
+    if text.startswith("unix:"):
+        if not lmtp:
+            raise click.UsageError(
+                f"--server {printable(text)}: a socket speaks LMTP; add --lmtp"
+            )
         return text
+    if "://" in text:
+        raise click.UsageError(not_a_url("--server", text))
     host, port = _split(text)
+    if port and (problem := port_problem(port)):
+        raise click.UsageError(f"--server {printable(text)}: {problem}")
     if not host or any(c in host for c in "[], "):
         raise click.UsageError(
             f"--server {printable(text)}: HOST or HOST:PORT expected"
@@ -129,6 +159,44 @@ def server_nexthop(text: str, *, tls_on_connect: bool, lmtp: bool) -> str:
     if ":" in host:
         host = f"ipv6:{host.removeprefix('ipv6:').removeprefix('IPv6:')}"
     return f"[{host}]:{port}" if port else f"[{host}]"
+
+
+def not_a_url(option: str, text: str) -> str:
+    """What to say to somebody who gave a URL."""
+    rest = text.partition("://")[2].strip("/")
+    host = rest.partition("/")[0]
+    meant = f"; did you mean {printable(f'{option} {host}'.strip())}?" if host else ""
+    return f"{option} {printable(text)}: a URL, not a server{meant}".strip()
+
+
+def port_problem(port: str) -> str:
+    """What is wrong with a port; empty: nothing. A name may be one of /etc/services."""
+    if port.isdecimal() and not 0 < int(port) < 65536:
+        return f"{port} is not a port: 1 to 65535 expected"
+    return ""
+
+
+def destination(text: str, *, lmtp: bool) -> str:
+    """A nexthop as in a transport table: it must be one. Raises click.UsageError."""
+    problem = ""
+    if "://" in text:
+        problem = not_a_url("", text)
+    elif text.startswith("unix:") and not lmtp:
+        problem = f"{printable(text)}: a socket speaks LMTP; add --lmtp"
+    elif "@" in text:
+        domain = text.rpartition("@")[2].rstrip(">")
+        problem = (
+            f"{printable(text)} is an address; did you mean --to {printable(text)}"
+            f" or {printable(domain)}?"
+        )
+    elif not text.startswith("unix:"):
+        for one in text.replace(",", " ").split():
+            port = _split(one)[1]
+            if port and (wrong := port_problem(port)):
+                problem = f"{printable(one)}: {wrong}"
+    if problem:
+        raise click.UsageError(problem)
+    return text
 
 
 def is_smtps(text: str) -> bool:

@@ -11,7 +11,7 @@ complete -c postfix-trouble -n 'not __fish_seen_subcommand_from send probe expla
 complete -c postfix-trouble -n 'not __fish_seen_subcommand_from send probe explain check deliver lmtp serve' -a lmtp -d 'Deliver for lmtp(8): a server, or under spawn(8).'
 complete -c postfix-trouble -n 'not __fish_seen_subcommand_from send probe explain check deliver lmtp serve' -a serve -d 'The engine for deliver --engine: a server.'
 complete -c postfix-trouble -n 'not __fish_seen_subcommand_from send probe explain check deliver lmtp serve' -l version -d 'Show the version'
-complete -c postfix-trouble -n '__fish_seen_subcommand_from send' -l to -x -d 'Recipient; repeatable'
+complete -c postfix-trouble -n '__fish_seen_subcommand_from send' -l to -x -d 'Recipient; repeatable, and several with commas'
 complete -c postfix-trouble -n '__fish_seen_subcommand_from send' -l from -x -d 'Envelope sender; <> is the null sender'
 complete -c postfix-trouble -n '__fish_seen_subcommand_from send' -l message -r -F -d 'Send this; - is standard input'
 complete -c postfix-trouble -n '__fish_seen_subcommand_from send' -l server -x -d 'Talk to this server, in place of the MX hosts of the domain'

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from by_hand import LOCAL, output
+from pseudo_terminal import piped
 
 from scripted_server import ScriptedServer
 
@@ -105,3 +110,100 @@ def test_family_of_addresses() -> None:
         done = output("send", *TO, *_server(server), "-6")
     assert done.returncode != 0
     assert not server.connections
+
+
+# --- mistakes -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (("probe", "you@example.com"), "did you mean --to you@example.com"),
+        (("probe", "http://example.com/"), "did you mean example.com?"),
+        (("probe", "example.com:99999"), "99999 is not a port"),
+        (("probe", "[192.0.2.1]:0"), "0 is not a port"),
+        (("probe", "unix:/run/lmtp"), "add --lmtp"),
+        (("probe", *TO, "--server", "unix:/run/lmtp"), "add --lmtp"),
+        (("send", *TO, "--server", "unix:/run/lmtp"), "add --lmtp"),
+        (("send", *TO, "--server", "smtp://mx.example.com:25"),
+         "did you mean --server mx.example.com:25?"),
+        (("send", *TO, "--server", "mx.example.com:99999"), "99999 is not a port"),
+        (("send", "example.com"), "example.com: not an address"),
+        (("send", "--to", "Bob <bob>"), "not an address"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_mistakes_are_no_outcome_of_postfix(argv: tuple[str, ...], words: str) -> None:
+    done = output(*argv)
+    assert done.returncode == 64
+    assert words in " ".join(done.stderr.split())
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("argv", "asked"),
+    [
+        (("--to", "a@example.com,b@example.com"), ["a@example.com", "b@example.com"]),
+        (("--to", "Bob <b@example.com>, <c@example.com>"),
+         ["b@example.com", "c@example.com"]),
+        (("--to", '"Bob, B." <b@example.com>'), ["b@example.com"]),
+        (("--to", '"a,b"@example.com'), ['"a,b"@example.com']),
+        (("bob@example.com",), ["bob@example.com"]),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_recipients_as_people_write_them(
+    argv: tuple[str, ...], asked: list[str]
+) -> None:
+    with ScriptedServer({}) as server:
+        done = output("send", *_server(server), *argv)
+    assert done.returncode == 0, done.stderr
+    commands = server.connections[0].commands
+    assert [x for x in commands if x.startswith("RCPT")] == [
+        f"RCPT TO:<{one}>" for one in asked
+    ]
+
+
+@pytest.mark.parametrize("command", ["send", "probe", "explain", "check"])
+def test_json_also_says_what_is_wrong(command: str) -> None:
+    done = output(command, "--json", "--bogus")
+    assert done.returncode == 64
+    found = json.loads(done.stdout)
+    assert (found["exit_status"], found["exit_name"]) == (64, "EX_USAGE")
+    assert "--bogus" in found["error"]
+
+
+def test_json_also_says_what_is_wrong_in_main_cf() -> None:
+    done = output("send", "--json", *TO, "-o", "soft_bounce=maybe")
+    assert done.returncode == 78
+    assert "soft_bounce" in json.loads(done.stdout)["error"]
+
+
+# --- descriptors --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("closed", [">&-", "<&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("command", ["send", "probe"])
+def test_closed_descriptors_are_no_accident(command: str, closed: str) -> None:
+    with ScriptedServer({}) as server:
+        program = [sys.executable, "-m", "postfix_trouble", command]
+        line = shlex.join([*program, *TO, *_server(server)])
+        done = subprocess.run(
+            ["sh", "-c", f"{line} {closed}"],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=20,
+        )
+    assert done.returncode == 0
+    assert "Traceback" not in done.stdout + done.stderr
+    commands = server.connections[0].commands
+    assert commands[0].startswith("EHLO ")
+    assert commands[-1] == "QUIT"
+
+
+@pytest.mark.parametrize("words", [("help",), ("help", "send"), ("--help",)])
+def test_help_without_a_terminal(words: tuple[str, ...]) -> None:
+    done = piped(*words)
+    assert done.returncode == 0
+    assert done.stdout.startswith("Usage: postfix-trouble")

@@ -494,7 +494,7 @@ def test_interrupted(stage: str, doubt: bool) -> None:
                 time.sleep(0.01)
             child.send_signal(signal.SIGINT)
             _, errors = child.communicate(timeout=20)
-    assert child.returncode == 75
+    assert child.returncode == -signal.SIGINT
     assert "interrupted" in errors
     assert ("may have been sent" in errors) is doubt
     assert "Traceback" not in errors
