@@ -252,7 +252,7 @@ class Connection:
                 self._pending += self._receive()
             request = self._pending[: int(size)]
             self._pending = self._pending[int(size) + 1 :]
-            self.commands.append(_visible(request))
+            self._commands.append(_visible(request))
             entry = table.get(request.decode(), "NOTFOUND ")
             if isinstance(entry, str):
                 entry = {"raw": f"{len(entry.encode())}:{entry},"}
