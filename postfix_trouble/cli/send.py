@@ -85,6 +85,18 @@ class Sending(Value):
     type=click.Path(),
     help="Send this; - is standard input. Default: a message that says it is a test.",
 )
+@click.option(
+    "--notify",
+    metavar="WORDS",
+    callback=lambda _context, _option, text: _notify(text),
+    help="DSN: never, or some of success,failure,delay.",
+)
+@click.option(
+    "--ret",
+    type=click.Choice(("full", "hdrs")),
+    help="DSN: what of the message a bounce returns.",
+)
+@click.option("--envid", metavar="TEXT", default="", help="DSN: envelope ID.")
 @session_options
 @click.option(
     "--strict-addresses",
@@ -116,6 +128,15 @@ def command(**given: Any) -> int:
         return EX_TEMPFAIL
 
 
+def _notify(text: str | None) -> str:
+    """NOTIFY as RFC 3461 (4.1) has it. Raises click.BadParameter."""
+    words = (text or "").upper().split(",")
+    some = {"SUCCESS", "FAILURE", "DELAY"}
+    if text is not None and words != ["NEVER"] and not some.issuperset(words):
+        raise click.BadParameter("never, or some of success,failure,delay expected")
+    return ",".join(words)
+
+
 class _Sending:
     """One run of `send`."""
 
@@ -123,6 +144,9 @@ class _Sending:
         self.json: bool = given["as_json"]
         self.quiet: int = given["quiet"]
         self.verbose: bool = given["verbose"]
+        self.notify: str = given["notify"]
+        self.ret: str = given["ret"] or ""
+        self.envid: str = given["envid"]
         recipients = user_input.recipients(given["recipients"], given["addresses"])
         self.session: SessionSettings = read_session(given)
         settings = self.session.settings
@@ -195,7 +219,8 @@ class _Sending:
     def _request(self, nexthop: str, recipients: Sequence[Address]) -> DeliveryRequest:
         message, sender = self.message, self.sender.inner
         whom = tuple(
-            Recipient(one.inner, position=n) for n, one in enumerate(recipients)
+            Recipient(one.inner, notify=self.notify, position=n)
+            for n, one in enumerate(recipients)
         )
         wide = not sender.isascii() or not all(r.address.isascii() for r in whom)
         return DeliveryRequest(
@@ -203,6 +228,8 @@ class _Sending:
             whom,
             nexthop,
             size=message.size,
+            envid=self.envid,
+            ret=self.ret,
             encoding=message.encoding(),
             smtputf8=wide,
             utf8_header=wide and message.utf8_header(),

@@ -78,7 +78,8 @@ _OPTIONS = (
         "--auth-password-file",
         metavar="FILE",
         type=click.Path(),
-        help="First line: the password, or the token for XOAUTH2 and OAUTHBEARER.",
+        help="First line (- is standard input): the password, or the token for"
+        " XOAUTH2 and OAUTHBEARER.",
     ),
     click.option(
         "--auth-mechanism", metavar="NAME", help="Use this mechanism and no other."

@@ -247,8 +247,10 @@ def hint(reasons: Sequence[str], verified_unasked: bool) -> None:
 
 def _from_file(path: str) -> str:
     try:
-        with open(path, "rb") as file:
-            problem = exposure(path, os.fstat(file.fileno()).st_mode)
+        own = path != "-"
+        with open(path if own else 0, "rb", closefd=own) as file:
+            mode = os.fstat(file.fileno()).st_mode
+            problem = exposure(path, mode) if own else ""
             line = file.readline().rstrip(b"\r\n")
         password = line.decode("utf-8", "surrogateescape")
     except OSError as error:

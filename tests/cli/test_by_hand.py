@@ -207,3 +207,30 @@ def test_help_without_a_terminal(words: tuple[str, ...]) -> None:
     done = piped(*words)
     assert done.returncode == 0
     assert done.stdout.startswith("Usage: postfix-trouble")
+
+
+# --- DSN ----------------------------------------------------------------------------
+
+
+def test_delivery_status_notifications_are_asked_for() -> None:
+    argv = ("--notify", "success,delay", "--ret", "hdrs", "--envid", "x1")
+    with ScriptedServer({"keywords": ("DSN",)}) as server:
+        done = output("send", *TO, *_server(server), *argv)
+    assert done.returncode == 0, done.stderr
+    mail, rcpt = server.connections[0].commands[1:3]
+    assert "RET=HDRS" in mail
+    assert "ENVID=x1" in mail
+    assert "NOTIFY=SUCCESS,DELAY" in rcpt
+    wrong = output("send", *TO, "--notify", "never,delay")
+    assert wrong.returncode == 64
+
+
+def test_password_from_standard_input(certificates: Path) -> None:
+    script = {"keywords": ("STARTTLS", "AUTH PLAIN")}
+    with ScriptedServer(script, certificates=str(certificates)) as server:
+        argv = ["send", *TO, *_server(server), "--auth-user", "joe"]
+        done = piped(
+            *argv, "--auth-password-file", "-", "--tls", "encrypt", text="secret\n"
+        )
+    assert done.returncode == 0, done.stderr
+    assert any(x.startswith("AUTH PLAIN") for x in server.connections[0].commands)
