@@ -138,6 +138,15 @@ class Service:
             outcomes = deferred(rest, why)
             tell(outcomes)
             return _with(bad, Report(request, outcomes, suspended=True))
+        nobody_waits = False
+
+        def abandoned() -> bool:
+            nonlocal nobody_waits
+            nobody_waits = caller.abandoned()
+            if nobody_waits:
+                note("nobody waits for the answer: the message is not sent")
+            return nobody_waits
+
         context = DeliveryContext(
             self.settings,
             request._replace(recipients=rest),
@@ -147,11 +156,14 @@ class Service:
             on_outcomes=tell,
             on_final_dot=caller.on_final_dot,
             state=self.state,
-            abandoned=caller.abandoned,
+            abandoned=abandoned,
             trace=caller.trace,
             credentials=caller.credentials,
         )
         report = self._attempt(context, caller.stream)
+        if not nobody_waits:
+            # Otherwise we hung up, which says nothing about the destination.
+            self._remember(report, note)
         report = self._afterwards(report, note, caller)
         return _with(bad, report._replace(request=request))
 
@@ -239,14 +251,20 @@ class Service:
             self._throttled = Throttled(retry_time, self.state)
         return self._throttled
 
-    def _afterwards(
-        self, report: Report, note: Callable[[str], None], caller: Caller
-    ) -> Report:
-        """What the next requests and the postmaster should know; no outcome changes."""
+    def _remember(self, report: Report, note: Callable[[str], None]) -> None:
+        """What the next requests should know; no outcome changes."""
         try:
             throttled = self._destinations()
             if throttled is not None:
                 throttled.remember(report)
+        except Exception as bug:  # noqa: BLE001  the outcomes stand
+            warn(note, "after the delivery", bug)
+
+    def _afterwards(
+        self, report: Report, note: Callable[[str], None], caller: Caller
+    ) -> Report:
+        """What the postmaster should know; no outcome changes."""
+        try:
             if caller.verbose or any(server.errors for server in report.servers):
                 return self._tell_postmaster(report, note, caller)
         except Exception as bug:  # noqa: BLE001  the outcomes stand

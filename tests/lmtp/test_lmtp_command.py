@@ -226,6 +226,28 @@ def test_message_is_not_ended_for_a_client_that_has_gone(serve: MakeService) -> 
     assert "status=deferred" in "".join(service.log())
 
 
+def test_destination_is_in_no_trouble_when_the_client_has_gone(
+    serve: MakeService, tmp_path: Path
+) -> None:
+    """It is we who hung up on the server: the next mail for it goes there at once."""
+    state = str(tmp_path / "state")
+    with ScriptedServer() as server:
+        barrier = threading.Barrier(2)
+        data = meeting(barrier, reply="354 go on")
+        server.scripts = ({"stages": {"data": data}}, {})
+        service = serve(nexthop(server), trouble_state_directory=state)
+        with service.connect() as client:
+            client.envelope("a@d.test")
+            client.end()
+            client.hang_up()
+            barrier.wait(PATIENCE)
+        service.__exit__(None, None, None)
+        assert "nobody waits for the answer" in "".join(service.log())
+        other = serve(nexthop(server), trouble_state_directory=state)
+        assert other.send("b@d.test") == [OK]
+    assert [len(each.messages) for each in server.connections] == [0, 1]
+
+
 def test_deadline_is_below_lmtp_data_done_timeout(serve: MakeService) -> None:
     assert lmtp_delivery.DEADLINE == 540.0
     with ScriptedServer({"stages": {"banner": {"action": "hang"}}}) as server:
