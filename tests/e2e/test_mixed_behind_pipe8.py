@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from email import message_from_bytes
 from pathlib import Path
@@ -28,6 +29,10 @@ def judge(stage: str, subject: str, times: int) -> str | None:
     return None
 
 
+# Seconds for a bounce to come back, on a busy machine.
+PATIENCE = 60.0
+
+
 class World:
     """Postfix, a server that refuses, and what came back to the sender."""
 
@@ -39,7 +44,10 @@ class World:
 
     def told(self) -> list[str]:
         """Whom the sender's bounces name, once one of them is there."""
-        self.postfix.delivery(SENDER)
+        end = time.monotonic() + PATIENCE
+        while not self.collector.journal:
+            assert time.monotonic() < end, "no bounce"
+            time.sleep(0.02)
         texts = [message_from_bytes(copy.text) for copy in self.collector.journal]
         status = "".join(str(text.get_payload(1)) for text in texts)
         return re.findall(r"^Final-Recipient: rfc822; (\S+)", status, re.M)
