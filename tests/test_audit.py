@@ -28,7 +28,7 @@ OURS = {"name": "postfix-trouble", "skip_reason": "Dependency not found"}
         (
             {"dependencies": [WELL, HOLE]},
             1,
-            ["idna 3.3: PYSEC-1, mended in 3.7", "2 packages checked, 1 known holes"],
+            ["idna 3.3: PYSEC-1, fixed in 3.7", "2 packages checked, 1 known holes"],
         ),
         (
             {"dependencies": [UNKNOWN]},

@@ -165,6 +165,7 @@ class Service:
             # Otherwise we hung up, which says nothing about the destination.
             self._remember(report, note)
         report = self._afterwards(report, note, caller)
+        _close_tables(context, note)
         return _with(bad, report._replace(request=request))
 
     def probe(
@@ -206,6 +207,7 @@ class Service:
         report = probe.run()
         if every:
             probe.rest()
+        context.close()
         return report
 
     def _refused(self, request: DeliveryRequest) -> tuple[Outcome, ...]:
@@ -303,6 +305,14 @@ def _with(bad: tuple[Outcome, ...], report: Report) -> Report:
         return report
     found = sorted((*bad, *report.outcomes), key=lambda end: end.recipient.position)
     return report._replace(outcomes=tuple(found))
+
+
+def _close_tables(context: DeliveryContext, note: Callable[[str], None]) -> None:
+    """Hang up on the servers that tables are looked up at; no outcome changes."""
+    try:
+        context.close()
+    except Exception as bug:  # noqa: BLE001  the outcomes stand
+        warn(note, "closing tables", bug)
 
 
 def _unsendable(recipient: Recipient) -> bool:

@@ -60,6 +60,12 @@ class Tables:
         if self._warned <= _WARNINGS:
             self.note(f"warning: {text}")
 
+    def close(self) -> None:
+        """Give back what tables hold open: connections, files."""
+        for table in self._tables.values():
+            if table is not None:
+                table.close()
+
     def status_filter(self) -> Callable[[str], str | None] | None:
         """smtp_delivery_status_filter, if there is one.
 
