@@ -297,6 +297,9 @@ def reported_late(
                 refused.setdefault(attempt, text)
             elif text == "sender non-delivery notification submitted":
                 submitted.add(attempt)
+            elif text.startswith("nobody waits for the answer"):
+                # Its pipe(8) was killed, and it ended there: the next attempt reports.
+                submitted.add(attempt)
     late = [
         f"not reported at once: {queue_id}[{process}]: {text}"
         for (process, queue_id), text in refused.items()
