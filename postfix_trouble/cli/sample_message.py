@@ -12,14 +12,22 @@ if TYPE_CHECKING:
 
 
 def sample_message(
-    sender: str, recipients: Sequence[str], host: str, now: float
+    sender: str,
+    recipients: Sequence[str],
+    host: str,
+    now: float,
+    body: str | None = None,
+    attachments: Sequence[tuple[str, str, bytes]] = (),
 ) -> bytes:
     """A test message (RFC 5322), lines ending in LF.
 
     Addresses in internal form; `host`: our name, for the Message-ID; `now`: seconds
-    since 1970. No two have the same Message-ID.
+    since 1970. `body`: in place of our words; `attachments`: own_message.attachment.
+    No two have the same Message-ID.
     """
     from email.utils import formatdate, make_msgid
+
+    from postfix_trouble.cli.own_message import mime_part
 
     identity = make_msgid(domain=host)
     mark = identity.strip("<>").partition("@")[0].rpartition(".")[2][-8:]
@@ -32,14 +40,10 @@ def sample_message(
         f"Subject: Test message {mark} from postfix-trouble",
         f"Message-ID: {identity}",
         f"User-Agent: postfix-trouble/{__version__}",
-        "MIME-Version: 1.0",
-        "Content-Type: text/plain; charset=us-ascii",
-        "",
-        "This is a test message. Somebody sent it by hand with",
-        f'"postfix-trouble send" from {host},',
-        f"{date}.",
-        "",
-        "There is nothing to be done about it.",
-        "",
     )
-    return to_bytes("\n".join(lines))
+    words = (
+        'This is a test message. Somebody sent it by hand with\n"postfix-trouble send"'
+        f" from {host},\n{date}.\n\nThere is nothing to be done about it.\n"
+    )
+    part = mime_part(words if body is None else body, attachments)
+    return to_bytes("\n".join((*lines, ""))) + part

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from postfix_trouble.cli import live, outcome_table, user_input
+from postfix_trouble.cli import live, outcome_table, own_message, user_input
 from postfix_trouble.cli.live import Way
 from postfix_trouble.cli.outcome_table import OutcomeRow, Retries
 from postfix_trouble.cli.session_options import read_session, session_options
@@ -29,6 +28,7 @@ from postfix_trouble.terminal.help_text import ExplainedCommand
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from postfix_trouble.cli.own_message import OwnMessage
     from postfix_trouble.cli.session_options import SessionSettings
     from postfix_trouble.cli.user_input import Address
     from postfix_trouble.core.outcome import Report
@@ -42,6 +42,10 @@ EXAMPLES = [
     ("A message of your own, with Postfix's settings",
      "postfix-trouble send --to you@example.com --message test.eml"
      " --config /etc/postfix/main.cf"),
+    ("A test message of another kind",
+     "postfix-trouble send you@example.com --header 'Subject: Report' --attach x.pdf"),
+    ("To those whom the message names, as sendmail -t",
+     "postfix-trouble send --message test.eml"),
     ("In a script: nothing but the exit code, or everything",
      "postfix-trouble send -qq --to you@example.com || echo $?"),
     ("", "postfix-trouble send --json --to you@example.com | jq .recipients"),
@@ -71,7 +75,8 @@ class Sending(Value):
     "recipients",
     metavar="ADDRESS",
     multiple=True,
-    help="Recipient; repeatable, and several with commas.",
+    help="Recipient; repeatable, and several with commas. Default: To, Cc and Bcc of"
+    " the message (Bcc is removed), or its Resent- fields.",
 )
 @click.option(
     "--from",
@@ -86,6 +91,23 @@ class Sending(Value):
     help="Send this; - is standard input. Default: a message that says it is a test.",
 )
 @click.option(
+    "--header",
+    "fields",
+    metavar="FIELD",
+    multiple=True,
+    help="Header field 'Name: value', in place of what the message has under that name;"
+    " repeatable.",
+)
+@click.option("--body", metavar="TEXT", help="Text of the test message.")
+@click.option(
+    "--attach",
+    "attached",
+    metavar="FILE",
+    multiple=True,
+    type=click.Path(),
+    help="Attach this to the test message; repeatable.",
+)
+@click.option(
     "--notify",
     metavar="WORDS",
     callback=lambda _context, _option, text: _notify(text),
@@ -97,6 +119,9 @@ class Sending(Value):
     help="DSN: what of the message a bounce returns.",
 )
 @click.option("--envid", metavar="TEXT", default="", help="DSN: envelope ID.")
+@click.option(
+    "--smtputf8", is_flag=True, help="Ask for SMTPUTF8 though no address needs it."
+)
 @session_options
 @click.option(
     "--strict-addresses",
@@ -118,8 +143,6 @@ class Sending(Value):
 @click.option("-v", "--verbose", is_flag=True, help="Show the message, too.")
 def command(**given: Any) -> int:
     """Send, and return the exit code."""
-    if not given["recipients"] and not given["addresses"]:
-        raise click.UsageError("whom to? Add --to ADDRESS.")
     try:
         return _Sending(given).run()
     except TableError as problem:
@@ -147,7 +170,12 @@ class _Sending:
         self.notify: str = given["notify"]
         self.ret: str = given["ret"] or ""
         self.envid: str = given["envid"]
+        own = own_message.given(
+            given["message"], given["fields"], given["body"], given["attached"]
+        )
         recipients = user_input.recipients(given["recipients"], given["addresses"])
+        if not recipients:
+            recipients, own = _addressees(own)
         self.session: SessionSettings = read_session(given)
         settings = self.session.settings
         self.sender = user_input.sender(given["sender"], settings)
@@ -159,21 +187,29 @@ class _Sending:
             deliverable=given["check_deliverability"],
         )
         self.parts = _by_destination(recipients, self.session.nexthop)
-        self.message = self._message(given["message"], recipients)
+        everybody = (self.sender, *recipients)
+        self.utf8: bool = given["smtputf8"] or not all(
+            one.inner.isascii() for one in everybody
+        )
+        self.message = self._message(own, recipients)
         self.paint = screen.painter()
         # What goes to a file or a program is not broken into lines.
         self.width = screen.width() if sys.stdout.isatty() else 0
         self.recorder = Recorder(self._show)
 
-    def _message(self, path: str | None, recipients: Sequence[Address]) -> Message:
-        if path is None:
+    def _message(self, own: OwnMessage, recipients: Sequence[Address]) -> Message:
+        content = own.content
+        if content is None:
             from postfix_trouble.cli.sample_message import sample_message
 
             host = self.session.settings.text("smtp_helo_name")
             to = [one.inner for one in recipients]
-            content = sample_message(self.sender.inner, to, host, time.time())
-        else:
-            content = _read(path)
+            content = sample_message(
+                self.sender.inner, to, host, time.time(), own.body, own.attachments
+            )
+        content = own_message.with_fields(content, own.fields, utf8=self.utf8)
+        if not own_message.has_header(content):
+            screen.complain("warning: the message has no header")
         return Message.from_bytes(content)
 
     def run(self) -> int:
@@ -222,7 +258,6 @@ class _Sending:
             Recipient(one.inner, notify=self.notify, position=n)
             for n, one in enumerate(recipients)
         )
-        wide = not sender.isascii() or not all(r.address.isascii() for r in whom)
         return DeliveryRequest(
             sender,
             whom,
@@ -231,8 +266,8 @@ class _Sending:
             envid=self.envid,
             ret=self.ret,
             encoding=message.encoding(),
-            smtputf8=wide,
-            utf8_header=wide and message.utf8_header(),
+            smtputf8=self.utf8,
+            utf8_header=self.utf8 and message.utf8_header(),
             lmtp=self.session.lmtp,
             auth_required=self.session.credentials is not None,
             server_named=bool(self.session.nexthop),
@@ -320,17 +355,11 @@ def _rows(report: Report, retries: Retries) -> tuple[OutcomeRow, ...]:
     )
 
 
-def _read(path: str) -> bytes:
-    """A message with LF line ends, as the engine wants it. Raises click.UsageError."""
-    if path == "-" and os.isatty(0):
-        screen.complain("Type the message, header first; end it with Ctrl-D.")
-    try:
-        if path == "-":
-            content = sys.stdin.buffer.read()
-        else:
-            with open(path, "rb") as file:
-                content = file.read()
-    except OSError as problem:
-        raise click.UsageError(f"--message {path}: {problem.strerror}") from None
-    first = content.partition(b"\n")[0]
-    return content.replace(b"\r\n", b"\n") if first.endswith(b"\r") else content
+def _addressees(own: OwnMessage) -> tuple[list[Address], OwnMessage]:
+    """Whom the message names, and the message without Bcc. Raises click.UsageError."""
+    found = own_message.addressees(own.header)
+    if not found:
+        raise click.UsageError(
+            "no recipient given: add --to ADDRESS, or a message with To, Cc or Bcc"
+        )
+    return [user_input.address(one, "in the header:") for one in found], own.public()

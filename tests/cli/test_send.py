@@ -180,7 +180,7 @@ def test_address_that_no_other_server_can_take() -> None:
 # --- wrong input --------------------------------------------------------------------
 
 WRONG: list[Any] = [
-    ((), 64, "whom to? Add --to ADDRESS."),
+    ((), 64, "no recipient given: add --to ADDRESS"),
     (("--to", "you"), 64, "--to you: not an address: name@domain expected"),
     (("--to", "you@"), 64, "not an address"),
     (("--to", "a\nb@example.com"), 64, "a line break in an address"),
