@@ -546,6 +546,9 @@ int main(int count, char **words)
     signal(SIGPIPE, SIG_IGN);
     by_hand = is(command, "send") || is(command, "probe") || is(command, "explain")
         || is(command, "check");
+    /* A mistake, and not in master.cf. */
+    if (!is(command, "deliver"))
+        by_hand = by_hand || isatty(0) || isatty(1) || isatty(2);
     if (!by_hand && !isatty(STDERR_FILENO)) {
         /* The status is the first byte that pipe(8) reads, and it reads this too. */
         int null = open("/dev/null", O_WRONLY);

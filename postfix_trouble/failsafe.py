@@ -38,7 +38,7 @@ ENGINE = "--engine="
 INTERNAL_ERROR = b"4.3.0 internal error, see the log"
 NO_MEMORY = b"4.3.0 system resource problem: out of memory"
 TERMINATED = b"4.3.0 terminated by signal"
-USAGE = b"4.3.5 command line usage error: no such command, or an option before it"
+USAGE = "4.3.5 command line usage error: "
 
 
 def main() -> None:
@@ -66,7 +66,8 @@ def main() -> None:
     except BaseException:  # noqa: BLE001 - nobody else will catch it
         answer(INTERNAL_ERROR)
         log_traceback()
-    allowed = HAND_CODES if command in HAND_COMMANDS else PIPE_CODES
+    typed = command in HAND_COMMANDS or (command != "deliver" and at_terminal())
+    allowed = HAND_CODES if typed else PIPE_CODES
     if type(code) is not int or code not in allowed:
         code = EX_TEMPFAIL
     os._exit(ok if code == EX_OK else code)
@@ -96,13 +97,16 @@ def deliver(argv: list[str], parent: int, *, launched: bool) -> int:
 
 
 def by_hand(argv: list[str]) -> int:
-    """All other commands. What may be a mistake in master.cf defers."""
+    """All other commands. What may be a mistake in master.cf defers: without a
+    terminal a command that does not exist is no usage error, which would bounce."""
     if not argv or argv[0] not in HAND_COMMANDS:
         # `--help` by itself is fine; `--help deliver ... -- RCPT` is no success.
         alone = len(argv) == 1 and argv[0].startswith("-")
         alone = alone or (argv[:1] == ["help"] and argv[1:] in HELP_ASKED)
-        if not alone and not os.isatty(0):
-            return answer(USAGE)
+        if not alone and not at_terminal():
+            from postfix_trouble.cli.meant import command_problem
+
+            return answer((USAGE + command_problem(argv)).encode("ascii", "replace"))
         silence_stderr()
     open_standard_streams()
     if sys.flags.no_site:
@@ -154,9 +158,14 @@ def interrupted() -> None:
     os.kill(os.getpid(), signal.SIGINT)
 
 
+def at_terminal() -> bool:
+    """A person is there. pipe(8) gives its programs no terminal."""
+    return any(map(os.isatty, (0, 1, 2)))
+
+
 def asks_for_help(argv: list[str]) -> bool:
     """Somebody sits there and wants to read. In master.cf that must not end with 0."""
-    return argv[1:] == ["--help"] and os.isatty(0)
+    return argv[1:] in (["-h"], ["--help"]) and os.isatty(0)
 
 
 def silence_stderr() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pty
 import re
 import resource
 import signal
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 
 from postfix_trouble import failsafe
-from postfix_trouble.cli.command_group import COMMANDS
+from postfix_trouble.cli.meant import COMMANDS
 
 ROOT = Path(__file__).parent.parent
 PASSED_ON = {65, 67, 68, 69, 75, 76, 77}
@@ -64,6 +65,8 @@ class Installation:
             (self.package / folder).mkdir()
             (self.package / folder / "__init__.py").touch()
             (self.package / folder / f"{name}.py").write_text(front_end)
+        text = (source / "cli/meant.py").read_text()
+        (self.package / "cli/meant.py").write_text(text)
 
     def run(self, *argv: str, **how: Any) -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(
@@ -101,6 +104,17 @@ class TestLauncher:
         assert installation.run("probe").returncode == status
         assert installation.run("deliver").returncode == 75
         assert installation.run("delivre").returncode == 75
+
+    @pytest.mark.parametrize("word", ["send", "sned", "deliver"])
+    def test_usage_error_on_a_terminal(
+        self, installation: Installation, word: str
+    ) -> None:
+        installation.interpreter("exit 64")
+        ours, theirs = pty.openpty()
+        done = subprocess.run([installation.launcher, word], stdin=theirs, check=False)
+        os.close(theirs)
+        os.close(ours)
+        assert done.returncode == (75 if word == "deliver" else 64)
 
     def test_interrupt_by_hand_ends_by_the_signal(
         self, installation: Installation
@@ -400,7 +414,8 @@ class TestLastLine:
     ) -> None:
         installation.real("def main(argv): return 0")
         done = installation.run(*argv)
-        assert (done.returncode, done.stdout) == (75, failsafe.USAGE)
+        assert done.returncode == 75
+        assert done.stdout.startswith(b"4.3.5 command line usage error: ")
 
     @pytest.mark.parametrize("ends", ["return 0", "raise SystemExit(0)"])
     def test_help_alone_is_fine(self, installation: Installation, ends: str) -> None:

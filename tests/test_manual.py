@@ -13,7 +13,7 @@ import pytest
 import needs
 from postfix_trouble.check import pipe_entry
 from postfix_trouble.check.findings import Severity
-from postfix_trouble.cli.command_group import COMMANDS
+from postfix_trouble.cli.meant import COMMANDS
 from postfix_trouble.config import master_cf
 from postfix_trouble.config.parameters import supported
 from postfix_trouble.pipe import options

@@ -8,26 +8,9 @@ from importlib import import_module
 import click
 
 from postfix_trouble import __version__
+from postfix_trouble.cli.meant import COMMANDS, NAMES, command_problem
 from postfix_trouble.terminal import help_text, screen
 
-# Name, module that has it as `command`, and what it does in one line.
-COMMANDS = (
-    ("send", "cli.send", "Send a test message, and see what Postfix would do."),
-    ("probe", "cli.probe", "Look at the servers of a destination; send nothing."),
-    (
-        "explain",
-        "simulate.command",
-        "Say what Postfix would do about a reply or a log line.",
-    ),
-    ("check", "check.command", "Check configuration, master.cf, state, DNS."),
-    (
-        "deliver",
-        "cli.pipe_commands",
-        "Deliver for pipe(8): this is what master.cf runs.",
-    ),
-    ("lmtp", "cli.pipe_commands", "Deliver for lmtp(8): a server, or under spawn(8)."),
-    ("serve", "cli.pipe_commands", "The engine for deliver --engine: a server."),
-)
 EXAMPLES = (
     ("What would Postfix do about this?",
      "postfix-trouble explain '450 4.7.1 Greylisted'"),
@@ -47,7 +30,7 @@ class Group(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Their names, in the order of the table."""
-        return [name for name, _, _ in COMMANDS]
+        return list(NAMES)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Load a command. None if there is none of that name."""
@@ -60,21 +43,6 @@ class Group(click.Group):
                 command.context_class = help_text.Context
                 return command
         return help_command if cmd_name == "help" else None
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command, or say which one may have been meant."""
-        try:
-            return super().resolve_command(ctx, args)
-        except click.UsageError as problem:
-            from difflib import get_close_matches
-
-            close = get_close_matches(args[0], self.list_commands(ctx), 1)
-            if not close:
-                raise
-            text = f"No such command '{args[0]}'. Did you mean {close[0]}?"
-            raise click.UsageError(text, ctx) from problem
 
     def format_commands(
         self, ctx: click.Context, formatter: click.HelpFormatter
@@ -99,7 +67,7 @@ def help_command(ctx: click.Context, name: str) -> None:
     assert parent is not None
     command = group.get_command(parent, name) if name else None
     if name and command is None:
-        raise click.UsageError(f"No such command '{name}'.", parent)
+        raise click.UsageError(command_problem([name]), parent)
     if command is None:
         screen.write(parent.get_help() + "\n")
         return
@@ -109,13 +77,10 @@ def help_command(ctx: click.Context, name: str) -> None:
 
 @click.group(
     cls=Group,
-    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
     help="""Deliver mail by SMTP or LMTP as Postfix's own client would, and show what
     it would do: keep, defer or bounce.""",
 )
 @click.version_option(__version__, message="%(prog)s %(version)s")
-@click.pass_context
-def group(ctx: click.Context) -> None:
-    """Show the help if there is no command."""
-    if ctx.invoked_subcommand is None:
-        screen.write(ctx.get_help() + "\n")
+def group() -> None:
+    """Run a command. That there is none of that name is said before (main.py)."""

@@ -45,7 +45,8 @@ def commands() -> Iterator[CommandWords]:
     """All commands with their options."""
     import click
 
-    from postfix_trouble.cli.command_group import COMMANDS, group
+    from postfix_trouble.cli.command_group import group
+    from postfix_trouble.cli.meant import COMMANDS
 
     context = click.Context(group, info_name=PROGRAM)
     for name, _, meaning in COMMANDS:

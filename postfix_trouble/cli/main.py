@@ -10,6 +10,9 @@ import sys
 
 from postfix_trouble.core.sysexits import EX_CONFIG, EX_OK, EX_USAGE, NAMES
 
+# What stands in the place of a command.
+_WORDS = ("help", "-h", "--help", "--version")
+
 
 def main(argv: list[str]) -> int:
     """Run the command on the command line. Returns the exit code.
@@ -17,7 +20,7 @@ def main(argv: list[str]) -> int:
     `deliver` and `lmtp` read their arguments by themselves, and don't load click.
     """
     command, rest = (argv[0], argv[1:]) if argv else ("", [])
-    if "--help" not in rest[:1]:
+    if rest[:1] not in (["-h"], ["--help"]):
         if command == "deliver":
             from postfix_trouble.pipe.deliver import run as deliver
 
@@ -37,10 +40,13 @@ def _with_click(argv: list[str]) -> int:
     import click
 
     from postfix_trouble.cli.command_group import group
+    from postfix_trouble.cli.meant import NAMES, command_problem
     from postfix_trouble.config.settings import ConfigError
     from postfix_trouble.terminal import screen
 
     try:
+        if argv[:1] not in ([word] for word in (*NAMES, *_WORDS)):
+            raise click.UsageError(command_problem(argv))
         code = group.main(argv, prog_name="postfix-trouble", standalone_mode=False)
         sys.stdout.flush()
     except click.ClickException as problem:
