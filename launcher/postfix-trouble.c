@@ -447,6 +447,9 @@ static _Noreturn void take_answer(int sock, long long end, int json, int whole)
             char digits[12];
             int length = snprintf(digits, sizeof digits, "%d", number);
             send_frame(sock, 's', digits, (size_t) length, end);
+            /* Nor for an engine that hangs is there more time than this. */
+            if (end > now_ms() + AFTER_MS)
+                end = now_ms() + AFTER_MS;
             continue;
         }
         got = recv(sock, data + have, room - have, MSG_DONTWAIT);

@@ -81,6 +81,10 @@ FAULTS = {
         "spawn(8) has the connection on descriptors 1 and 2",
         "nothing but replies is written to it",
     ),
+    "engine": (
+        "an engine, its client or pipe(8) killed, stopped, gone, somebody else's",
+        "delivered once or 75; nothing is sent before the dot, or again in one run",
+    ),
     "kills": ("kills and bugs at random", "the ledger agrees with the server"),
     "soak": (
         "a real Postfix, a server that misbehaves, kills",

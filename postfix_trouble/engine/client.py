@@ -165,6 +165,8 @@ class _Request:
             if self._wait(read=self._sock, signals=True) < 0:
                 number, self._caught = self._caught, 0
                 self._send(protocol.frame(protocol.SIGNAL, b"%d" % number))
+                # Nor for an engine that hangs is there more time than this.
+                self._end = min(self._end, time.monotonic() + protocol.AFTER)
                 continue
             try:
                 got = self._sock.recv(_PIECE)

@@ -24,7 +24,8 @@ HEAD = 5
 GREETING = b"postfix-trouble engine 1 " + __version__.encode() + b" "
 #: Seconds until a client that was not greeted delivers by itself.
 GREETED_WITHIN = 2.0
-#: Seconds that a client waits beyond the limit that the greeting names.
+#: Seconds that a client waits beyond the limit that the greeting names, or once it has
+#: got a signal.
 AFTER = 15.0
 #: Bytes of an answer, at most.
 MOST_ANSWER = 64 << 20

@@ -1,0 +1,88 @@
+"""An engine (`postfix-trouble serve`) that a test starts, stops and kills."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+PATIENCE = 30.0
+LAUNCHER = Path(__file__).parents[2] / "launcher"
+
+
+class ResidentEngine:
+    """Listens on a socket in a directory of its account, whenever it is running."""
+
+    def __init__(self, program: Path, directory: Path, account: str) -> None:
+        directory.mkdir(mode=0o700)
+        shutil.chown(directory, account)
+        self.path = directory / "socket"
+        self.log = directory / "log"
+        self.account = account
+        self.program = program
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self, *options: str, account: str = "", ready: bool = True) -> None:
+        """Start it, and wait until it greets."""
+        assert self._process is None
+        self._process = subprocess.Popen(
+            [
+                *(self.program, "serve", f"--listen=unix:{self.path}"),
+                *(f"--log-file={self.log}", *options),
+            ],
+            stdin=subprocess.DEVNULL,
+            user=account or self.account,
+            group="nogroup",
+            extra_groups=[],
+            start_new_session=True,
+        )
+        end = time.monotonic() + PATIENCE
+        while ready and not self.greets():
+            assert self._process.poll() is None, "it did not start"
+            assert time.monotonic() < end, "it does not listen"
+            time.sleep(0.01)
+
+    def greets(self) -> bool:
+        with socket.socket(socket.AF_UNIX) as sock, contextlib.suppress(OSError):
+            sock.settimeout(PATIENCE)
+            sock.connect(str(self.path))
+            return bool(sock.recv(1))
+        return False
+
+    def send(self, number: signal.Signals) -> None:
+        os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """At once; the socket stays where it is."""
+        self._end(signal.SIGKILL)
+
+    def drain(self) -> int:
+        """Let it finish what it has begun. Its exit status."""
+        return self._end(signal.SIGTERM)
+
+    def _end(self, number: signal.Signals) -> int:
+        if self._process is None:
+            return 0
+        process, self._process = self._process, None
+        process.send_signal(number)
+        return process.wait(PATIENCE)
+
+
+def client_in_c(program: Path) -> Path | None:
+    """The client in C, compiled into the installation of a program that is there."""
+    if shutil.which("cc") is None:
+        return None
+    output = program.with_name("postfix-trouble-c")
+    command = ["make", "-s", "-C", str(LAUNCHER), f"OUTPUT={output}"]
+    subprocess.run(command, check=True)
+    return output
