@@ -48,9 +48,9 @@ commands = {
         kept, no process per message.""",
         examples=[
             (
-                "A server; in transport_maps: trouble:unix:/run/trouble.sock",
-                "postfix-trouble lmtp --listen unix:/run/trouble.sock"
-                " --config /etc/postfix/main.cf",
+                "A server; in transport_maps: trouble-lmtp:unix:/run/trouble.sock",
+                "postfix-trouble lmtp --listen unix:/run/trouble.sock --mode 0660"
+                " --group postfix --config /etc/postfix/main.cf",
             ),
         ],
         run=_not_here,

@@ -54,7 +54,9 @@ def run(argv: list[str]) -> int:
         most = options.number(line, "--connections", _MOST)
         processes = options.number(line, "--processes", 1)
         if line.switch("--listen"):
-            listeners.append(_listener(line.value("--listen")))
+            listeners.append(_listener(line))
+        elif line.switch("--mode") or line.switch("--group"):
+            raise options.UsageError("--mode, --group: --listen unix:PATH is missing")
     except (options.UsageError, ConfigError, OSError) as problem:
         return _refuse(log, connection, problem)
     if connection is not None:
@@ -168,12 +170,28 @@ def _settings(line: CommandLine) -> Settings:
     return settings
 
 
-def _listener(where: str) -> listener.Listener:
+def _listener(line: CommandLine) -> listener.Listener:
+    """The socket that the options ask for. Raises UsageError, OSError."""
+    where, mode = line.value("--listen"), line.value("--mode")
+    if not where.startswith("unix:") and (mode or line.switch("--group")):
+        raise options.UsageError(f"--mode, --group: {where} is not unix:PATH")
+    if mode and not (len(mode) <= 4 and set(mode) <= set("01234567")):
+        raise options.UsageError(f"--mode {mode}: octal number expected, as 0660")
+    group = _group(line.value("--group")) if line.switch("--group") else -1
     try:
-        return listener.listen(where)
+        return listener.listen(where, int(mode, 8) & 0o777 if mode else None, group)
     except OSError as problem:
         text = problem.strerror or str(problem)
         raise OSError(problem.errno, text, where) from problem
+
+
+def _group(name: str) -> int:
+    import grp
+
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        raise options.UsageError(f"--group {name}: there is no such group") from None
 
 
 def _refuse(log: MailLog, connection: socket.socket | None, problem: Exception) -> int:

@@ -112,16 +112,17 @@ def take_descriptor_0() -> socket.socket:
     return connection
 
 
-def listen(where: str, mode: int | None = None) -> Listener:
+def listen(where: str, mode: int | None = None, group: int = -1) -> Listener:
     """Listen on `unix:PATH` or `inet:HOST:PORT` (`inet:PORT`: loopback).
 
     Whoever reaches the socket may send mail. The file gets the permissions that the
-    umask leaves, or `mode`; lmtp(8) runs as the user postfix and needs to write. A file
-    that a dead process left is replaced. Raises OSError.
+    umask leaves, or `mode`, and the group with the number `group`; lmtp(8) runs as the
+    user postfix and needs to write. A file that a dead process left is replaced.
+    Raises OSError.
     """
     kind, _, rest = where.partition(":")
     if kind == "unix" and rest:
-        return _listen_unix(rest, mode)
+        return _listen_unix(rest, mode, group)
     host, _, port = rest.rpartition(":")
     if kind != "inet" or not (port.isascii() and port.isdigit()):
         raise OSError(errno.EINVAL, "neither unix:PATH nor inet:HOST:PORT", where)
@@ -150,16 +151,22 @@ def _addresses(host: str, port: int) -> list[Any]:
         return socket.getaddrinfo(None, port, type=socket.SOCK_STREAM)
 
 
-def _listen_unix(path: str, mode: int | None) -> Listener:
+def _listen_unix(path: str, mode: int | None, group: int) -> Listener:
     _remove_stale(path)
     server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    bound = False
     # By the umask and not by chmod: nobody gets in between bind and chmod.
     before = None if mode is None else os.umask(~mode & 0o777)
     try:
         server.bind(path)
+        bound = True
+        # Nobody can connect before listen().
+        os.chown(path, -1, group)
         server.listen(_BACKLOG)
     except OSError:
         server.close()
+        if bound:
+            os.unlink(path)
         raise
     finally:
         if before is not None:

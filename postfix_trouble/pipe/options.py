@@ -89,6 +89,8 @@ LMTP_OPTIONS = (
         "unix:PATH|inet:HOST:PORT",
         "Listen there; default: serve the connection on descriptor 0.",
     ),
+    Option("--mode", "MODE", "Permissions of unix:PATH, say 0660; default: by umask."),
+    Option("--group", "NAME", "Group of unix:PATH: that of lmtp(8) is postfix."),
     Option("--connections", "COUNT", "Serve at most so many clients at once (100)."),
     Option("--processes", "COUNT", "Share them among so many processes (1)."),
     *(option for option in OPTIONS if option.name in _SHARED),

@@ -113,6 +113,8 @@ complete -c postfix-trouble -n '__fish_seen_subcommand_from deliver' -l log-file
 complete -c postfix-trouble -n '__fish_seen_subcommand_from deliver' -s v -d 'Log the dialogue too'
 complete -c postfix-trouble -n '__fish_seen_subcommand_from deliver' -l help -d 'Show this message and exit'
 complete -c postfix-trouble -n '__fish_seen_subcommand_from lmtp' -l listen -x -d 'Listen there; default: serve the connection on descriptor 0'
+complete -c postfix-trouble -n '__fish_seen_subcommand_from lmtp' -l mode -x -d 'Permissions of unix:PATH, say 0660; default: by umask'
+complete -c postfix-trouble -n '__fish_seen_subcommand_from lmtp' -l group -x -d 'Group of unix:PATH: that of lmtp(8) is postfix'
 complete -c postfix-trouble -n '__fish_seen_subcommand_from lmtp' -l connections -x -d 'Serve at most so many clients at once (100)'
 complete -c postfix-trouble -n '__fish_seen_subcommand_from lmtp' -l processes -x -d 'Share them among so many processes (1)'
 complete -c postfix-trouble -n '__fish_seen_subcommand_from lmtp' -l nexthop -x -d 'Where to deliver: domain, domain:port, [host]:port, several with commas'

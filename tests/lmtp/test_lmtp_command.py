@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import grp
 import os
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import threading
@@ -18,6 +20,7 @@ from typing import Any
 
 import pytest
 
+import needs
 from lmtp_client import PATIENCE, PROGRAM, Client, MakeService, Process, services
 from postfix_trouble.lmtp import delivery as lmtp_delivery
 from postfix_trouble.report import postmaster
@@ -464,6 +467,44 @@ def test_log_of_the_configuration(tmp_path: Path) -> None:
     assert "to=<a@d.test>" in (tmp_path / "log").read_text()
 
 
+@needs.as_root
+def test_mode_and_group_of_the_socket(tmp_path: Path) -> None:
+    """So that lmtp(8), which is neither us nor root, may write to it."""
+    gid = grp.getgrnam("mail").gr_gid
+    with ScriptedServer() as server:
+        where = f"--listen=unix:{tmp_path}/lmtpd"
+        process = Process(
+            tmp_path, "--nexthop", nexthop(server), where, "--mode=0660", "--group=mail"
+        )
+        with process.connect() as client:
+            assert client.send("a@d.test") == [OK]
+        found = process.path.stat()
+        process.process.terminate()
+        process.end()
+    assert (stat.S_IMODE(found.st_mode), found.st_gid) == (0o660, gid)
+
+
+@needs.as_root
+def test_a_group_that_is_not_ours_to_give(tmp_path: Path) -> None:
+    place = tmp_path.parent / "theirs"
+    place.mkdir(mode=0o755)
+    os.chown(place, 65534, 65534)
+    where = place / "lmtpd"
+    script = "import sys\nfrom postfix_trouble.lmtp.command import run\n"
+    script += "import os\nos.chdir(sys.argv[1])\nos.setgid(65534)\nos.setuid(65534)\n"
+    script += "sys.exit(run(sys.argv[2:]))"
+    argv = ["--log-file=log", "--listen=unix:lmtpd", "--group=root"]
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(place), *argv],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 78
+    assert "unix:lmtpd: Operation not permitted" in done.stderr
+    assert not where.exists()
+
+
 def test_serves_the_socket_of_systemd(tmp_path: Path) -> None:
     path = str(tmp_path / "lmtpd")
     with ScriptedServer() as server, socket.socket(socket.AF_UNIX) as listening:
@@ -542,6 +583,15 @@ def test_somebody_starts_it_by_hand() -> None:
             ["-o", "smtp_sasl_auth_enable=yes", "-o", "smtp_sasl_type=dovecot"],
             "smtp_sasl_type",
             id="unsupported",
+        ),
+        pytest.param(["--mode=rw"], "--mode rw: octal number expected", id="mode"),
+        pytest.param(
+            ["--group=no-such"], "--group no-such: there is no such group", id="group"
+        ),
+        pytest.param(
+            ["--mode=0660", "--listen=inet:24"],
+            "--mode, --group: inet:24 is not unix:PATH",
+            id="mode of no file",
         ),
     ],
 )
