@@ -299,7 +299,13 @@ FRONT_ENDS = {
         failsafe.TERMINATED,
     ),
     "memory": ("def run(argv, parent=0): raise MemoryError", 75, failsafe.NO_MEMORY),
-    "recursion": ("def run(argv, parent=0): run(argv)", 75, failsafe.INTERNAL_ERROR),
+    # Without the second argument Python 3.13.5 does not count the calls, and goes on until
+    # there is no memory left.
+    "recursion": (
+        "def run(argv, parent=0): run(argv, parent)",
+        75,
+        failsafe.INTERNAL_ERROR,
+    ),
     "import-error": ("import nothing_like_this", 75, failsafe.INTERNAL_ERROR),
     "syntax-error": ("def run(argv, parent=0) return", 75, failsafe.INTERNAL_ERROR),
     "chatter": (

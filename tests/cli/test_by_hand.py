@@ -12,6 +12,7 @@ import pytest
 from by_hand import LOCAL, output
 from pseudo_terminal import piped
 
+import needs
 from scripted_server import ScriptedServer
 
 TO = ("--to", "you@example.com")
@@ -78,6 +79,7 @@ def test_password_goes_only_to_a_server_that_is_verified(
 
 @pytest.mark.parametrize("command", ["send", "probe"])
 def test_name_in_etc_hosts(command: str) -> None:
+    needs.localhost()
     with ScriptedServer({}) as server:
         argv = [command, *TO, "--server", f"localhost:{server.port}", "-4"]
         done = output(*argv)

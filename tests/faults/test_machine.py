@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import json
 import os
+import pwd
 import shutil
 import socket
 import sqlite3
@@ -26,6 +27,8 @@ from installation import install
 import needs
 from fickle_server import FickleServer
 from scripted_server import Script, ScriptedServer
+
+ACCOUNT = pwd.getpwuid(os.geteuid()).pw_name
 
 
 @pytest.fixture
@@ -143,7 +146,7 @@ BROKEN: list[tuple[Callable[[Path], None], str]] = [
     (garbage, "STATE/state-1.sqlite: file is not a database"),
     (
         a_directory_inside,
-        "STATE/state-1.sqlite: unable to open database file (account root)",
+        f"STATE/state-1.sqlite: unable to open database file (account {ACCOUNT})",
     ),
     (half_a_database, "STATE/state-1.sqlite: database disk image is malformed"),
 ]
