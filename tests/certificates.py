@@ -52,7 +52,10 @@ def make_certificates(directory: Path) -> None:
         builder = _builder(names[0], issued_by, key, valid)
         builder = builder.add_extension(_alternatives(names), critical=False)
         builder = builder.add_extension(
-            x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False
+            x509.ExtendedKeyUsage(
+                [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+            ),
+            critical=False,
         )
         _write(directory / name, builder.sign(signer, hashes.SHA256()), key)
 

@@ -10,7 +10,8 @@ One script is played per connection, the last one again and again. A script is a
     keywords            of the EHLO reply; keywords_after_tls: those after STARTTLS
     tls                 cert (see certificates.py), chain (more of them, sent along),
                         handshake (close, reset, hang or garbage), wrapper, max_version,
-                        sni (record the name asked for)
+                        sni (record the name asked for), resume (sessions may be
+                        resumed: <TLS resumed>), ask (for a certificate signed by ca)
     stages              what happens at a stage; success where nothing is said
     stall_seconds       how long "stall" lasts
     socketmap           no mail server, but a look-up table: request to reply, or to
@@ -155,10 +156,17 @@ class Connection:
     """One connection: what came in, and the thread's side of the dialogue."""
 
     def __init__(
-        self, script: Script, peer: socket.socket, lmtp: bool, certificates: str
+        self,
+        script: Script,
+        peer: socket.socket,
+        lmtp: bool,
+        certificates: str,
+        contexts: dict[str, ssl.SSLContext],
     ) -> None:
         # The client's address.
         self.client = peer.getpeername()[0] if peer.family != socket.AF_UNIX else ""
+        # The client's certificate.
+        self.shown: bytes | None = None
         self._commands: list[str] = []
         self._messages: list[bytes] = []
         self._tls = False
@@ -169,6 +177,8 @@ class Connection:
         self._peer = peer
         self._lmtp = lmtp
         self._certificates = certificates
+        # By certificate, of servers whose sessions may be resumed.
+        self._contexts = contexts
         self._pending = b""
         self._times: dict[str, int] = {}
         self._accepted: list[tuple[int, str]] = []
@@ -445,27 +455,43 @@ class Connection:
         try:
             context = self._context(script, asked)
             self._peer = context.wrap_socket(self._peer, server_side=True)
+            resumed = self._peer.session_reused
+            self.shown = self._peer.getpeercert(binary_form=True)
         except (OSError, ssl.SSLError) as problem:
             raise _Over("tls-handshake-failed") from problem
         self._tls = True
-        self._commands.append(f"<TLS {asked[0]}>" if script.get("sni") else "<TLS>")
+        words = ["<TLS", *([str(asked[0])] if script.get("sni") else [])]
+        self._commands.append(" ".join([*words, *(["resumed"] * bool(resumed))]) + ">")
 
     def _context(
         self, script: Mapping[str, Any], asked: list[str | None]
     ) -> ssl.SSLContext:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         name = script.get("cert", "good")
+        if name in self._contexts:
+            context = self._contexts[name]
+        else:
+            context = self._new_context(script, name)
+        if script.get("sni"):
+            context.sni_callback = lambda _peer, host, _context: asked.append(host)
+        return context
+
+    def _new_context(self, script: Mapping[str, Any], name: str) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         path = Path(self._certificates)
         with tempfile.NamedTemporaryFile() as shown:
             for one in (name, *script.get("chain", ())):
                 shown.write((path / f"{one}.pem").read_bytes())
             shown.flush()
             context.load_cert_chain(shown.name, path / f"{name}-key.pem")
-        if script.get("sni"):
-            context.sni_callback = lambda _peer, host, _context: asked.append(host)
         if script.get("max_version") == "TLSv1.2":
             context.maximum_version = ssl.TLSVersion.TLSv1_2
-        context.num_tickets = 0
+        if script.get("ask"):
+            context.verify_mode = ssl.CERT_REQUIRED
+            context.load_verify_locations(path / "ca.pem")
+        if script.get("resume"):
+            self._contexts[name] = context
+        else:
+            context.num_tickets = 0
         return context
 
 
@@ -485,6 +511,7 @@ class ScriptedServer:
         self.certificates = certificates
         self.port = 0
         self._connections: list[Connection] = []
+        self._contexts: dict[str, ssl.SSLContext] = {}
         self._listener: socket.socket | None = None
         # Until somebody accepts, nobody has anything to do.
         self._turn = _Turn()
@@ -568,7 +595,9 @@ class ScriptedServer:
             if peer.family != socket.AF_UNIX:
                 peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             script = self.scripts[min(len(self._connections), len(self.scripts) - 1)]
-            connection = Connection(script, peer, self.lmtp, self.certificates)
+            connection = Connection(
+                script, peer, self.lmtp, self.certificates, self._contexts
+            )
             self._connections.append(connection)
             self._serve_in_thread(connection.serve)
 

@@ -14,6 +14,7 @@ import time
 
 from postfix_trouble.core.outcome import DSN
 from postfix_trouble.core.value import TYPE_CHECKING, Value
+from postfix_trouble.tls.kept import KeptTls
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -53,6 +54,8 @@ class Connections:
         #: What nexthops mean; it depends on settings alone.
         self.destinations: dict[str, tuple[Destination, ...]] = {}
         self.count_limit = settings.integer("smtp_connection_reuse_count_limit")
+        #: What makes new ones cheap.
+        self.tls = KeptTls(settings.seconds("smtp_tls_session_cache_timeout"))
         self._idle: list[_Idle] = []
         # Messages under way, by nexthop.
         self._busy: dict[str, int] = {}
@@ -175,6 +178,7 @@ class Lease:
     ) -> None:
         """`wanted`: whether more mail for the nexthop is likely to come."""
         self._connections = connections
+        self.tls = connections.tls
         self._nexthop = request.nexthop
         by_sender = settings.flag("smtp_sender_dependent_authentication")
         login = settings.flag("smtp_sasl_auth_enable")

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from postfix_trouble.smtp.interfaces import Route, Wire
     from postfix_trouble.smtp.session import Kept
     from postfix_trouble.state import State
+    from postfix_trouble.tls.kept import KeptTls
 
 
 # Parameters that change the text of a message; the checks in the order of Tables.
@@ -219,7 +220,7 @@ class DeliveryContext(Tables):
         )
         if isinstance(policy, DSN):
             return policy
-        problem = tls_handshake.unready(policy, self.settings)
+        problem = tls_handshake.unready(policy, self.settings, self.kept_tls)
         if problem is not None:
             self.note(f"warning: {problem.reason}")
         return problem or policy
@@ -227,6 +228,11 @@ class DeliveryContext(Tables):
     def credentials(self, destination: Destination, relay: Relay) -> bool:
         """Whether a user name and password are known for this server."""
         return self.find_credentials(destination, relay) is not None
+
+    @property
+    def kept_tls(self) -> KeptTls | None:
+        """What a process that stays keeps of TLS."""
+        return None if self.lease is None else self.lease.tls
 
     def find_credentials(
         self, destination: Destination, relay: Relay

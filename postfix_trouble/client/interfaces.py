@@ -17,6 +17,7 @@ from postfix_trouble.message.stages import Stages
 from postfix_trouble.sasl.choose import Credentials
 from postfix_trouble.smtp.interfaces import Route, Wire
 from postfix_trouble.state import State
+from postfix_trouble.tls.kept import KeptTls
 
 
 class RunningDelivery(Protocol):
@@ -34,6 +35,11 @@ class RunningDelivery(Protocol):
     #: Asked right before the dot: whether nobody waits for the outcome.
     abandoned: Callable[[], bool]
     state: State | None
+
+    @property
+    def kept_tls(self) -> KeptTls | None:
+        """What a process that stays keeps of TLS."""
+        ...
 
     def find(self, parameter: str, key: str, fold: bool = False) -> str | None:
         """Search the tables that a parameter names. Raises TableError."""

@@ -74,6 +74,8 @@ class SmtpConnection:
         self._reads = 0
         self._destination = destination
         self._tls = tls
+        # What to do once the server has spoken under TLS.
+        self._secured: Callable[[], None] | None = None
         self._actions: dict[type, Callable[[Any], Answer]] = {
             Send: self._send,
             Read: self._read,
@@ -140,7 +142,10 @@ class SmtpConnection:
         budget = "handshake" if phase in _HANDSHAKE else f"reply {self._reads}"
         limit = self._limit(phase)
         if phase is not Phase.DOT:
-            return self._connection.read(budget, limit)
+            reply = self._connection.read(budget, limit)
+            if self._secured is not None and phase in _HANDSHAKE:
+                self._secured()
+            return reply
         return self._connection.verdict(budget, limit)
 
     def _send_body(self, step: SendBody) -> Answer:
@@ -178,6 +183,11 @@ class SmtpConnection:
         delivery, connection = self._delivery, self._connection
         if connection.flush() is not None or connection.sock is None:
             return HandshakeFailed("connection lost")
+        kept, resumption = delivery.kept_tls, None
+        if kept is not None:
+            relay = connection.relay
+            where = self._destination.text, relay.host, relay.address, relay.port
+            resumption = kept.resumption((*where, self._tls))
         limit = delivery.settings.seconds("smtp_starttls_timeout")
         answer = tls_handshake.handshake(
             connection.sock,
@@ -186,6 +196,7 @@ class SmtpConnection:
             connection.relay,
             delivery.settings,
             min(limit, delivery.time_left()),
+            resumption,
         )
         if isinstance(answer, HandshakeFailed):
             delivery.note(
@@ -194,6 +205,9 @@ class SmtpConnection:
             return answer
         sock, facts = answer
         connection.secured(sock)
+        if resumption is not None:
+            # The answer is EHLO only where the server is who it should be.
+            self._secured = lambda: resumption.keep(sock)
         if delivery.settings.text("smtp_tls_loglevel") not in ("", "0"):
             level = self._tls.level
             delivery.note(tls_handshake.tls_summary(facts, connection.relay, level))

@@ -137,10 +137,14 @@ TLS = {
         "S",
         "",
         "TLS sessions to resume",
-        unsupported="no TLS session outlives its run; each handshake is a full one",
+        unsupported="sessions are kept in the memory of serve and lmtp only",
     ),
     "smtp_tls_session_cache_timeout": P(
-        "T", "3600s", "for how long", 0, 8640000, unsupported="there is no such cache"
+        "T",
+        "3600s",
+        "how long serve and lmtp keep TLS sessions to resume; 0: not at all",
+        0,
+        8640000,
     ),
     **{
         f"tls_{grade}_cipherlist": P(

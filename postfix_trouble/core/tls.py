@@ -89,5 +89,7 @@ class TlsFacts(Value):
     matched: bool = False
     # The server showed a certificate at all.
     certificate: bool = True
+    # A session of before was resumed.
+    resumed: bool = False
     # Subject, issuer, names and expiry of the certificate, for people.
     details: tuple[tuple[str, str], ...] = ()

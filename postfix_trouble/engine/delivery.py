@@ -13,6 +13,7 @@ from typing import IO, TYPE_CHECKING
 
 from postfix_trouble.client.connection_cache import Connections
 from postfix_trouble.client.service import Service
+from postfix_trouble.core.file_stamp import file_stamp
 from postfix_trouble.engine.request import Watch
 from postfix_trouble.message.message import Message
 from postfix_trouble.pipe import command, options
@@ -115,18 +116,8 @@ def _absolute(line: CommandLine) -> None:
 def _key(line: CommandLine) -> Hashable:
     """Requests with the same key have the same settings. Raises nothing."""
     shared = tuple((name, line.value(name)) for name in _SHARED if line.switch(name))
-    return shared, tuple(line.lists.get("-o", ())), _stamp(line.value("--config"))
-
-
-def _stamp(path: str) -> Hashable:
-    """Changes when the file does."""
-    if not path:
-        return None
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
+    config = line.value("--config")
+    return shared, tuple(line.lists.get("-o", ())), config and file_stamp(config)
 
 
 def _message(file: IO[bytes]) -> Message:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from postfix_trouble.config.settings import Settings
     from postfix_trouble.core.tls import TlsPolicy
+    from postfix_trouble.tls.kept import KeptTls
 
 
 class Unusable(Exception):
@@ -32,6 +33,20 @@ def unusable(name: str, settings: Settings, problem: str) -> Unusable:
     """The exception for a parameter, by its smtp_ name."""
     shown, value = lmtp_name(name) if settings.lmtp else name, settings.text(name)
     return Unusable(f"{shown} = {value}: {problem.removeprefix(f'{value}: ')}")
+
+
+def kept_context(
+    policy: TlsPolicy, settings: Settings, kept: KeptTls | None
+) -> ssl.SSLContext:
+    """client_context(), made anew only when a file with a certificate has changed."""
+    if kept is None:
+        return client_context(policy, settings)
+    offer = policy.protocols, policy.ciphers, policy.exclude
+    return kept.made(
+        (*offer, trust.security_level(policy)),
+        _certificate_files(settings),
+        lambda: client_context(policy, settings),
+    )
 
 
 def client_context(policy: TlsPolicy, settings: Settings) -> ssl.SSLContext:
@@ -105,6 +120,20 @@ def authority_problem(settings: Settings) -> str:
 
 
 # --- certificates of our own --------------------------------------------------------
+
+
+def kept_certificate_problem(settings: Settings, kept: KeptTls | None) -> str:
+    """certificate_problem(), looked at anew only when a file has changed."""
+    if kept is None:
+        return certificate_problem(settings)
+    files = _certificate_files(settings)
+    return kept.made("certificates", files, lambda: certificate_problem(settings))
+
+
+def _certificate_files(settings: Settings) -> tuple[str, ...]:
+    names = ("smtp_tls_cert_file", "smtp_tls_key_file")
+    files = settings.words("smtp_tls_chain_files")
+    return files or tuple(filter(None, map(settings.text, names)))
 
 
 def certificate_problem(settings: Settings) -> str:

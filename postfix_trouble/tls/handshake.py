@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from postfix_trouble.config.settings import Settings
     from postfix_trouble.core.relay import Destination, Relay
     from postfix_trouble.core.tls import TlsPolicy
+    from postfix_trouble.tls.kept import KeptTls, Resumption
 
 
 def handshake(
@@ -35,27 +36,39 @@ def handshake(
     relay: Relay,
     settings: Settings,
     timeout: float,
+    resumption: Resumption | None = None,
 ) -> tuple[ssl.SSLSocket, TlsFacts] | HandshakeFailed:
     """Shake hands on a connected socket, within `timeout` seconds all in all.
 
     The socket belongs to the result; after a failure it is closed, and nothing may be
     sent any more. Whether the certificate is the right one is in the facts: what
-    follows from that is for policy.tls_level to say.
+    follows from that is for policy.tls_level to say. `resumption`: in a process that
+    stays.
     """
     import ssl
 
-    from postfix_trouble.tls.client_offer import Unusable, client_context
+    from postfix_trouble.tls.client_offer import Unusable, kept_context
 
-    secured, setting = None, ""
+    secured, setting, session = None, "", None
+    kept = None if resumption is None else resumption.kept
     try:
-        context = client_context(policy, settings)
+        context = kept_context(policy, settings, kept)
+        if resumption is not None:
+            session = resumption.session(context)
         name = _server_name(policy, destination, relay)
         secured = context.wrap_socket(
-            sock, server_hostname=name, do_handshake_on_connect=False
+            sock,
+            server_hostname=name,
+            do_handshake_on_connect=False,
+            session=session,
         )
         secured.settimeout(timeout)
         secured.do_handshake()
-        return secured, _facts(secured, policy, destination, relay, settings)
+        chain = trust.shown_chain(secured)
+        if resumption is not None:
+            chain = resumption.chain(chain, reused=bool(secured.session_reused))
+        facts = _facts(secured, chain, policy, destination, relay, settings, kept)
+        return secured, facts
     except Unusable as problem:
         setting = str(problem)
         reason = f"{setting}: aborting TLS session"
@@ -69,6 +82,8 @@ def handshake(
         reason = problem.strerror or "lost connection"
     except ValueError as problem:
         reason = str(problem)
+    if resumption is not None:
+        resumption.failed()
     (secured or sock).close()
     return HandshakeFailed(reason, setting)
 
@@ -99,15 +114,22 @@ def _nexthop(destination: Destination, relay: Relay) -> str:
 
 def _facts(
     secured: ssl.SSLSocket,
+    chain: list[bytes],
     policy: TlsPolicy,
     destination: Destination,
     relay: Relay,
     settings: Settings,
+    kept: KeptTls | None,
 ) -> TlsFacts:
     cipher, _, bits = secured.cipher() or ("", "", 0)
-    chain = trust.shown_chain(secured)
     shown = certificate.parse(chain[0]) if chain else None
-    facts = TlsFacts(secured.version() or "", cipher, bits, certificate=bool(chain))
+    facts = TlsFacts(
+        secured.version() or "",
+        cipher,
+        bits,
+        certificate=bool(chain),
+        resumed=bool(secured.session_reused),
+    )
     if shown is None:
         return facts
     problem, trusted, matched = "", False, False
@@ -118,7 +140,7 @@ def _facts(
         problem = trust.dane_problem(chain, policy)
         trusted = matched = not problem
     elif _judged(policy, settings):
-        problem = _chain_problem(chain, policy, settings)
+        problem = _chain_problem(chain, policy, settings, kept)
         trusted = not problem
     if policy.level >= TlsLevel.VERIFY and trusted:
         wanted = certificate.references(
@@ -137,11 +159,13 @@ def _judged(policy: TlsPolicy, settings: Settings) -> bool:
     return settings.text("smtp_tls_loglevel") not in ("", "0")
 
 
-def _chain_problem(chain: list[bytes], policy: TlsPolicy, settings: Settings) -> str:
+def _chain_problem(
+    chain: list[bytes], policy: TlsPolicy, settings: Settings, kept: KeptTls | None
+) -> str:
     from postfix_trouble.tls import client_offer
 
     try:
-        return trust.chain_problem(chain, policy, settings)
+        return trust.chain_problem(chain, policy, settings, kept)
     except (OSError, ValueError) as problem:
         why = client_offer.words(problem)
         if policy.level >= TlsLevel.VERIFY:
@@ -169,7 +193,9 @@ def _fingerprint_matches(
 # --- before connecting --------------------------------------------------------------
 
 
-def unready(policy: TlsPolicy, settings: Settings) -> DSN | None:
+def unready(
+    policy: TlsPolicy, settings: Settings, kept: KeptTls | None = None
+) -> DSN | None:
     """Why this policy can't be carried out with the files that we have, if so.
 
     Looked at before connecting: a server is skipped rather than talked to with
@@ -179,9 +205,9 @@ def unready(policy: TlsPolicy, settings: Settings) -> DSN | None:
     if policy.level is TlsLevel.NONE:
         return None
     if settings.words("smtp_tls_chain_files") or settings.text("smtp_tls_cert_file"):
-        from postfix_trouble.tls.client_offer import certificate_problem
+        from postfix_trouble.tls.client_offer import kept_certificate_problem
 
-        problem = certificate_problem(settings)
+        problem = kept_certificate_problem(settings, kept)
         if problem:
             return DSN(EnhancedStatus("4.3.5"), problem)
     if policy.level is TlsLevel.FINGERPRINT and (problem := _no_digest(settings)):

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from postfix_trouble.config.settings import Settings
     from postfix_trouble.core.tls import TlsPolicy
+    from postfix_trouble.tls.kept import KeptTls
 
 # Cipher suites for certificates with an RSA key, and with another one.
 _SUITES = (b"\xc0\x2f", b"\xc0\x2b")
@@ -53,16 +54,28 @@ def shown_chain(session: ssl.SSLSocket) -> list[bytes]:
     return [one.public_bytes(encoding) for one in inner.get_unverified_chain() or ()]
 
 
-def chain_problem(chain: list[bytes], policy: TlsPolicy, settings: Settings) -> str:
+def chain_problem(
+    chain: list[bytes],
+    policy: TlsPolicy,
+    settings: Settings,
+    kept: KeptTls | None = None,
+) -> str:
     """Why the chain is not trusted, in OpenSSL's words; empty if it is.
 
     Raises OSError or ValueError if the authorities can't be loaded.
     """
-    context = _context(policy)
-    if not policy.trust_anchors:
-        _load_authorities(context, settings)
-    elif _is_anchor(context, chain, policy.trust_anchors):
-        return ""
+    if policy.trust_anchors:
+        context = _context(policy)
+        if _is_anchor(context, chain, policy.trust_anchors):
+            return ""
+    elif kept is None:
+        context = _with_authorities(policy, settings)
+    else:
+        context = kept.made(
+            ("authorities", security_level(policy)),
+            _authority_files(settings),
+            lambda: _with_authorities(policy, settings),
+        )
     return _verified(context, chain)
 
 
@@ -138,13 +151,24 @@ def _verify(context: ssl.SSLContext, chain: list[bytes], suite: bytes) -> str:
 # --- authorities --------------------------------------------------------------------
 
 
-def _load_authorities(context: ssl.SSLContext, settings: Settings) -> None:
+def _authority_files(settings: Settings) -> tuple[str, ...]:
+    import ssl
+
+    given = map(settings.text, ("smtp_tls_CAfile", "smtp_tls_CApath"))
+    paths = ssl.get_default_verify_paths()
+    return tuple(filter(None, (*given, paths.cafile, paths.capath)))
+
+
+def _with_authorities(policy: TlsPolicy, settings: Settings) -> ssl.SSLContext:
+    """For _verify(); trusts whom the settings name. Raises OSError, ValueError."""
+    context = _context(policy)
     file = settings.text("smtp_tls_CAfile")
     directory = settings.text("smtp_tls_CApath")
     if file or directory:
         context.load_verify_locations(file or None, directory or None)
     if settings.flag("tls_append_default_CA"):
         _load_system_authorities(context)
+    return context
 
 
 def _load_system_authorities(context: ssl.SSLContext) -> None:
