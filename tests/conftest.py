@@ -9,10 +9,17 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 import needs
 import private_network
 from certificates import make_certificates
+
+# A slow machine is no fault.
+settings.register_profile(
+    "any speed", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("any speed")
 
 # Set where a skipped test is a failed one: on the machine that has everything.
 SKIP_NOTHING = "POSTFIX_TROUBLE_SKIP_NOTHING"
@@ -108,10 +115,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.parent.name == "e2e":
             item.add_marker(pytest.mark.e2e)
-            # What a module delivers for all its tests may take its time: a Postfix
-            # that is never done is seen all the same.
-            if item.get_closest_marker("timeout") is None:
-                item.add_marker(pytest.mark.timeout(300))
         if missing and item.get_closest_marker("e2e"):
             item.add_marker(pytest.mark.skip(reason=missing))
 

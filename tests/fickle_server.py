@@ -27,7 +27,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 TAKE_AND_CLOSE = "take and close"
 GREETING = (
     "250-mx.fickle.test\n250-PIPELINING\n250-SIZE 102400000\n250-8BITMIME\n"

@@ -17,7 +17,7 @@ from postfix_trouble.lmtp import server as lmtp_server
 from postfix_trouble.lmtp.delivery import LmtpService
 from postfix_trouble.report.maillog import MailLog
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 PROGRAM = [sys.executable, "-I", "-m", "postfix_trouble", "lmtp"]
 MESSAGE = (
     b"Received: by client.test (Postfix, from userid 0)\n"

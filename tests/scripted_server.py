@@ -51,7 +51,7 @@ from typing import Any
 Script = Mapping[str, Any]
 
 # Seconds that a server waits for a client, whatever the script says.
-PATIENCE = 40.0
+PATIENCE = 60.0
 KEYWORDS = ("PIPELINING", "SIZE 10240000", "8BITMIME", "ENHANCEDSTATUSCODES")
 SUCCESS = {
     "mail": "250 2.1.0 Ok",

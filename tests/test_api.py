@@ -201,7 +201,7 @@ def test_who_has_the_message_is_not_put_off_with_the_others() -> None:
             nexthop=f"[127.0.0.1]:{first.port},[127.0.0.1]:{second.port}",
             settings={"smtp_generic_maps": f"tcp:127.0.0.1:{port}"},
         )
-        table.join(20)
+        table.join(60)
     assert [each.status for each in delivery.results] == ["sent", "deferred"]
     assert delivery.results[1].dsn == "4.3.0"
 

@@ -94,7 +94,7 @@ def converse(argv: Sequence[str], prompt: str, answer: str) -> tuple[str, int]:
             asked = True
             os.write(ours, answer.encode())
     os.close(ours)
-    return data.decode().replace("\r\n", "\n"), child.wait(20)
+    return data.decode().replace("\r\n", "\n"), child.wait(60)
 
 
 def _echoes(descriptor: int) -> bool:

@@ -746,7 +746,7 @@ def test_all_look_ups_of_a_destination_share_a_limit() -> None:
 
 def test_the_system_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     go_on = threading.Event()
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_: go_on.wait(10) and [])
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_: go_on.wait(60) and [])
     with scene({}, {"smtp_host_lookup": "native"}, deadline=0.1) as here:
         reason = "unable to look up host h: Temporary failure in name resolution"
         assert here.failure("[h]") == ("4.4.4", reason)

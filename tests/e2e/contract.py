@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 NAME = "contract"
-TIME_LIMIT = 2
+TIME_LIMIT = 10
 MAIN = {
     "contract_time_limit": f"{TIME_LIMIT}s",
     "contract_destination_recipient_limit": "1",
@@ -108,22 +108,22 @@ ROWS = {
     ),
     # Which result: the first row of the table that fits.
     "time-limit": Row(
-        "sleep 9", "5.3.0", "bounced", f"Command time limit exceeded: {COMMAND}"
+        "sleep 99", "5.3.0", "bounced", f"Command time limit exceeded: {COMMAND}"
     ),
     "time-limit-with-status": Row(
-        "printf '4.4.2 slow'; sleep 9",
+        "printf '4.4.2 slow'; sleep 99",
         "5.3.0",
         "bounced",
         f"Command time limit exceeded: {COMMAND}. Command output: 4.4.2 slow",
     ),
     "time-limit-is-per-wait": Row(
-        "for n in 1 2 3; do printf x; sleep 1; done; exit 75",
+        "for n in 1 2 3; do printf x; sleep 4; done; exit 75",
         "4.3.0",
         "deferred",
         "temporary failure. Command output: xxx",
     ),
     "child-keeps-output": Row(
-        "sleep 9 & printf '4.4.2 x'; exit 75",
+        "sleep 99 & printf '4.4.2 x'; exit 75",
         "5.3.0",
         "bounced",
         f"Command time limit exceeded: {COMMAND}. Command output: 4.4.2 x",

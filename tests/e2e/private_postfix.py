@@ -20,7 +20,7 @@ from private_network import put_over
 
 ETC = Path("/etc/postfix")
 # Seconds to wait for something that takes a few tenths.
-PATIENCE = 30.0
+PATIENCE = 120.0
 MESSAGE = b"From: sender@sender.test\nTo: list\nSubject: sample\n\nHello.\n.\nBye.\n"
 
 MAIN = {
@@ -126,6 +126,10 @@ class PrivatePostfix:
     def stop(self) -> None:
         """Stop it, and wait until it has gone."""
         _run("postfix", "abort")
+
+    def reload(self) -> None:
+        """Have it read its configuration again."""
+        _run("postfix", "reload")
 
     def submit(
         self,

@@ -79,7 +79,7 @@ _case("pix", {**_NO_WAIT, "smtp_pix_workaround_delay_time": "1s"}, _PIX)
 _case("pix-no-delay", {"smtp_pix_workarounds": "disable_esmtp"}, _PIX)
 _case("pix-off", {"smtp_pix_workarounds": ""}, _PIX)
 _case("pix-map", {"smtp_pix_workaround_maps": f"texthash:{FILES}/pix"}, _PIX)
-_SLOW: Script = {"stages": {"banner": {"reply": "220 mx.fake.test", "drip": 0.15}}}
+_SLOW: Script = {"stages": {"banner": {"reply": "220 mx.fake.test", "drip": 0.7}}}
 _TIMED_OUT = ("deferred", "4.4.2", "timed out while receiving the initial server")
 _case("slow", {}, _SLOW)
 _case("deadline", {"smtp_per_request_deadline": "yes"}, _SLOW, _TIMED_OUT)

@@ -24,7 +24,7 @@ from postfix_trouble.message.message import Message
 from postfix_trouble.message.stages import Stages
 from scripted_server import ScriptedServer
 
-pytestmark = [pytest.mark.more, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.more
 
 HOST = "127.43.0.1"
 SERVERS = {

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from contextlib import ExitStack
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,25 +33,37 @@ def without_sizes(commands: list[str]) -> list[str]:
 
 
 def deliver_both(
-    postfix: PrivatePostfix, case: str, transport: str = "trouble"
-) -> Pair:
-    """Send a message through each client."""
+    postfix: PrivatePostfix, cases: Iterable[str], transport: str
+) -> dict[str, Pair]:
+    """Send a message through each client for each case, all at once."""
     with ExitStack() as stack:
-        servers = []
-        places = side_by_side.addresses(case)
-        for stages, place in zip(CASES[case].servers, places, strict=True):
-            if stages is not side_by_side.DOWN:
-                server = ScriptedServer({"stages": stages}, listen=place)
-                servers.append(stack.enter_context(server))
-        # Of its own for each test: a record that an earlier one left is not waited for.
-        local = f"{transport}-{case}"
-        addresses = [recipient(case, x, local) for x in (transport, "smtp")]
-        for address in addresses:
-            postfix.submit(address)
-        records = postfix.delivered(addresses)
-    heard = [[without_sizes(c.commands) for c in s.connections] for s in servers]
-    ours, theirs = (records[address] for address in addresses)
-    return Pair(ours, theirs, heard)
+        servers: dict[str, list[ScriptedServer]] = {case: [] for case in cases}
+        addresses = {}
+        for case in servers:
+            places = side_by_side.addresses(case)
+            for stages, place in zip(CASES[case].servers, places, strict=True):
+                if stages is not side_by_side.DOWN:
+                    server = ScriptedServer({"stages": stages}, listen=place)
+                    servers[case].append(stack.enter_context(server))
+            # Of its own for each test: a record of an earlier one is not waited for.
+            local = f"{transport}-{case}"
+            addresses[case] = [recipient(case, x, local) for x in (transport, "smtp")]
+            for address in addresses[case]:
+                postfix.submit(address)
+        records = postfix.delivered(chain(*addresses.values()))
+    return {
+        case: Pair(
+            records[addresses[case][0]],
+            records[addresses[case][1]],
+            [[without_sizes(c.commands) for c in s.connections] for s in servers[case]],
+        )
+        for case in servers
+    }
+
+
+@pytest.fixture(scope="module")
+def pairs(postfix: PrivatePostfix) -> dict[str, Pair]:
+    return deliver_both(postfix, CASES, "trouble")
 
 
 def same(pair: Pair, case: str) -> None:
@@ -66,8 +80,8 @@ def same(pair: Pair, case: str) -> None:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_same_record(postfix: PrivatePostfix, our_log: Path, case: str) -> None:
-    pair = deliver_both(postfix, case)
+def test_same_record(pairs: dict[str, Pair], our_log: Path, case: str) -> None:
+    pair = pairs[case]
     same(pair, case)
     # Our own record, which pipe(8) has no say in, differs in nothing but the names.
     (record,) = (
@@ -81,6 +95,12 @@ def test_same_record(postfix: PrivatePostfix, our_log: Path, case: str) -> None:
         assert in_order[::2] == in_order[1::2]
 
 
+@pytest.fixture(scope="module")
+def others(postfix: PrivatePostfix) -> dict[str, Pair]:
+    """With the other recipe; the first one has them among its cases."""
+    return deliver_both(postfix, OUTCOMES.values(), "troubles")
+
+
 class TestOutcomes:
     """The outcomes by which programs for pipe(8) are told apart."""
 
@@ -88,7 +108,6 @@ class TestOutcomes:
         assert len(OUTCOMES) == 14
 
     @pytest.mark.parametrize("outcome", OUTCOMES)
-    def test_right(self, postfix: PrivatePostfix, outcome: str) -> None:
-        """With the other recipe; the first one has them among its cases."""
+    def test_right(self, others: dict[str, Pair], outcome: str) -> None:
         case = OUTCOMES[outcome]
-        same(deliver_both(postfix, case, "troubles"), case)
+        same(others[case], case)

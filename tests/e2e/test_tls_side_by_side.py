@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 from both_clients import Result, once_more, same, under_way
 from private_postfix import PrivatePostfix
-from tls_cases import CASES, FILES, OLD, WAITING, ZONE, policy_table
+from tls_cases import CASES, FILES, OLD, WAITING, YOUNG, ZONE, policy_table
 
 from dns_server import serving
 from private_network import NAME_SERVER
+from waiting import wait
 
 pytestmark = pytest.mark.more
 
@@ -26,11 +27,9 @@ def delivered(
     shutil.copytree(certificates, FILES, dirs_exist_ok=True)
     Path(FILES).chmod(0o755)
     Path(FILES, "policy").write_text(policy_table(certificates))
-    # Those that have to wait come first.
-    ordered = {name: CASES[name] for name in [*WAITING, *CASES]}
     with (
         serving(ZONE, NAME_SERVER, 53),
-        under_way(postfix, ordered, str(certificates)) as results,
+        under_way(postfix, CASES, str(certificates)) as results,
     ):
         yield results
 
@@ -56,13 +55,17 @@ def test_mail_goes_only_where_it_may(delivered: dict[str, Result], name: str) ->
 @pytest.fixture(scope="module")
 def waited(postfix: PrivatePostfix, delivered: dict[str, Result]) -> dict[str, Result]:
     """The second attempt of those whose message has waited by now."""
-    put_off = {name: delivered[name] for name in WAITING}
-    ids = [one.queue_id for result in put_off.values() for one in result[:2]]
+    deferred = {name: delivered[name] for name in WAITING}
+    ids = [one.queue_id for result in deferred.values() for one in result[:2]]
     # Each clock counts full seconds.
-    old = max(map(postfix.arrival, ids)) + OLD + 1
-    while time.time() < old:
-        time.sleep(0.1)
-    return once_more(postfix, put_off)
+    old = max(map(postfix.arrival, ids)) + 3
+    wait(lambda: time.time() > old)
+    master_cf = postfix.directory / "etc/master.cf"
+    text = master_cf.read_text()
+    assert YOUNG in text
+    master_cf.write_text(text.replace(YOUNG, OLD))
+    postfix.reload()
+    return once_more(postfix, deferred)
 
 
 @pytest.mark.parametrize("name", WAITING)

@@ -13,7 +13,7 @@ from pathlib import Path
 from postfix_trouble.engine import protocol
 
 #: Seconds until a test gives up.
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 Play = Callable[["Visitor"], object]
 

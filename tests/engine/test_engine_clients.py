@@ -187,7 +187,6 @@ def test_answers_that_make_no_sense_defer(
 
 @settings(
     max_examples=60,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(

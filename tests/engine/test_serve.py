@@ -7,15 +7,16 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from scripted_server import Script, ScriptedServer
+from waiting import PATIENCE, wait
 
-PATIENCE = 30.0
 MESSAGE = b"Subject: x\n\nhow are you\n"
 
 
@@ -73,14 +74,6 @@ class Engine:
         return self.process.wait(PATIENCE)
 
 
-def wait(what: Callable[[], object]) -> None:
-    """Until something is so."""
-    end = time.monotonic() + PATIENCE
-    while not what():
-        assert time.monotonic() < end
-        time.sleep(0.01)
-
-
 @pytest.fixture
 def engine(program: str, tmp_path: Path) -> Iterator[Engine]:
     made = Engine(program, tmp_path)
@@ -92,6 +85,12 @@ def engine(program: str, tmp_path: Path) -> Iterator[Engine]:
 
 def at(server: ScriptedServer) -> str:
     return f"[127.0.0.1]:{server.port}"
+
+
+def held(reply: threading.Event) -> Script:
+    """The server says nothing to DATA until then."""
+    delay = partial(reply.wait, PATIENCE)
+    return {"stages": {"data": {"delay": delay, "reply": "354 go on"}}}
 
 
 def copies(server: ScriptedServer) -> int:
@@ -190,12 +189,13 @@ def test_relative_paths_are_refused(engine: Engine, path: str) -> None:
 
 
 def test_client_gone_before_the_dot(engine: Engine) -> None:
-    slow = {"stages": {"data": {"delay": 3, "reply": "354 go on"}}}
-    with ScriptedServer(slow) as s:
+    gone = threading.Event()
+    with ScriptedServer(held(gone)) as s:
         client = engine.begin(at(s))
         wait(lambda: s.connections and "DATA" in s.connections[0].commands)
         client.kill()
         client.communicate()
+        gone.set()
         wait(lambda: "nobody waits" in engine.log.read_text())
         assert copies(s) == 0
 
@@ -220,11 +220,12 @@ def test_engine_killed(engine: Engine) -> None:
 
 
 def test_sigterm_finishes_what_has_begun(engine: Engine) -> None:
-    slow = {"stages": {"data": {"delay": 1, "reply": "354 go on"}}}
-    with ScriptedServer(slow) as server:
+    signalled = threading.Event()
+    with ScriptedServer(held(signalled)) as server:
         client = engine.begin(at(server))
         wait(lambda: server.connections and "DATA" in server.connections[0].commands)
         engine.process.send_signal(signal.SIGTERM)
+        signalled.set()
         output, _ = client.communicate(timeout=PATIENCE)
         assert client.returncode == 0, output
         assert copies(server) == 1

@@ -28,7 +28,7 @@ from types import FrameType, TracebackType
 from typing import Any, NamedTuple
 
 HERE = Path(__file__).parent
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 FAULTS: dict[str, type[BaseException]] = {
     "RuntimeError": RuntimeError,

@@ -14,7 +14,7 @@ from fickle_server import FickleServer
 MESSAGE = b"Subject: hello\n\nhow are you\n"
 # More than is kept in memory.
 LONG = b"Subject: long\n\n" + b"0123456789\n" * 150_000
-PATIENCE = 10.0
+PATIENCE = 60.0
 ONE = ("r@b.test",)
 QUEUE_ID = "3F2A1"
 TWO = ("ok@b.test", "r@b.test")

@@ -37,7 +37,6 @@ def test_some_kills() -> None:
     kills(30, 50, lambda name, text: None)
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.fault("3, 38 kill -9 from the last outcome to the answer (40 kills)")
 def test_kills_around_a_report() -> None:
     """None is lost, each is reported in time, and once more for a kill at most."""
@@ -46,7 +45,6 @@ def test_kills_around_a_report() -> None:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize(("kind", "number"), [("KILL", 100), ("BUG", 60)])
 def test_more(kind: str, number: int) -> None:
     kills(number, 290, lambda name, text: None, kind)
@@ -60,7 +58,6 @@ def test_kills(record_property: Figures) -> None:
 
 
 @pytest.mark.marathon
-@pytest.mark.timeout(300)
 @pytest.mark.fault("29, kills an exception at any step of any stage (500 bugs)")
 def test_bugs(record_property: Figures) -> None:
     kills(500, 290, record_property, "BUG")

@@ -291,7 +291,7 @@ class locked:
     def __enter__(self) -> None:
         release.clear()
         self._thread.start()
-        assert self._ready.wait(5)
+        assert self._ready.wait(60)
 
     def __exit__(self, *_exc: object) -> None:
         release.set()

@@ -47,7 +47,7 @@ class Moment:
     def __call__(self, stage: str) -> None:
         if stage == self.stage and not self.over:
             self.over = True
-            assert self.ready.wait(10)
+            assert self.ready.wait(60)
             self.act()
 
 
@@ -144,7 +144,7 @@ def test_signal(
 
     def end(process: subprocess.Popen[bytes]) -> None:
         os.killpg(process.pid, number)
-        process.wait(10)
+        process.wait(60)
 
     client, server, process = at(
         program,
@@ -176,7 +176,7 @@ def test_signal_while_reading(program: str, tmp_path: Path) -> None:
         while unread(process.stdin):
             time.sleep(0.01)
         os.killpg(process.pid, signal.SIGTERM)
-        assert process.wait(10) == 75
+        assert process.wait(60) == 75
         assert process.stdout
         assert process.stdout.read() == b"4.3.0 terminated by signal"
         process.stdin.close()
@@ -194,7 +194,6 @@ def test_signal_after_the_dot(
 
     def end(process: subprocess.Popen[bytes]) -> None:
         os.killpg(process.pid, signal.SIGTERM)
-        time.sleep(0.3)
 
     client, server, process = at(
         program,
@@ -213,7 +212,6 @@ def test_signal_after_the_dot(
 
 
 @pytest.mark.long
-@pytest.mark.timeout(200)
 @pytest.mark.fault("4, 5, kills SIGTERM at any step: nothing twice (300 signals)")
 def test_signals_at_any_step() -> None:
     harness = Path(__file__).with_name("kill_harness.py")
@@ -235,7 +233,7 @@ def test_slow_input(program: str, tmp_path: Path) -> None:
         assert process.stdout
         process.stdin.write(MESSAGE)
         process.stdin.flush()
-        assert process.wait(10) == 75
+        assert process.wait(60) == 75
         assert process.stdout.read() == b"4.3.0 timeout reading message"
         process.stdin.close()
         process.stdout.close()
@@ -317,11 +315,11 @@ def test_launcher_gone(program: str, tmp_path: Path) -> None:
     def kill(process: subprocess.Popen[bytes]) -> None:
         python.append(python_below(process.pid))
         process.kill()
-        process.wait(20)
+        process.wait(60)
 
     client, server, process = at(program, tmp_path, "mail", kill)
     with server:
-        process.communicate(timeout=20)
+        process.communicate(timeout=60)
         end = time.monotonic() + 20
         while alive(python[0]):
             assert time.monotonic() < end
@@ -353,7 +351,7 @@ def test_answer_to_nobody(program: str, tmp_path: Path, said: str | None) -> Non
     with FickleServer(judge, interfere=close) as server:
         process = Client(program, tmp_path, server).start()
         closed.append(process)
-        assert process.wait(10) == 75
+        assert process.wait(60) == 75
         assert server.copies("r@b.test") == 0
 
 

@@ -67,7 +67,7 @@ WORDS = st.one_of(
 
 @pytest.mark.attack("addresses: any arguments (hypothesis)")
 @given(st.lists(WORDS, max_size=9))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @example(
     [b"--nexthop", b"[127.0.0.1]:9", b"--sender", b"\xff@d", b"--", b"\xed\xa0\x80"]
 )

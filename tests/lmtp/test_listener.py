@@ -19,7 +19,7 @@ import pytest
 
 from postfix_trouble.lmtp.listener import Listener, Stop, accept_all, inherited, listen
 
-PATIENCE = 5.0
+PATIENCE = 60.0
 
 
 def connect(where: str) -> socket.socket:

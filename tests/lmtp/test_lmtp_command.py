@@ -120,7 +120,7 @@ def test_who_comes_too_late_is_not_in_trouble(serve: MakeService) -> None:
             listen = f"127.0.0.{n}:{good.port}"
             stack.enter_context(ScriptedServer(slow, listen=listen))
             names.append(f"a@[127.0.0.{n}]")
-        service = serve(smtp_tcp_port=str(good.port), trouble_deadline="1s")
+        service = serve(smtp_tcp_port=str(good.port), trouble_deadline="10s")
         *_, late = service.send(*names, "a@[127.0.0.1]")
         assert late == "450 4.4.2 delivery time limit exceeded"
         assert service.send("a@[127.0.0.1]") == [OK]
@@ -255,8 +255,8 @@ def test_deadline_is_below_lmtp_data_done_timeout(serve: MakeService) -> None:
     assert lmtp_delivery.DEADLINE == 540.0
     with ScriptedServer({"stages": {"banner": {"action": "hang"}}}) as server:
         start = time.monotonic()
-        (reply,) = serve(nexthop(server), trouble_deadline="1s").send("a@d.test")
-        assert 0.9 < time.monotonic() - start < 20
+        (reply,) = serve(nexthop(server), trouble_deadline="10s").send("a@d.test")
+        assert time.monotonic() - start > 9
     assert reply.startswith(
         "450 4.4.2 conversation with 127.0.0.1[127.0.0.1] timed out"
     )

@@ -19,7 +19,7 @@ from postfix_trouble.lmtp.dialogue import Limits, Lines
 from postfix_trouble.lmtp.listener import Stop
 from postfix_trouble.lmtp.server import Deliver, Transaction, serve
 
-PATIENCE = 5.0
+PATIENCE = 60.0
 SHORT = 0.2
 ENVELOPE = b"LHLO x\r\nMAIL FROM:<s@d>\r\nRCPT TO:<a@d>\r\nRCPT TO:<b@d>\r\nDATA\r\n"
 MESSAGE = b"Subject: x\r\n\r\n..dot\r\n.\r\n"

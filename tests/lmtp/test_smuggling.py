@@ -55,14 +55,14 @@ class Sink:
         return self
 
     def __exit__(self, *_exc: object) -> None:
-        self._thread.join(10)
+        self._thread.join(60)
         self._listener.close()
 
     def _serve(self) -> None:
         peer, _ = self._listener.accept()
         # The client does not wait for the reply to QUIT, so that may find nobody.
         with peer, contextlib.suppress(ConnectionError):
-            peer.settimeout(10)
+            peer.settimeout(60)
             peer.sendall(b"220 sink\r\n")
             pending = b""
             message: list[bytes] | None = None

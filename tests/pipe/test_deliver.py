@@ -8,14 +8,16 @@ import re
 import signal
 import subprocess
 import sys
-import time
+import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
 from scripted_server import ScriptedServer
+from waiting import PATIENCE, wait
 
 MESSAGE = b"Subject: hello\n\nhow are you\n"
 PROGRAM = [sys.executable, "-I", "-m", "postfix_trouble", "deliver"]
@@ -365,13 +367,11 @@ def start(
 
 def wait_for(server: ScriptedServer, word: str) -> None:
     """Wait until the client has said a word."""
-    end = time.monotonic() + 10
-    while time.monotonic() < end:
-        said = server.connections[0].commands if server.connections else []
-        if any(line.startswith(word) for line in said):
-            return
-        time.sleep(0.01)
-    raise AssertionError(f"{word} never came")
+    wait(
+        lambda: any(
+            line.startswith(word) for c in server.connections for line in c.commands
+        )
+    )
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
@@ -380,7 +380,7 @@ def test_signal_puts_the_mail_off(tmp_path: Path, number: signal.Signals) -> Non
         process = start(server, tmp_path)
         wait_for(server, "EHLO")
         process.send_signal(number)
-        output, errors = process.communicate(timeout=10)
+        output, errors = process.communicate(timeout=60)
     assert (process.returncode, output, errors) == (
         75,
         b"4.3.0 terminated by signal",
@@ -389,12 +389,15 @@ def test_signal_puts_the_mail_off(tmp_path: Path, number: signal.Signals) -> Non
 
 
 def test_signal_after_the_dot_waits_for_the_truth(tmp_path: Path) -> None:
-    slow = {"eod": {"reply": "250 2.0.0 got it", "delay": 0.5}}
+    signalled = threading.Event()
+    delay = partial(signalled.wait, PATIENCE)
+    slow = {"eod": {"reply": "250 2.0.0 got it", "delay": delay}}
     with ScriptedServer({"stages": slow}) as server:
         process = start(server, tmp_path)
         wait_for(server, "<message")
         process.send_signal(signal.SIGTERM)
-        output, _ = process.communicate(timeout=10)
+        signalled.set()
+        output, _ = process.communicate(timeout=60)
     assert (process.returncode, output) == (0, b"250 2.0.0 got it")
 
 
@@ -403,7 +406,7 @@ def test_signal_when_all_have_the_message(tmp_path: Path) -> None:
         process = start(server, tmp_path, "--json")
         wait_for(server, "QUIT")
         process.send_signal(signal.SIGTERM)
-        output, _ = process.communicate(timeout=10)
+        output, _ = process.communicate(timeout=60)
     assert process.returncode == 0
     assert [each["status"] for each in json.loads(output)["recipients"]] == ["sent"]
 
@@ -420,41 +423,38 @@ def test_signal_while_some_still_need_another_server(tmp_path: Path) -> None:
         process.stdin.write(MESSAGE)
         process.stdin.close()
         process.stdin = None
-        until = time.monotonic() + 20
-        while not second.connections:
-            assert time.monotonic() < until
-            time.sleep(0.01)
+        wait(lambda: second.connections)
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=20)
+        process.communicate(timeout=60)
     assert len(first.connections[0].messages) == 1
     assert process.returncode == 75
 
 
 @pytest.mark.fault("7 a server that hangs at MAIL")
 def test_deadline(tmp_path: Path) -> None:
-    begun = time.monotonic()
     with ScriptedServer({"stages": {"mail": {"then": "hang"}}}) as server:
-        more = ["-o", "trouble_deadline=1s"]
+        more = ["-o", "trouble_deadline=10s"]
         done = deliver(*options(server, tmp_path), *more, "--", "r@d.test")
-    assert time.monotonic() - begun < 10
     assert done.code == 75
     assert re.match(
         rb"4\.4\.2 conversation with .* timed out while sending MAIL", done.output
     )
 
 
+@pytest.mark.more
 def test_each_reply_has_a_budget_of_its_own(tmp_path: Path) -> None:
-    slow = {"reply": "250 ok", "delay": 1.5}
+    slow = {"reply": "250 ok", "delay": 0.6}
     script = {"stages": {"rcpt": slow}, "keywords": []}
     more = [
         "-o",
         "smtp_per_request_deadline=yes",
         "-o",
-        "smtp_rcpt_timeout=4s",
+        "smtp_rcpt_timeout=10s",
         "--json",
     ]
     with ScriptedServer(script) as server:
-        done = deliver(*options(server, tmp_path), *more, "a@d", "b@d", "c@d")
+        recipients = [f"{number}@d" for number in range(20)]
+        done = deliver(*options(server, tmp_path), *more, *recipients)
     assert done.code == 0
 
 

@@ -111,16 +111,16 @@ def test_not_run(path: str, recipients: list[str], problem: str) -> None:
 
 @pytest.mark.attack("children: a sendmail(1) that hangs, with its children")
 def test_a_sendmail_that_hangs_is_killed_with_its_children(tmp_path: Path) -> None:
-    path = program(tmp_path, f"sleep 60 & echo $! >{tmp_path}/child; echo hm; wait")
+    path = program(tmp_path, f"sleep 600 & echo $! >{tmp_path}/child; echo hm; wait")
     began = time.monotonic()
     found = submit(
-        b"x\n", "", ["a@b"], sendmail_path=path, timeout=3, note=lambda text: None
+        b"x\n", "", ["a@b"], sendmail_path=path, timeout=10, note=lambda text: None
     )
-    assert found == "killed after 3 seconds: hm"
-    assert time.monotonic() - began < 20
+    assert found == "killed after 10 seconds: hm"
+    assert time.monotonic() - began < 60
     child = int((tmp_path / "child").read_text())
     while alive(child):
-        assert time.monotonic() - began < 20
+        assert time.monotonic() - began < 60
 
 
 def test_accepted_though_a_child_goes_on(tmp_path: Path) -> None:

@@ -106,17 +106,17 @@ def test_complaints_go_to_the_log_without_the_token(
 def test_a_command_that_hangs_is_ended_with_all_it_started(tmp_path: Path) -> None:
     # The child of the child holds the pipe open, and would do so for a minute.
     script = tmp_path / "hang"
-    script.write_text(f"#!/bin/sh\nsleep 60 &\necho $! > {tmp_path}/pid\nwait\n")
+    script.write_text(f"#!/bin/sh\nsleep 600 &\necho $! > {tmp_path}/pid\nwait\n")
     script.chmod(0o700)
     start = time.monotonic()
-    found, notes = get(str(script), limit=3)
-    assert time.monotonic() - start < 20
+    found, notes = get(str(script), limit=10)
+    assert time.monotonic() - start < 60
     assert found is None
-    assert "took more than 3s" in notes[0]
+    assert "took more than 10s" in notes[0]
     # What is killed takes a moment to die.
     sleeper = int((tmp_path / "pid").read_text())
     while alive(sleeper):
-        assert time.monotonic() - start < 20
+        assert time.monotonic() - start < 60
 
 
 def test_tokens_are_kept_until_shortly_before_their_end() -> None:

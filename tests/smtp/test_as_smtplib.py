@@ -17,7 +17,7 @@ from postfix_trouble.smtp.connection import Connection, TimeLimits
 from postfix_trouble.smtp.smtplib_lean import smtplib
 
 # Seconds: for a server that answers at once, on a machine that may be busy.
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 
 class Mailbox:

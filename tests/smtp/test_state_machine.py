@@ -181,4 +181,4 @@ def _breaks(servers: list[Any]) -> bool:
 
 
 TestEngine = Engine.TestCase
-TestEngine.settings = settings(max_examples=100, stateful_step_count=8, deadline=None)
+TestEngine.settings = settings(max_examples=100, stateful_step_count=8)

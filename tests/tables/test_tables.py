@@ -451,7 +451,7 @@ def serve() -> Iterator[Serve]:
             except OSError:
                 return
             with peer:
-                peer.settimeout(2)
+                peer.settimeout(60)
                 while request := peer.recv(4096):
                     answer = reply(request)
                     if answer is None:
@@ -471,7 +471,7 @@ def serve() -> Iterator[Serve]:
         listener.shutdown(socket.SHUT_RDWR)
         listener.close()
     for thread in threads:
-        thread.join(5)
+        thread.join(60)
 
 
 def net(text: str) -> bytes:
@@ -545,7 +545,7 @@ def test_socketmap_waits_no_longer_than_its_limit(serve: Serve) -> None:
     release = threading.Event()
 
     def answer(_request: bytes) -> None:
-        release.wait(5)
+        release.wait(60)
 
     table_ = SocketMapTable(serve(answer), "map", time_limit=0.2)
     with pytest.raises(TableUnusable, match="timed out"):
@@ -571,7 +571,7 @@ def test_socketmap_over_a_unix_socket(tmp_path: Path) -> None:
         thread.start()
         maps = open_maps(f"socketmap:unix:{path}:map", "p")
         assert maps.find("a") == "yes"
-        thread.join(5)
+        thread.join(60)
         maps.close()
 
 

@@ -123,7 +123,7 @@ def shown(directory: Path, chain: Iterable[Party]) -> Iterator[tuple[int, list[s
 
         def serve() -> None:
             peer, _ = listener.accept()
-            peer.settimeout(5)
+            peer.settimeout(60)
             with (
                 suppress(OSError),
                 peer,
@@ -134,7 +134,7 @@ def shown(directory: Path, chain: Iterable[Party]) -> Iterator[tuple[int, list[s
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
         yield listener.getsockname()[1], asked
-        thread.join(5)
+        thread.join(60)
 
 
 def judged(
