@@ -9,7 +9,7 @@ from postfix_trouble.client.tables import Tables
 from postfix_trouble.config.types import ConfigError
 from postfix_trouble.core.failure import TableError
 from postfix_trouble.core.hostname import IPV4, IPV6, address_family
-from postfix_trouble.core.outcome import DSN
+from postfix_trouble.core.outcome import DSN, Skipped
 from postfix_trouble.core.status import EnhancedStatus
 from postfix_trouble.core.tls import TlsPolicy
 from postfix_trouble.core.value import TYPE_CHECKING
@@ -157,10 +157,10 @@ class DeliveryContext(Tables):
         """Ask the DNS for more than the way to a server."""
         return self._name_service().query(name, kind)
 
-    def tls_policy(self, destination: Destination, relay: Relay) -> TlsPolicy | DSN:
+    def tls_policy(self, destination: Destination, relay: Relay) -> TlsPolicy | Skipped:
         """The TLS policy for a server, or why it must be skipped."""
         policy = self._tls_policy(destination, relay)
-        if isinstance(policy, DSN) or not self._requiretls_asked():
+        if isinstance(policy, Skipped) or not self._requiretls_asked():
             return policy
         from postfix_trouble.policy import requiretls as rule
 
@@ -174,18 +174,22 @@ class DeliveryContext(Tables):
             parameter=f"{prefix}_requiretls_policy",
         )
         if requiretls is None:
-            return self._passed_over(destination, relay, rule.misconfigured(relay.host))
-        low = rule.level_too_low(requiretls, policy.level, relay.host)
+            unknown = Skipped(rule.misconfigured(relay.host), policy.status)
+            return self._passed_over(destination, relay, unknown)
+        policy = policy._replace(requiretls=requiretls)
+        low = rule.level_too_low(policy, relay.host)
         if low is not None:
             if rule.passed_over(requiretls, policy.level):
                 return self._passed_over(destination, relay, low)
-            self.note(low.reason)
-        return policy._replace(requiretls=requiretls)
+            self.note(low.why.reason)
+        return policy
 
-    def _passed_over(self, destination: Destination, relay: Relay, why: DSN) -> DSN:
+    def _passed_over(
+        self, destination: Destination, relay: Relay, low: Skipped
+    ) -> Skipped:
         where = f"{destination.text}/{relay.host}"
-        self.note(f"warning: TLS policy lookup for {where}: {why.reason}")
-        return why
+        self.note(f"warning: TLS policy lookup for {where}: {low.why.reason}")
+        return low
 
     def _requiretls_asked(self) -> bool:
         asked, settings = self.request.requiretls, self.settings
@@ -198,7 +202,9 @@ class DeliveryContext(Tables):
             return False
         return self.message.tls_optional()
 
-    def _tls_policy(self, destination: Destination, relay: Relay) -> TlsPolicy | DSN:
+    def _tls_policy(
+        self, destination: Destination, relay: Relay
+    ) -> TlsPolicy | Skipped:
         """What the settings ask of TLS with a server."""
         text, flag = self.settings.text, self.settings.flag
         if not (any(map(text, _TLS_TEXTS)) or any(map(flag, _TLS_FLAGS))):
@@ -218,12 +224,13 @@ class DeliveryContext(Tables):
             prefix="lmtp" if self.request.lmtp else "smtp",
             optional=self._tls_optional(),
         )
-        if isinstance(policy, DSN):
+        if isinstance(policy, Skipped):
             return policy
         problem = tls_handshake.unready(policy, self.settings, self.kept_tls)
-        if problem is not None:
-            self.note(f"warning: {problem.reason}")
-        return problem or policy
+        if problem is None:
+            return policy
+        self.note(f"warning: {problem.reason}")
+        return Skipped(problem, policy.status)
 
     def credentials(self, destination: Destination, relay: Relay) -> bool:
         """Whether a user name and password are known for this server."""

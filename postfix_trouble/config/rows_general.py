@@ -8,7 +8,6 @@ from postfix_trouble.config.types import row as P
 
 _QUEUE_MANAGER = "the queue manager applies it before we are run"
 _BOUNCE = "bounce(8) sends these notices"
-_NO_TLS_FIELD = "log lines have no tls="
 
 # Those that decide in ways of their own, the newest last.
 VERSIONS = ("3.7", "3.8", "3.9", "3.10", "3.11", "3.12")
@@ -109,7 +108,7 @@ GENERAL = {
     ),
     "line_length_limit": P("I", "2048", "bytes kept of a reply and its lines", 512),
     "smtp_log_tls_feature_status": P(
-        "B", "no", "tls= in log lines", since="3.11", unsupported=_NO_TLS_FIELD
+        "B", "yes", "what became of TLS, tls= in log lines", since="3.11"
     ),
     "debug_peer_list": P(
         "L", "", "whom to log in detail", unsupported="-v and --json show the dialogue"

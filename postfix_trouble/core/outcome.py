@@ -8,7 +8,7 @@ from postfix_trouble.core.choice import Choice
 from postfix_trouble.core.envelope import DeliveryRequest, Recipient
 from postfix_trouble.core.relay import Relay
 from postfix_trouble.core.status import EnhancedStatus
-from postfix_trouble.core.tls import TlsFacts
+from postfix_trouble.core.tls import TlsFacts, TlsStatus
 from postfix_trouble.core.value import Value
 
 
@@ -22,6 +22,16 @@ class DSN(Value):
     # "smtp", "lmtp" or "x-sasl"; empty together with the diagnostic.
     diagnostic_type: str = ""
     diagnostic: str = ""
+
+
+class Skipped(Value):
+    """Why a server is not asked at all: its TLS policy."""
+
+    # Without a status it leaves no trace in the report: what an earlier server left
+    # there stands.
+    why: DSN
+    # What is known of the policy.
+    tls: TlsStatus = TlsStatus("unknown?")
 
 
 class Situation(Value):
@@ -103,6 +113,8 @@ class Outcome(Value):
     connection_use: int = 1
     # The decision that led to this; None: sent, or nothing was tried.
     verdict: Verdict | None = None
+    # What became of TLS with the server that was tried last (TlsStatus).
+    tls: str = ""
 
 
 class ServerRecord(Value):

@@ -56,6 +56,49 @@ class Tlsa(Value):
     data: bytes
 
 
+class TlsStatus(Value):
+    """What became of TLS with a server: `tls=` of the log, from Postfix 3.11 on.
+
+    may         as it was asked for
+    may:none    less came of it, and it will do
+    !encrypt    not met, so the server was not used
+    may?        it did not come to a decision
+    """
+
+    level: str = ""
+    # Empty unless the sender asked for it and that is not disabled.
+    requiretls: str = ""
+
+    @property
+    def text(self) -> str:
+        """As the log has it."""
+        return "/".join(filter(None, self))
+
+    def level_met(self, less: str = "") -> TlsStatus:
+        """TLS is as it should be, or `less`."""
+        return self._replace(level=_decided(self.level, less))
+
+    def level_unmet(self) -> TlsStatus:
+        """TLS is not as it must be."""
+        return self._replace(level=_decided(self.level, mark="!"))
+
+    def requiretls_met(self, less: str = "") -> TlsStatus:
+        """REQUIRETLS is passed on, or `less` of it will do."""
+        return self._replace(requiretls=_decided(self.requiretls, less))
+
+    def requiretls_unmet(self, less: str) -> TlsStatus:
+        """The server lacks what REQUIRETLS asks for: `less` is what there is."""
+        return self._replace(requiretls=_decided(self.requiretls, less, "!"))
+
+
+def _decided(feature: str, less: str = "", mark: str = "") -> str:
+    """The feature as decided; the first decision counts."""
+    if not feature.endswith("?"):
+        return feature
+    name = feature.removesuffix("?")
+    return mark + name + (f":{less}" if less not in ("", name) else "")
+
+
 class TlsPolicy(Value):
     """What is asked of a TLS session with one host (Postfix SMTP_TLS_POLICY)."""
 
@@ -75,6 +118,14 @@ class TlsPolicy(Value):
     requiretls: RequireTls = RequireTls.DISABLE
     # DANE: one of these has to match, and for an authority one of the names of `match`.
     tlsa: tuple[Tlsa, ...] = ()
+    # What the log calls the level, if not by its name: that of DANE that came to less.
+    name: str = ""
+
+    @property
+    def status(self) -> TlsStatus:
+        """The log's words before anything is tried."""
+        asked = "requiretls?" if self.requiretls else ""
+        return TlsStatus(f"{self.name or self.level.word}?", asked)
 
 
 class TlsFacts(Value):

@@ -19,13 +19,15 @@ soft before the final one, and hard there.
 from __future__ import annotations
 
 from postfix_trouble.core.hostname import hostname_problem
-from postfix_trouble.core.outcome import DSN
+from postfix_trouble.core.outcome import DSN, Skipped
 from postfix_trouble.core.status import EnhancedStatus
 from postfix_trouble.core.tls import RequireTls, TlsLevel
 from postfix_trouble.core.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+
+    from postfix_trouble.core.tls import TlsPolicy
 
 _LEVELS = {level.word: level for level in RequireTls}
 _ASKED = "Sender requested REQUIRETLS, but"
@@ -98,18 +100,20 @@ def misconfigured(host: str) -> DSN:
     return DSN(EnhancedStatus("4.7.10"), text)
 
 
-def level_too_low(policy: RequireTls, level: TlsLevel, host: str) -> DSN | None:
+def level_too_low(tls: TlsPolicy, host: str) -> Skipped | None:
     """What our own TLS level for a server keeps from being met, before we connect."""
+    policy, level = tls.requiretls, tls.level
     if policy < RequireTls.OPPORTUNISTIC_STARTTLS or level >= TlsLevel.FINGERPRINT:
         return None
-    lacks = "certificate matching"
+    lacks, word = "certificate matching", "nocertmatch"
     if level is TlsLevel.NONE and policy is RequireTls.OPPORTUNISTIC_STARTTLS:
-        lacks = "encryption"
+        lacks, word = "encryption", "noencryption"
     text = (
         f"{_ASKED} my configured TLS security level '{level.word}' disables {lacks}. "
         f"{_LAST} {host}"
     )
-    return DSN(EnhancedStatus("5.7.10"), text)
+    status = tls.status.requiretls_unmet(word)
+    return Skipped(DSN(EnhancedStatus("5.7.10"), text), status)
 
 
 def passed_over(policy: RequireTls, level: TlsLevel) -> bool:

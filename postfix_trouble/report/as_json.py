@@ -74,6 +74,7 @@ def _recipient(outcome: Outcome) -> dict[str, Any]:
             f"{dsn.diagnostic_type}; {dsn.diagnostic}" if dsn.diagnostic else ""
         ),
         "delays": [round(part, 3) for part in outcome.delays],
+        "tls": outcome.tls,
     }
     if outcome.soft_bounce:
         shown["soft_bounced"] = True

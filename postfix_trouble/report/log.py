@@ -45,19 +45,27 @@ def delivery_records(
     """The records of recipients, in the form that the settings ask for."""
     external = settings.text("info_log_address_format") == "external"
     resolution = settings.integer("delay_logging_resolution_limit")
+    tls = settings.follows("3.11") and settings.flag("smtp_log_tls_feature_status")
     return [
-        delivery_record(queue_id, outcome, external=external, resolution=resolution)
+        delivery_record(
+            queue_id, outcome, external=external, resolution=resolution, tls=tls
+        )
         for outcome in outcomes
     ]
 
 
 def delivery_record(
-    queue_id: str, outcome: Outcome, *, external: bool = True, resolution: int = 2
+    queue_id: str,
+    outcome: Outcome,
+    *,
+    external: bool = True,
+    resolution: int = 2,
+    tls: bool = False,
 ) -> str:
     """The record for one recipient.
 
     external: info_log_address_format, addresses as in mail headers. resolution:
-    delay_logging_resolution_limit.
+    delay_logging_resolution_limit. tls: smtp_log_tls_feature_status.
     """
     form = quote_local if external else str
     recipient, dsn = outcome.recipient, outcome.dsn
@@ -70,6 +78,8 @@ def delivery_record(
         words.append(f"conn_use={outcome.connection_use}")
     words.append(f"delay={seconds(outcome.delays.total, resolution)}")
     words.append(f"delays={delays(outcome.delays, resolution)}")
+    if tls and outcome.tls:
+        words.append(f"tls={outcome.tls}")
     words.append(f"dsn={dsn.status}")
     word = "SOFTBOUNCE" if outcome.soft_bounce else outcome.disposition.value
     words.append(f"status={word} ({dsn.reason})")

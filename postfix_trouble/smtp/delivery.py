@@ -9,8 +9,8 @@ and matters only once something has failed, so it is asked for only then.
 
 from __future__ import annotations
 
-from postfix_trouble.core.outcome import DSN, Report, Situation
-from postfix_trouble.core.tls import TlsLevel
+from postfix_trouble.core.outcome import DSN, Report, Situation, Skipped
+from postfix_trouble.core.tls import TlsLevel, TlsStatus
 from postfix_trouble.core.value import TYPE_CHECKING
 from postfix_trouble.policy import trouble
 from postfix_trouble.smtp.handshake import handshake
@@ -175,10 +175,12 @@ class _Visit:
     def _try(self, relay: Relay, plaintext: bool) -> bool:
         """Try one server. True if it is to be tried again without TLS."""
         policy = self.outside.tls_policy(self.destination, relay)
-        if isinstance(policy, DSN):
-            if policy.status:
-                self.attempt.why = policy
+        if isinstance(policy, Skipped):
+            self.attempt.tls = policy.tls
+            if policy.why.status:
+                self.attempt.why = policy.why
             return False
+        self.attempt.tls = policy.status
         if plaintext:
             policy = policy._replace(level=TlsLevel.NONE)
         kept = self._kept(relay, policy)
@@ -199,6 +201,9 @@ class _Visit:
         session = self._session(relay, policy)
         session.resume(kept)
         if _play(wire, probe(session)):
+            if policy.level is TlsLevel.NONE:
+                # As where Postfix finds the connection by its nexthop.
+                self.attempt.tls = TlsStatus()
             return session, wire
         wire.close()
         return None

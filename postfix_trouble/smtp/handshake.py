@@ -101,6 +101,9 @@ def _introduce(session: Session, *, esmtp: bool) -> Script[bool]:
         if started:
             # What was offered in the clear is forgotten: the second EHLO counts.
             return (yield from _introduce(session, esmtp=True))
+    if session.tls is None:
+        status = session.attempt.tls.level_met("none").requiretls_met("none")
+        session.attempt.tls = status
     return (yield from _log_in(session))
 
 
@@ -206,11 +209,16 @@ def _features_suffice(session: Session) -> bool:
 
 def _requiretls(session: Session) -> Script[bool]:
     """Whether the server may have mail whose sender asked for REQUIRETLS."""
+    attempt, facts = session.attempt, session.tls
     if session.requiretls:
+        matched = facts is not None and facts.matched
+        attempt.tls = attempt.tls.requiretls_met("" if matched else "nocertmatch")
         return True
     from postfix_trouble.policy.requiretls import not_supported
 
     why = not_supported(session.tls_policy.requiretls, session.relay.namaddr)
+    unmet, met = attempt.tls.requiretls_unmet, attempt.tls.requiretls_met
+    attempt.tls = (unmet if why.status else met)("none")
     if why.status:
         session.requirement_failed(why)
         return False

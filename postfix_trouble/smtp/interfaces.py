@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
-from postfix_trouble.core.outcome import DSN, Outcome, ServerRecord
+from postfix_trouble.core.outcome import DSN, Outcome, ServerRecord, Skipped
 from postfix_trouble.core.relay import Destination, Relay
 from postfix_trouble.core.steps import Answer, Step
 from postfix_trouble.core.tls import TlsPolicy
@@ -67,7 +67,7 @@ class DeliveryEnvironment(Protocol):
         """Find the servers of a destination."""
         ...
 
-    def tls_policy(self, destination: Destination, relay: Relay) -> TlsPolicy | DSN:
+    def tls_policy(self, destination: Destination, relay: Relay) -> TlsPolicy | Skipped:
         """The TLS policy for a server, or why it must be skipped."""
         ...
 

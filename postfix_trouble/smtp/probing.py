@@ -13,7 +13,7 @@ Road not taken: a script of its own, which would be a second copy of the dialogu
 from __future__ import annotations
 
 from postfix_trouble.core.choice import Ordered
-from postfix_trouble.core.outcome import DSN
+from postfix_trouble.core.outcome import DSN, Skipped
 from postfix_trouble.core.reply import Lost, Reply
 from postfix_trouble.core.steps import (
     Authenticate,
@@ -194,10 +194,10 @@ class _Outside:
         self.rewrite = outside.rewrite
         self.note = outside.note
 
-    def tls_policy(self, destination: Destination, relay: Relay) -> TlsPolicy | DSN:
+    def tls_policy(self, destination: Destination, relay: Relay) -> TlsPolicy | Skipped:
         policy = self._outside.tls_policy(destination, relay)
-        if isinstance(policy, DSN):
-            reason = policy.reason or "skipped: no TLS policy for it"
+        if isinstance(policy, Skipped):
+            reason = policy.why.reason or "skipped: no TLS policy for it"
             self._found(ProbeResult(relay, problem=reason))
         return policy
 

@@ -14,6 +14,7 @@ from postfix_trouble.core.afterwards import warn
 from postfix_trouble.core.failure import TableError
 from postfix_trouble.core.outcome import DSN, Action, Disposition, Outcome
 from postfix_trouble.core.status import EnhancedStatus
+from postfix_trouble.core.tls import TlsStatus
 from postfix_trouble.core.value import TYPE_CHECKING
 from postfix_trouble.policy import trouble
 
@@ -64,6 +65,8 @@ class RecipientState:
         self.throttled: DSN | None = None
         # Messages over the connection of the transaction, this one included.
         self.connection_use = 1
+        # With the server that is tried, or was tried last.
+        self.tls = TlsStatus()
 
     def skip(self, reason: str) -> None:
         """Log why a host or recipient is skipped in favour of another host."""
@@ -136,6 +139,7 @@ class RecipientState:
                         relay.namaddrport,
                         action=action,
                         connection_use=self.connection_use,
+                        tls=self.tls.text,
                     )
                 )
         try:
@@ -197,7 +201,9 @@ class RecipientState:
         """Record outcomes. True if any of these recipients stays in the queue."""
         delays = self.stamps.delays(self.clock())
         outcomes = tuple(
-            outcome._replace(delays=delays, connection_use=self.connection_use)
+            outcome._replace(
+                delays=delays, connection_use=self.connection_use, tls=self.tls.text
+            )
             for outcome in finished
         )
         self.outcomes += outcomes

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from postfix_trouble.core.reply import Lost, Reply
 from postfix_trouble.core.steps import HandshakeFailed, Phase, StartTls
+from postfix_trouble.core.tls import TlsLevel
 from postfix_trouble.core.value import TYPE_CHECKING
 from postfix_trouble.policy.trouble import Fail
 from postfix_trouble.tls import level as tls_level
@@ -42,10 +43,15 @@ def start_tls(session: Session) -> Script[bool | None]:
             session.tls_policy.requiretls, session.relay.namaddr, refusal
         )
         if unmet is not None:
+            status = session.attempt.tls.requiretls_unmet("nostarttls")
+            if fork.go is not Go.PLAINTEXT:
+                status = status.level_unmet()
+            session.attempt.tls = status
             session.requirement_failed(unmet)
             return None
     if fork.go is Go.PLAINTEXT:
         return False
+    session.attempt.tls = session.attempt.tls.level_unmet()
     _tls_failed(session, fork, reply)
     return None
 
@@ -62,19 +68,25 @@ def shake_hands(session: Session) -> Script[bool]:
     session.tls = answer
     session.reusable &= session.settings.flag("smtp_tls_connection_reuse")
     unmatched = tls_level.match_fork(level, answer)
+    attempt = session.attempt
     if unmatched is not None:
         from postfix_trouble.policy import requiretls
 
+        attempt.tls = attempt.tls.level_unmet()
         unmet = requiretls.not_matched(
             session.tls_policy.requiretls,
             session.relay.namaddr,
             trusted=answer.trusted,
         )
         if unmet is not None:
+            attempt.tls = attempt.tls.requiretls_unmet("nocertmatch")
             session.requirement_failed(unmet)
             return False
+        attempt.tls = attempt.tls.requiretls_met("nocertmatch")
         _tls_failed(session, unmatched, Reply.local(unmatched.status))
         return False
+    # What DANE came to, where no record could be compared with.
+    attempt.tls = attempt.tls.level_met("encrypt" if level is TlsLevel.ENCRYPT else "")
     return True
 
 

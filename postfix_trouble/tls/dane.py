@@ -55,6 +55,8 @@ class Pinned(Value):
     records: tuple[Tlsa, ...] = ()
     # Names that a certificate may have; the first is where the records were found.
     names: tuple[str, ...] = ()
+    # What the log calls it, if that is another name than the level has.
+    name: str = ""
 
 
 # --- the level for a host -----------------------------------------------------------
@@ -105,16 +107,18 @@ def pinned(
     if insecure_mx and insecure_level == "encrypt":
         return Pinned(TlsLevel.ENCRYPT)
     usable = _comparable(records, digests, relay, note)
+    # Anybody could have named that server.
+    name = "halfdane" if insecure_mx else level.word
     if not usable and not only:
         note(
             f"warning: {relay.namaddrport}: all TLSA records unusable, "
             "fallback to unauthenticated TLS"
         )
-        return Pinned(TlsLevel.ENCRYPT, (), (base,))
+        return Pinned(TlsLevel.ENCRYPT, (), (base,), name)
     # The destination's name is as good as the host's, even where nothing but the
     # administrator's word leads from one to the other.
     more = relay.exchange.names[::-1] if relay.exchange else ()
-    return Pinned(level, usable, tuple(dict.fromkeys((base, *more))))
+    return Pinned(level, usable, tuple(dict.fromkeys((base, *more))), name)
 
 
 def no_dane(level: TlsLevel, settings: Settings, *, lmtp: bool) -> str:

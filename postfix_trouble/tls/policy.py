@@ -11,10 +11,10 @@ from __future__ import annotations
 import re
 
 from postfix_trouble.core.hostname import hostname_problem, idn_to_ascii
-from postfix_trouble.core.outcome import DSN
+from postfix_trouble.core.outcome import DSN, Skipped
 from postfix_trouble.core.relay import Destination, Relay
 from postfix_trouble.core.status import EnhancedStatus
-from postfix_trouble.core.tls import TlsLevel, TlsPolicy
+from postfix_trouble.core.tls import TlsLevel, TlsPolicy, TlsStatus
 from postfix_trouble.core.value import TYPE_CHECKING
 from postfix_trouble.tls.level import security_level
 from postfix_trouble.tls.policy_entry import Entry, parse_entry
@@ -53,11 +53,10 @@ def policy(
     note: Callable[[str], None] = lambda text: None,
     prefix: str = "smtp",
     optional: bool = False,
-) -> TlsPolicy | DSN:
+) -> TlsPolicy | Skipped:
     """The policy for a server, or why the server is skipped before connecting.
 
-    A DSN without a status leaves no trace in the report: what an earlier server left
-    there stands. `find` looks a key up in the tables of a parameter, and raises
+    `find` looks a key up in the tables of a parameter, and raises
     `table_error` if that can't be done; `query` asks the DNS. `note` takes warnings for
     the log, `prefix` (smtp or lmtp) names the parameters in them. `optional`: the
     sender prefers delivery to TLS (TLS-Required: no), so no table is looked at.
@@ -68,9 +67,11 @@ def policy(
     search.query = query
     search.optional = optional
     found = search()
-    if isinstance(found, DSN) and found.status:
+    if isinstance(found, TlsPolicy):
+        return found
+    if found.status:
         note(f"TLS policy lookup for {destination.text}/{relay.host}: {found.reason}")
-    return found
+    return Skipped(found, search.known)
 
 
 def entry_policy(
@@ -122,6 +123,8 @@ class _PolicySearch:
         self.prefix = prefix
         self.query: Query = _nothing
         self.optional = False
+        # Of the policy, where that is not the trouble.
+        self.known = TlsStatus("unknown?")
 
     def __call__(self) -> TlsPolicy | DSN:
         """Level first, then what goes with it."""
@@ -160,7 +163,9 @@ class _PolicySearch:
             return policy
         # A name with a dot at its end is never one of the words for other names.
         name = found.names[0].removesuffix(".") + "."
-        return policy._replace(servername=name, match=found.names, tlsa=found.records)
+        return policy._replace(
+            servername=name, match=found.names, tlsa=found.records, name=found.name
+        )
 
     def wrapped(self, entry: Entry) -> TlsPolicy | DSN:
         """TLS before the greeting leaves no way to do without."""
@@ -170,10 +175,14 @@ class _PolicySearch:
                 f'{self.prefix}_tls_wrappermode requires "{self.prefix}'
                 '_tls_security_level = encrypt" (or stronger)'
             )
-            return _PASSED_OVER
+            return self._passed_over(entry)
         if entry.level is TlsLevel.NONE:
             return TlsPolicy()
         return self._session(entry, wrapped)
+
+    def _passed_over(self, entry: Entry) -> DSN:
+        self.known = TlsPolicy(entry.level).status
+        return _PASSED_OVER
 
     def _at_most(self, common: TlsLevel) -> TlsLevel:
         """What is left of the common level where TLS is not required."""
@@ -341,7 +350,7 @@ class _PolicySearch:
                 self.note(
                     f"MX name '{host}' does not match STS MX pattern for '{domain}'"
                 )
-                return _PASSED_OVER
+                return self._passed_over(entry)
         if entry.match:
             return ("hostname",)
         return self._match(Entry(entry.level))

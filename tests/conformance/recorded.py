@@ -47,6 +47,8 @@ RECIPIENT_FIELDS = (
     "remote_mta",
     "diagnostic_code",
     "action",
+    # Only 3.11 and later have it.
+    "tls",
 )
 
 Scenario = Mapping[str, Any]

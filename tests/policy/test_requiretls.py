@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from postfix_trouble.core.tls import RequireTls, TlsLevel
+from postfix_trouble.core.tls import RequireTls, TlsLevel, TlsPolicy
 from postfix_trouble.policy import requiretls as rule
 
 ALL = tuple(RequireTls)
@@ -90,11 +90,12 @@ LEVELS = {
 def test_level_of_ours_that_is_too_low(
     requires: RequireTls, level: TlsLevel, low: str
 ) -> None:
-    why = rule.level_too_low(requires, level, "h.test")
+    skipped = rule.level_too_low(TlsPolicy(level, requiretls=requires), "h.test")
     if requires < TLS or not low:
-        assert why is None
+        assert skipped is None
         return
-    assert why is not None
+    assert skipped is not None
+    why = skipped.why
     assert why.status == "5.7.10"
     bare = requires is TLS and level is TlsLevel.NONE
     lacks = "encryption" if bare else "certificate matching"

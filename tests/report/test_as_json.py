@@ -34,6 +34,7 @@ OUTCOME = Outcome(
     RELAY.namaddrport,
     Delays(1.0, 0.0, 0.25, 0.12345),
     "delayed",
+    tls="may:none",
 )
 TLS = TlsFacts("TLSv1.3", "X", 256, details=(("subject", "mx.test"),))
 SERVER = ServerRecord(
@@ -71,6 +72,7 @@ def test_whole_object() -> None:
                 "remote_mta": "dns; mx.test",
                 "diagnostic_code": "smtp; 450 4.2.0 x",
                 "delays": [1.0, 0.0, 0.25, 0.123],
+                "tls": "may:none",
             }
         ],
         "skipped": ["first host refused"],

@@ -8,10 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from postfix_trouble.config.settings import Settings
 from postfix_trouble.core.envelope import Recipient
 from postfix_trouble.core.outcome import DSN, Delays, Disposition, Outcome
 from postfix_trouble.core.status import EnhancedStatus
-from postfix_trouble.report.log import delays, delivery_record, printable, seconds
+from postfix_trouble.report.log import (
+    delays,
+    delivery_record,
+    delivery_records,
+    printable,
+    seconds,
+)
 
 BASE = Outcome(
     Recipient("u@d.test"),
@@ -56,6 +63,27 @@ RECORDS = [
 @pytest.mark.parametrize(("outcome", "part"), RECORDS)
 def test_parts_of_a_record(outcome: Outcome, part: str) -> None:
     assert part in delivery_record("QID", outcome)
+
+
+@pytest.mark.parametrize(
+    ("settings", "logged"),
+    [
+        ({}, True),
+        ({"trouble_postfix_version": "3.11"}, True),
+        ({"trouble_postfix_version": "3.10"}, False),
+        ({"smtp_log_tls_feature_status": "no"}, False),
+    ],
+)
+def test_tls_is_told_as_the_postfix_that_is_followed_does(
+    settings: dict[str, str], logged: bool
+) -> None:
+    outcome = BASE._replace(tls="may:none")
+    (record,) = delivery_records("QID", (outcome,), Settings(settings))
+    assert (", tls=may:none, dsn=" in record) is logged
+
+
+def test_nothing_is_told_of_tls_where_no_server_was_tried() -> None:
+    assert "tls=" not in delivery_record("QID", BASE, tls=True)
 
 
 @pytest.mark.parametrize("original", ["", "u@d.test", "U@D.Test"])

@@ -18,7 +18,13 @@ from typing import Any, NamedTuple
 
 from postfix_trouble.config.settings import Settings
 from postfix_trouble.core.envelope import DeliveryRequest, Recipient
-from postfix_trouble.core.outcome import DSN, Outcome, Report, ServerRecord
+from postfix_trouble.core.outcome import (
+    DSN,
+    Outcome,
+    Report,
+    ServerRecord,
+    Skipped,
+)
 from postfix_trouble.core.relay import Destination, Relay
 from postfix_trouble.core.reply import Lost, Reply
 from postfix_trouble.core.status import EnhancedStatus
@@ -223,10 +229,11 @@ class Outside:
         self.routes.append(FakeRoute(relays, place.failure, place.last_resort))
         return self.routes[-1]
 
-    def tls_policy(self, destination: Destination, relay: Relay) -> TlsPolicy | DSN:
-        if isinstance(self.tls, TlsPolicy | DSN):
-            return self.tls
-        return self.tls.get(int(relay.host[1:-5]), TlsPolicy())
+    def tls_policy(self, destination: Destination, relay: Relay) -> TlsPolicy | Skipped:
+        found = self.tls
+        if not isinstance(found, TlsPolicy | DSN):
+            found = found.get(int(relay.host[1:-5]), TlsPolicy())
+        return Skipped(found) if isinstance(found, DSN) else found
 
     def connect(
         self, destination: Destination, relay: Relay, tls: TlsPolicy

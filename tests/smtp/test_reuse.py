@@ -155,3 +155,14 @@ def test_connection_with_half_a_message_is_not_kept() -> None:
     done = run({"body": Unsendable("5.6.0", "no")}, keep=True)
     assert done.outside.stored == []
     assert done.outside.wires[0].closed == 1
+
+
+@pytest.mark.parametrize(
+    ("kept", "level", "told"),
+    [(KEPT, TlsLevel.NONE, ""), (KEPT._replace(tls=TLS), TlsLevel.MAY, "may?")],
+)
+def test_log_tells_of_tls_on_a_kept_connection_what_postfix_does(
+    kept: Kept, level: TlsLevel, told: str
+) -> None:
+    done = run({}, stock=({}, kept), tls=level)
+    assert done.report.outcomes[0].tls == told

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from postfix_trouble.config.settings import ConfigError, Settings
-from postfix_trouble.core.outcome import DSN
+from postfix_trouble.core.outcome import DSN, Skipped
 from postfix_trouble.core.relay import Destination, Relay
 from postfix_trouble.core.tls import TlsFacts, TlsLevel, TlsPolicy
 from postfix_trouble.tls import offer as tls_offer
@@ -63,7 +63,7 @@ def policy(
         table_error=Broken,
         note=notes.append,
     )
-    return found, notes
+    return (found.why if isinstance(found, Skipped) else found), notes
 
 
 def level(*arguments: object, **options: str) -> TlsLevel:
