@@ -16,7 +16,8 @@ import dnslib
 # authentic, if all names that an alias leads to are; "truncate": by UDP nothing but the
 # flag; "raw": makes a whole reply from a query; "raw:A": a return code and records as
 # they are to come ([owner, kind, data]), in this order; "alone": an alias comes without
-# what it leads to.
+# what it leads to. "ttl": of its records, 60 by default; "soa": what is behind a reply
+# without records ([time to live, minimum]).
 Zone = Mapping[str, Mapping[str, Any]]
 
 
@@ -62,13 +63,22 @@ class DnsServer:
         rcode = data.get(f"rcode:{kind}", data.get("rcode"))
         if rcode:
             reply.header.rcode = getattr(dnslib.RCODE, rcode)
+            self._say_nothing(reply, data)
             return bytes(reply.pack())
         reply.header.ad = int(self._authentic(data, kind))
         if data.get("truncate") and transport == "udp":
             reply.header.tc = 1
             return bytes(reply.pack())
         self._fill(reply, name, kind)
+        self._say_nothing(reply, data)
         return bytes(reply.pack())
+
+    def _say_nothing(self, reply: dnslib.DNSRecord, data: Mapping[str, Any]) -> None:
+        """The SOA record of a reply without records."""
+        if "soa" in data and not reply.rr:
+            ttl, minimum = data["soa"]
+            line = f"test. {ttl} IN SOA ns.test. root.test. 1 2 3 4 {minimum}"
+            reply.add_auth(*dnslib.RR.fromZone(line))
 
     def _below_authentic(self, name: str) -> bool:
         """Whether the nearest parent that is there is marked as authentic."""
@@ -85,7 +95,8 @@ class DnsServer:
             data = self.zone.get(name, {})
             wanted = kind if "CNAME" not in data else "CNAME"
             for text in data.get(wanted, []):
-                reply.add_answer(*dnslib.RR.fromZone(f"{name}. 60 IN {wanted} {text}"))
+                line = f"{name}. {data.get('ttl', 60)} IN {wanted} {text}"
+                reply.add_answer(*dnslib.RR.fromZone(line))
             if wanted == kind or data.get("alone"):
                 return
             name = data["CNAME"][0].rstrip(".").lower()

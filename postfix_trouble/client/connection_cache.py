@@ -14,6 +14,7 @@ import time
 
 from postfix_trouble.core.outcome import DSN
 from postfix_trouble.core.value import TYPE_CHECKING, Value
+from postfix_trouble.dns.kept import KeptReplies
 from postfix_trouble.tls.kept import KeptTls
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class Connections:
         self.count_limit = settings.integer("smtp_connection_reuse_count_limit")
         #: What makes new ones cheap.
         self.tls = KeptTls(settings.seconds("smtp_tls_session_cache_timeout"))
+        self.replies = KeptReplies()
         self._idle: list[_Idle] = []
         # Messages under way, by nexthop.
         self._busy: dict[str, int] = {}
@@ -179,6 +181,7 @@ class Lease:
         """`wanted`: whether more mail for the nexthop is likely to come."""
         self._connections = connections
         self.tls = connections.tls
+        self.replies = connections.replies
         self._nexthop = request.nexthop
         by_sender = settings.flag("smtp_sender_dependent_authentication")
         login = settings.flag("smtp_sasl_auth_enable")

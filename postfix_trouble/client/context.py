@@ -150,6 +150,7 @@ class DeliveryContext(Tables):
                 lmtp=self.request.lmtp,
                 loop_detection=not self.request.server_named,
                 search_filter=self.filter_record if wanted else None,
+                kept=None if self.lease is None else self.lease.replies,
             )
         return self._resolver
 

@@ -51,6 +51,10 @@ class Packet(Value):
     total: int = 0
     # Something is in there that can't be read.
     damaged: bool = False
+    # Seconds that others may be told the same; 0: each has to ask.
+    ttl: int = 0
+    # It says that there is nothing, by a SOA record (RFC 2308).
+    nothing: bool = False
 
 
 class Result(Ordered):

@@ -19,6 +19,11 @@ from postfix_trouble.dns.lookup import Packet, Record
 KINDS = {"A": 1, "CNAME": 5, "MX": 15, "AAAA": 28, "SRV": 33, "TLSA": 52}
 _NAMES = {number: kind for kind, number in KINDS.items()}
 _IN = 1
+_SOA = 6
+# Return codes of answers: there is something, or no such name.
+_KNOWN = (0, 3)
+# A time to live has 31 bits; more counts as none (RFC 2181 8).
+_FOREVER = 0x7FFFFFFF
 _OPT = 41
 _RESPONSE = 0x8000
 _TRUNCATED = 0x0200
@@ -81,9 +86,10 @@ def read(packet: bytes) -> Packet:
     flags = _word(packet, 2)
     total = _word(packet, 6)
     records: list[Record] = []
+    ttl = _FOREVER
     damaged = False
+    place = 12
     try:
-        place = 12
         for _ in range(_word(packet, 4)):
             place = _name(packet, place)[1] + 4
         for _ in range(total):
@@ -91,6 +97,7 @@ def read(packet: bytes) -> Packet:
                 break
             empty, start, end = _record(packet, place)
             place = end
+            ttl = min(ttl, empty.ttl)
             if empty.kind:
                 try:
                     records.append(_data(packet, start, end, empty))
@@ -99,8 +106,29 @@ def read(packet: bytes) -> Packet:
                     damaged = True
     except _DamagedError:
         damaged, records = True, []
-    authentic = bool(flags & _AUTHENTIC)
-    return Packet(flags & 15, authentic, tuple(records), total, damaged)
+    authentic, rcode = bool(flags & _AUTHENTIC), flags & 15
+    nothing = _nothing(packet, place, ttl) if rcode or not records else 0
+    if nothing:
+        ttl = nothing
+    if damaged or rcode not in _KNOWN or (not nothing and (rcode or not records)):
+        ttl = 0
+    known = Packet(rcode, authentic, tuple(records), total, damaged)
+    return known._replace(ttl=ttl, nothing=bool(nothing))
+
+
+def _nothing(packet: bytes, place: int, most: int) -> int:
+    """For how many seconds there is nothing, by the SOA record behind the answers at a
+    place (RFC 2308 5); 0 if that is not said."""
+    try:
+        for _ in range(_word(packet, 8)):
+            start = _name(packet, place)[1]
+            record, _, place = _record(packet, place)
+            if _word(packet, start) == _SOA and place >= start + 30:
+                minimum = int.from_bytes(packet[place - 4 : place], "big")
+                return min(most, record.ttl, minimum)
+    except _DamagedError:
+        pass
+    return 0
 
 
 def _record(packet: bytes, place: int) -> tuple[Record, int, int]:
@@ -111,6 +139,7 @@ def _record(packet: bytes, place: int) -> tuple[Record, int, int]:
         # An OPT record has no place here, and another class no meaning.
         raise _DamagedError
     ttl = _word(packet, place + 4) << 16 | _word(packet, place + 6)
+    ttl = ttl if ttl <= _FOREVER else 0
     start = place + 10
     end = start + _word(packet, place + 8)
     if end > len(packet):

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from postfix_trouble.config.settings import Settings
+    from postfix_trouble.dns.kept import KeptReplies
     from postfix_trouble.dns.nameservers import NameServers
 
 _SMTPS_PORT = 465
@@ -38,8 +39,9 @@ class Resolver:
     `deadline`: seconds that are left for the whole delivery. `search_filter` finds a
     record's text in smtp_dns_reply_filter (None: not there, Lost: can't be searched).
     Look-ups for one destination take no longer than trouble_resolver_time_limit
-    together. `loop_detection`: whether mail may not go to this machine. Raises
-    ConfigError for wrong settings.
+    together. `loop_detection`: whether mail may not go to this machine. `kept`: what
+    name servers said before, in a process that stays. Raises ConfigError for wrong
+    settings.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Resolver:
         loop_detection: bool = True,
         search_filter: Callable[[str], str | Lost | None] | None = None,
         resolv_conf: str = "/etc/resolv.conf",
+        kept: KeptReplies | None = None,
     ) -> None:
         if settings.text("smtp_dns_reply_filter") and not search_filter:
             # Whoever sets a filter means it: not to be ignored.
@@ -65,6 +68,7 @@ class Resolver:
         self._own: system.OwnAddresses | None = None
         self._resolv_conf = resolv_conf
         self._servers: NameServers | None = None
+        self._kept = kept
         self._known: dict[tuple[str, str], Answer] = {}
         self._doubted = False
         # Seconds left for the current destination.
@@ -220,10 +224,17 @@ class Resolver:
 
     def _ask(self, name: str, kind: str) -> Packet | None:
         """A server's reply; None if none of them gave a useful one in time."""
+        if self._kept is not None:
+            found = self._kept.find((name.lower(), kind))
+            if found is not None:
+                return found
         servers = self._name_servers()
         start = time.monotonic()
         try:
-            return servers.ask(name, kind, self._left)
+            packet = servers.ask(name, kind, self._left)
+            if self._kept is not None and packet is not None:
+                self._kept.keep((name.lower(), kind), packet)
+            return packet
         finally:
             self._budget -= time.monotonic() - start
             self._doubt(servers.doubted)
