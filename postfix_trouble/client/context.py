@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from postfix_trouble.state import State
     from postfix_trouble.tls.kept import KeptTls
 
-
 # Parameters that change the text of a message; the checks in the order of Tables.
 _STAGE_TABLES = (
     "smtp_header_checks",
@@ -47,7 +46,6 @@ _STAGE_TABLES = (
     "smtp_body_checks",
     "smtp_generic_maps",
 )
-
 
 _IPV4 = frozenset(("all", "ipv4"))
 # inet_interfaces that name no address to send from.
