@@ -90,7 +90,7 @@ _COLOURS = {Way.ABOUT: "cyan", Way.TROUBLE: "red", Way.OUT: "bold"}
 
 
 def event_lines(event: Event, width: int, paint: Paint) -> list[str]:
-    """A line of the transcript; as many as it takes if `width` is not 0."""
+    """A line of the transcript, in as many lines as it takes."""
     mark, colour = _MARKS[event.way], _COLOURS.get(event.way, "")
     if event.way is Way.IN and event.text[:1] in ("4", "5"):
         mark, colour = "<**", "red" if event.text[0] == "5" else "yellow"
@@ -98,7 +98,7 @@ def event_lines(event: Event, width: int, paint: Paint) -> list[str]:
         mark = mark.replace("-", "~").replace("<**", "<~*")
     head = f"{event.at:7.3f} {mark} "
     indent = " " * len(head)
-    pieces = _pieces(printable(event.text), width - len(head) if width else 0)
+    pieces = _pieces(printable(event.text), width - len(head))
     return [
         (indent if number else head) + paint(colour, piece)
         for number, piece in enumerate(pieces)
@@ -106,13 +106,13 @@ def event_lines(event: Event, width: int, paint: Paint) -> list[str]:
 
 
 def _pieces(text: str, width: int) -> list[str]:
-    """A text in pieces of at most `width` characters, 0: in one piece.
+    """A text in pieces of at most `width` characters.
 
     At blanks where there are any. Nothing is lost but the blank at the break: what a
     server says is shown as it said it.
     """
     pieces = []
-    while 0 < width < len(text):
+    while width < len(text):
         at = text.rfind(" ", 1, width + 1)
         if at <= 0 or not text[:at].strip():
             pieces.append(text[:width])

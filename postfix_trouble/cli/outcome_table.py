@@ -1,4 +1,4 @@
-"""What Postfix would do about each recipient, why, and by which rule."""
+"""What Postfix would do about each recipient: result, server, and its words."""
 
 # Pure: no input or output, clock, environment, chance or state.
 
@@ -10,10 +10,11 @@ from postfix_trouble.core.value import TYPE_CHECKING, Value
 from postfix_trouble.report.log import printable
 from postfix_trouble.report.pipe8 import exit_code
 from postfix_trouble.smtp.address import quote_local
-from postfix_trouble.terminal.columns import NARROW, Field, fields, wrapped
+from postfix_trouble.terminal import columns
+from postfix_trouble.terminal.columns import Field
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from postfix_trouble.config.settings import Settings
     from postfix_trouble.core.outcome import Outcome
@@ -24,9 +25,7 @@ _COLOURS = {
     Disposition.DEFERRED: "yellow",
     Disposition.BOUNCED: "red",
 }
-# Columns that a rule may have, and those that are left for an address at least; what
-# is longer goes on below.
-_RULE, _ADDRESS = 44, 20
+_HEAD = ("RECIPIENT", "RESULT", "STATUS", "SERVER")
 
 
 class Retries(Value):
@@ -114,70 +113,42 @@ def duration(seconds: float) -> str:
     return " ".join(words) or "0s"
 
 
-def table(rows: Sequence[OutcomeRow], width: int, paint: Paint) -> list[str]:
-    """All recipients: a line for each, and indented below it what explains it."""
+def table(
+    rows: Sequence[OutcomeRow], width: int, paint: Paint, *, rules: bool = False
+) -> list[str]:
+    """All recipients: a line for each, and below it what was said, and what follows.
+
+    `rules`: and the rule of the policy that decided.
+    """
     if not rows:
         return []
-    if width < NARROW:
-        return [line for row in rows for line in (*_stacked(row, width, paint), "")]
-    # Besides: two blanks between columns, SOFTBOUNCE, and the exit code.
-    room = width - 20
-    longest = max(len("RULE"), *(len(row.rule) for row in rows))
-    rule = min(longest, _RULE, room - _ADDRESS)
-    room -= rule
-    first = min(max(len("RECIPIENT"), *(len(row.address) for row in rows)), room)
-    head = f"{'RECIPIENT':{first}}  {'POSTFIX':10}  {'RULE':{rule}}  EXIT"
-    lines = [paint("bold", head)]
-    for row in rows:
-        lines += _cells(row, first, rule, paint)
-        lines += [
-            f"  {piece}" for text in _why(row) for piece in wrapped(text, width - 2)
-        ]
-    return lines
+    cells = [_cells(row) for row in rows]
+    notes = [list(_notes(row, rules=rules)) for row in rows]
+    return list(columns.table(_HEAD, cells, width, paint, notes))
 
 
-def _cells(row: OutcomeRow, first: int, rule: int, paint: Paint) -> list[str]:
-    """The line of a recipient; what is too long for its column goes on below."""
-    addresses = [row.address[i : i + first] for i in range(0, len(row.address), first)]
-    rules = wrapped(row.rule, rule)
-    lines = []
-    for number in range(max(len(addresses), len(rules))):
-        left = addresses[number] if number < len(addresses) else ""
-        right = rules[number] if number < len(rules) else ""
-        word = code = ""
-        if not number:
-            word, code = row.word, f"{row.code:4}"
-        word = paint(_COLOURS[row.outcome.disposition], f"{word:10}")
-        left = paint("bold", f"{left:{first}}")
-        lines.append(f"{left}  {word}  {right:{rule}}  {code}".rstrip())
-    return lines
-
-
-def _why(row: OutcomeRow) -> list[str]:
-    """The reason, and what else follows."""
+def _cells(row: OutcomeRow) -> list[Field]:
     end = row.outcome
-    said = [printable(f"{end.dsn.status} {end.dsn.reason}")]
-    if end.disposition is Disposition.DEFERRED:
-        said.append(str(row.retries))
-    if row.throttled:
-        said.append("other mail for this destination has to wait, too")
-    return said
-
-
-def _stacked(row: OutcomeRow, width: int, paint: Paint) -> list[str]:
-    """The same for a narrow screen: one below the other."""
-    why, *more = _why(row)
-    cells = [
-        Field("Postfix", row.word, _COLOURS[row.outcome.disposition]),
-        Field("why", why),
-        *(Field("then", text) for text in more),
-        Field("rule", row.rule),
-        Field("exit", f"{row.code} {NAMES[row.code]}"),
-    ]
     return [
-        *(paint("bold", x) for x in wrapped(row.address, width)),
-        *fields(cells, width, paint),
+        Field("", row.address, "bold"),
+        Field("", row.word, _COLOURS[end.disposition]),
+        Field("", end.dsn.status),
+        Field("", "" if end.relay == "none" else end.relay),
     ]
+
+
+def _notes(row: OutcomeRow, *, rules: bool) -> Iterator[Field]:
+    """The words of the server, or why there are none, and what else follows."""
+    end = row.outcome
+    # The server has a column of its own.
+    host = end.relay.rpartition("]")[0] + "]"
+    yield Field("said", printable(end.dsn.reason.replace(f"host {host} said: ", "", 1)))
+    if end.disposition is Disposition.DEFERRED:
+        yield Field("then", str(row.retries))
+    if row.throttled:
+        yield Field("then", "other mail for this destination has to wait, too")
+    if rules:
+        yield Field("rule", f"{row.rule}; exit status {row.code} ({NAMES[row.code]})")
 
 
 def as_object(row: OutcomeRow) -> dict[str, object]:

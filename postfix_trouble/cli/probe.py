@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from postfix_trouble.core.outcome import Report
+    from postfix_trouble.core.relay import Destination, Relay
     from postfix_trouble.smtp.probing import ProbeResult
 
 EXAMPLES = [
@@ -98,7 +98,9 @@ STAGES = tuple(depth.name.lower() for depth in Depth)
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing: the exit code tells.")
-@click.option("-v", "--verbose", is_flag=True, help="Show the dialogue and its times.")
+@click.option(
+    "-v", "--verbose", is_flag=True, help="Show the dialogue, its times, and rules."
+)
 def command(**given: Any) -> int:
     """Probe, and return the exit code."""
     try:
@@ -131,8 +133,9 @@ class _Probing:
         self.request = self._request(sender, recipients)
         self.recorder = Recorder(self._show)
         self.findings: list[ProbeResult] = []
+        self.relays: list[Relay] = []
         self.paint = screen.painter()
-        self.width = screen.width() if sys.stdout.isatty() else 0
+        self.width = screen.line_width()
 
     def _request(
         self, sender: user_input.Address, recipients: Sequence[user_input.Address]
@@ -164,6 +167,7 @@ class _Probing:
             ),
             depth=self.depth,
             found=self._found,
+            listed=self._listed,
             every=self.given["every"],
         )
         rows = self._rows(report) if report is not None else []
@@ -194,10 +198,18 @@ class _Probing:
     def _silent(self) -> bool:
         return bool(self.given["quiet"] or self.given["as_json"])
 
+    def _listed(self, destination: Destination, relays: Sequence[Relay]) -> None:
+        self.relays += relays
+        if not self._silent():
+            lines = probe_report.exchangers(
+                destination.text, relays, self.width, self.paint
+            )
+            self._print([*lines, ""] if lines else [])
+
     def _found(self, finding: ProbeResult) -> None:
         self.findings.append(finding)
         if not self._silent():
-            number, width = len(self.findings), self.width or 80
+            number, width = len(self.findings), self.width
             if self.given["verbose"]:
                 self._print([""])
             timings = self.recorder.timings
@@ -214,12 +226,21 @@ class _Probing:
             return
         if self.given["quiet"]:
             return
-        width = self.width or 80
+        width = self.width
         if self.given["verbose"]:
             self._print(live.time_line(self.recorder.timings, width, self.paint))
             self._print([""])
+        if len(self.relays) > 1:
+            lines = probe_report.summary(
+                self.relays, self.findings, self.depth, width, self.paint
+            )
+            self._print([*lines, ""])
         if rows:
-            self._print(outcome_table.table(rows, width, self.paint))
+            self._print(
+                outcome_table.table(
+                    rows, width, self.paint, rules=self.given["verbose"]
+                )
+            )
             user_input.hint(
                 [row.outcome.dsn.reason for row in rows], self.session.verified_unasked
             )
@@ -243,6 +264,15 @@ class _Probing:
             "exit_name": NAMES[code],
             "destination": self.nexthop,
             "quit_after": self.depth.name.lower(),
+            "exchangers": [
+                {
+                    "host": relay.host,
+                    "address": relay.address,
+                    "port": relay.port,
+                    "preference": relay.preference if relay.exchange else None,
+                }
+                for relay in self.relays
+            ],
             "servers": [probe_report.finding_object(one) for one in self.findings],
             "recipients": [
                 {

@@ -9,15 +9,16 @@ from postfix_trouble.core.tls import TlsFacts, TlsLevel
 from postfix_trouble.core.value import TYPE_CHECKING
 from postfix_trouble.report.log import printable
 from postfix_trouble.smtp.capabilities import Capabilities, parse
-from postfix_trouble.terminal.columns import Field, fields, wrapped
+from postfix_trouble.terminal.columns import Field, fields, table, wrapped
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
     from postfix_trouble.cli.live import Stage
+    from postfix_trouble.core.relay import Relay
     from postfix_trouble.core.reply import Reply
-    from postfix_trouble.smtp.probing import ProbeResult
+    from postfix_trouble.smtp.probing import Depth, ProbeResult
     from postfix_trouble.terminal.columns import Paint
 
 _COLOURS = {2: "green", 4: "yellow", 5: "red"}
@@ -41,6 +42,79 @@ def finding_lines(
         *(paint("bold", piece) for piece in wrapped(title, width)),
         *("  " + line for line in fields(rows, width - 2, paint)),
     ]
+
+
+def exchangers(
+    destination: str, relays: Sequence[Relay], width: int, paint: Paint
+) -> list[str]:
+    """Where mail for a destination goes, in order: preference, host and addresses.
+
+    Nothing where one host was named, so that nobody needs to be told.
+    """
+    if not any(relay.exchange for relay in relays) and len(relays) < 2:
+        return []
+    hosts: dict[tuple[str, str], list[str]] = {}
+    for relay in relays:
+        key = (_preference(relay), relay.host)
+        hosts.setdefault(key, []).append(relay.address)
+    rows = [
+        [Field("", host), Field("", preference), Field("", ", ".join(addresses))]
+        for (preference, host), addresses in hosts.items()
+    ]
+    title = f"Servers of {printable(destination)}"
+    head = ("HOST", "PREF", "ADDRESSES")
+    return [
+        *(paint("bold", piece) for piece in wrapped(title, width)),
+        *table(head, rows, width, paint),
+    ]
+
+
+def _preference(relay: Relay) -> str:
+    return str(relay.preference) if relay.exchange else ""
+
+
+def summary(
+    relays: Sequence[Relay],
+    findings: Sequence[ProbeResult],
+    depth: Depth,
+    width: int,
+    paint: Paint,
+) -> list[str]:
+    """One line for each server: was it reached, and would it take mail."""
+    known = {finding.relay: finding for finding in findings}
+    rows = []
+    for relay in dict.fromkeys(relays):
+        finding = known.get(relay)
+        reached = "" if finding is None else "no" if finding.problem else "yes"
+        colour = "red" if reached == "no" else ""
+        rows.append(
+            [
+                Field("", relay.namaddrport),
+                Field("", _preference(relay)),
+                Field("", reached or "not asked", colour),
+                _result(finding, depth),
+            ]
+        )
+    return list(table(("SERVER", "PREF", "REACHED", "RESULT"), rows, width, paint))
+
+
+def _result(finding: ProbeResult | None, depth: Depth) -> Field:
+    if finding is None:
+        return Field("", "")
+    if finding.willing:
+        refused = sum(reply.klass != 2 for _, reply in finding.recipients)
+        if refused:
+            text = f"{refused} of {len(finding.recipients)} recipients refused"
+            return Field("", text, "yellow")
+        return Field("", f"would take mail, up to {depth.name}", "green")
+    # The last thing that was learnt, unless something is wrong with TLS before that.
+    wrong = [row for row in _rows(finding) if row.colour in ("red", "yellow")]
+    if not wrong:
+        return Field("", "would not take mail", "red")
+    label, text, colour = wrong[-1]
+    said = text if label == "problem" else f"{label}: {text}"
+    said = said.removeprefix(f"connect to {finding.relay.namaddrport}: ")
+    return Field("", printable(said), colour)
 
 
 def sentence(text: str, width: int, paint: Paint) -> list[str]:

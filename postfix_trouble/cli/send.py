@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -140,7 +139,9 @@ class Sending(Value):
     count=True,
     help="Show only the result; twice: nothing, the exit code tells.",
 )
-@click.option("-v", "--verbose", is_flag=True, help="Show the message, too.")
+@click.option(
+    "-v", "--verbose", is_flag=True, help="Show the message, and rules of the policy."
+)
 def command(**given: Any) -> int:
     """Send, and return the exit code."""
     try:
@@ -193,8 +194,7 @@ class _Sending:
         )
         self.message = self._message(own, recipients)
         self.paint = screen.painter()
-        # What goes to a file or a program is not broken into lines.
-        self.width = screen.width() if sys.stdout.isatty() else 0
+        self.width = screen.line_width()
         self.recorder = Recorder(self._show)
 
     def _message(self, own: OwnMessage, recipients: Sequence[Address]) -> Message:
@@ -289,11 +289,11 @@ class _Sending:
         """The time line, and the table."""
         if self.quiet > 1:
             return
-        width = self.width or 80
+        width = self.width
         if not self.quiet:
             bars = live.time_line(self.recorder.timings, width, self.paint)
             self._print(["", *bars, ""] if bars else [""])
-        self._print(outcome_table.table(rows, width, self.paint))
+        self._print(outcome_table.table(rows, width, self.paint, rules=self.verbose))
         user_input.hint(
             [row.outcome.dsn.reason for row in rows], self.session.verified_unasked
         )

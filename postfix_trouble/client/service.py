@@ -20,13 +20,14 @@ from postfix_trouble.report.log import delivery_records
 from postfix_trouble.smtp.address import unsendable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from postfix_trouble.client.connection_cache import Connections
     from postfix_trouble.client.interfaces import Trace
     from postfix_trouble.client.throttled import Throttled
     from postfix_trouble.config.settings import Settings
     from postfix_trouble.core.envelope import DeliveryRequest, Recipient
+    from postfix_trouble.core.relay import Destination, Relay
     from postfix_trouble.message.message import Message
     from postfix_trouble.report.rate_limit import RareNotices
     from postfix_trouble.sasl.choose import Credentials
@@ -175,11 +176,13 @@ class Service:
         *,
         depth: Depth,
         found: Callable[[ProbeResult], None],
+        listed: Callable[[Destination, Sequence[Relay]], None],
         every: bool,
     ) -> Report | None:
         """Ask the servers that a delivery would ask, down to a depth; send nothing.
 
-        `found` is told of each server. `every`: also those that a delivery would not
+        `listed` is told of the servers of a destination beforehand, `found` of each
+        when it was asked. `every`: also those that a delivery would not
         come to. None: a server let us come as deep as was wanted, short of RCPT.
         Raises TableError, ConfigError.
         """
@@ -202,6 +205,7 @@ class Service:
             context,
             depth=depth,
             found=found,
+            listed=listed,
             status_filter=context.status_filter(),
         )
         report = probe.run()

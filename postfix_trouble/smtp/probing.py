@@ -77,6 +77,8 @@ class ProbeResult(Value):
     recipients: tuple[tuple[str, Reply], ...] = ()
     # Where the connection broke, in the words of Phase; empty: it did not.
     lost: str = ""
+    # It would take mail, as far as was asked.
+    willing: bool = False
 
 
 class _Enough(Exception):
@@ -95,18 +97,21 @@ class Probe:
         *,
         depth: Depth,
         found: Callable[[ProbeResult], None],
+        listed: Callable[[Destination, Sequence[Relay]], None],
         status_filter: Callable[[str], str | None] | None = None,
     ) -> None:
-        """`found` is told of each server when we are done with it. For the others see
-        delivery.deliver."""
+        """`listed` is told of the servers of a destination before they are asked,
+        `found` of each when we are done with it. For the others see delivery.deliver.
+        """
         self._request = request
         self._destinations = destinations
         self._settings = settings
         self._outside = outside
         self._depth = depth
         self._found = found
+        self._listed = listed
         self._status_filter = status_filter
-        self._routes: dict[Destination, Route] = {}
+        self._routes: dict[Destination, _Listed] = {}
 
     def run(self) -> Report | None:
         """Ask servers as a delivery would, in its order, until nobody is left.
@@ -122,13 +127,17 @@ class Probe:
         if isinstance(self._destinations, DSN):
             return
         for destination in self._destinations:
-            route = self._routes.get(destination) or self._outside.route(destination)
+            route = self._routes.get(destination) or self._route(destination)
             while (relay := route.next()) is not None:
-                outside = self._wrapped(_Only(relay).here, lambda _outcomes: None)
+                alone = _Listed([relay])
+                outside = self._wrapped(lambda _: alone, lambda _outcomes: None)  # noqa: B023
                 self._deliver((destination,), outside)
 
-    def _route(self, destination: Destination) -> Route:
-        found = self._routes[destination] = self._outside.route(destination)
+    def _route(self, destination: Destination) -> _Listed:
+        route = self._outside.route(destination)
+        relays = list(iter(route.next, None))
+        self._listed(destination, relays)
+        found = self._routes[destination] = _Listed(relays, route)
         return found
 
     def _wrapped(
@@ -153,21 +162,25 @@ class Probe:
             return None
 
 
-class _Only:
-    """A route with one server."""
+class _Listed:
+    """A route whose servers are known."""
 
-    failure = DSN()
-    last_resort = True
+    def __init__(self, relays: Sequence[Relay], route: Route | None = None) -> None:
+        self._left = list(relays)
+        self._route = route
 
-    def __init__(self, relay: Relay) -> None:
-        self._left: list[Relay] = [relay]
+    @property
+    def failure(self) -> DSN:
+        """Why there is no server."""
+        return self._route.failure if self._route else DSN()
 
-    def here(self, _destination: Destination) -> Route:
-        """Whatever the destination."""
-        return self
+    @property
+    def last_resort(self) -> bool:
+        """Whether no other destination follows."""
+        return self._route.last_resort if self._route else True
 
     def next(self) -> Relay | None:
-        return self._left.pop() if self._left else None
+        return self._left.pop(0) if self._left else None
 
     def more(self) -> bool:
         return bool(self._left)
@@ -258,6 +271,7 @@ class ProbeWire:
     def play(self, step: Step) -> Answer:
         """Carry out one step, or stop. Raises _Enough, which Probe catches."""
         if self._depth is Depth.CONNECT:
+            self._learn(willing=True)
             raise _Enough
         if isinstance(step, Send):
             self._send(step.lines)
@@ -301,6 +315,8 @@ class ProbeWire:
                 self._leave()
             return _GO_ON
         if phase is Phase.DATA:
+            # Somebody was accepted.
+            self._learn(willing=True)
             return _GO_ON
         if phase is Phase.DOT:
             # In LMTP there is one for each recipient, but RSET has one reply.
@@ -335,6 +351,7 @@ class ProbeWire:
 
     def _leave(self) -> None:
         """It is enough: QUIT, and out of all scripts."""
+        self._learn(willing=True)
         self._wire.play(Send((b"QUIT",)))
         self._wire.play(Read(Phase.QUIT))
         raise _Enough

@@ -62,11 +62,14 @@ def table(
     rows: Sequence[Sequence[Field]],
     width: int,
     paint: Paint = plain,
+    notes: Sequence[Sequence[Field]] = (),
 ) -> Iterator[str]:
     """A table; where it does not fit, each row becomes a list of labels and texts.
 
-    The label of a cell is not shown in the table: it is that of the list.
+    The label of a cell is not shown in the table: it is that of the list. `notes`: for
+    each row, what stands below it; there labels are of the list only, too.
     """
+    notes = notes or [()] * len(rows)
     sizes = [
         max(len(title), *(len(row[i].text) for row in rows)) if rows else len(title)
         for i, title in enumerate(head)
@@ -74,7 +77,7 @@ def table(
     if sum(sizes) + 2 * (len(sizes) - 1) <= width:
         titles = (title.ljust(size) for title, size in zip(head, sizes, strict=True))
         yield paint("bold", "  ".join(titles).rstrip())
-        for row in rows:
+        for row, below in zip(rows, notes, strict=True):
             cells = [
                 (cell.text.ljust(size), cell)
                 for cell, size in zip(row, sizes, strict=True)
@@ -82,17 +85,21 @@ def table(
             last = cells[-1][1].text
             shown = [paint(cell.colour, text) for text, cell in cells[:-1]]
             yield "  ".join([*shown, paint(cells[-1][1].colour, last)]).rstrip()
+            for _, text, colour in below:
+                for line in wrapped(text, width - 2):
+                    yield f"  {paint(colour, line)}"
         return
-    for number, row in enumerate(rows):
+    for number, (row, below) in enumerate(zip(rows, notes, strict=True)):
         if number:
             yield ""
         first, *others = row
-        yield paint("bold", first.text)
+        yield from (paint("bold", line) for line in wrapped(first.text, width))
         labelled = [
             cell._replace(label=f"  {title.lower()}")
             for title, cell in zip(head[1:], others, strict=True)
             if cell.text
         ]
+        labelled += [cell._replace(label=f"  {cell.label}") for cell in below]
         # A list in a narrow place would take two lines for each word.
         room = max((len(cell.label) for cell in labelled), default=0) + 2
         for cell in labelled:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from postfix_trouble.terminal.columns import Paint
 
-_NARROWEST, _WIDEST = 40, 100
+_NARROWEST, _WIDEST, _UNBROKEN = 40, 100, 1 << 30
 _CODES = {
     "bold": "1",
     "red": "31",
@@ -26,6 +26,12 @@ def width() -> int:
     """Columns to write in: those of the terminal, or of COLUMNS, within reason."""
     columns = shutil.get_terminal_size((80, 24)).columns
     return max(_NARROWEST, min(columns, _WIDEST))
+
+
+def line_width() -> int:
+    """Columns that a line of results may have: what goes to a file or a program is not
+    broken into lines."""
+    return width() if sys.stdout.isatty() else _UNBROKEN
 
 
 def painter(stream: TextIO | None = None) -> Paint:

@@ -40,7 +40,7 @@ EVENTS: list[Any] = [
 
 @pytest.mark.parametrize(("event", "line"), EVENTS, ids=lambda x: str(x)[:40])
 def test_line(event: Event, line: str) -> None:
-    assert event_lines(event, 0, plain) == [line]
+    assert event_lines(event, 200, plain) == [line]
 
 
 @given(st.text(st.characters(codec="ascii"), max_size=200), st.integers(40, 100))
@@ -137,13 +137,29 @@ def test_bounces_have_a_lifetime_of_their_own() -> None:
 
 
 def test_table_has_a_line_for_each_and_the_reason_below() -> None:
-    assert table([ROW], 80, plain) == [
-        "RECIPIENT          POSTFIX     RULE                                  EXIT",
-        '"a b"@example.com  deferred    rcpt_fail: soft, last host, deferred    75',
-        "  4.7.1 host mx.example.com[192.0.2.1] said: 450 no",
+    shown = [
+        "RECIPIENT          RESULT    STATUS  SERVER",
+        '"a b"@example.com  deferred  4.7.1   mx.example.com[192.0.2.1]:25',
+        "  450 no",
         "  tried again after 5m, 5m, 10m, 20m, 40m, then every 1h 6m 40s; returned to",
         "  sender after 5d",
     ]
+    assert table([ROW], 80, plain) == shown
+    assert table([ROW], 80, plain, rules=True) == [
+        *shown,
+        "  rcpt_fail: soft, last host, deferred; exit status 75 (EX_TEMPFAIL)",
+    ]
+
+
+def test_table_has_all_of_a_reason_that_is_no_reply() -> None:
+    reason = "connect to mx.example.com[192.0.2.1]:25: Connection refused"
+    outcome = ROW.outcome._replace(
+        dsn=DSN(EnhancedStatus("4.4.1"), reason), relay="none"
+    )
+    head, row, said, *_ = table([ROW._replace(outcome=outcome)], 80, plain)
+    assert head.endswith("  SERVER")
+    assert row.endswith("  4.4.1")
+    assert said == f"  {reason}"
 
 
 @given(
@@ -161,7 +177,7 @@ def test_table_fits(local: str, word: Disposition, width: int, throttled: bool) 
     assert max(map(len, lines)) <= width
     shown = "".join(lines).replace(" ", "")
     assert word.value in shown
-    assert "75" in shown
+    assert "4.7.1" in shown
 
 
 def test_soft_bounce_has_its_word_and_a_probe_sends_nothing() -> None:

@@ -22,6 +22,7 @@ from script import (
 from postfix_trouble.config.settings import Settings
 from postfix_trouble.core.envelope import DeliveryRequest, Recipient
 from postfix_trouble.core.outcome import DSN, Report
+from postfix_trouble.core.relay import Relay
 from postfix_trouble.core.reply import Lost
 from postfix_trouble.core.status import EnhancedStatus
 from postfix_trouble.core.steps import (
@@ -79,6 +80,7 @@ def probe(
     request = DeliveryRequest("s@d.test", recipients(rcpts), "d1.test", lmtp=lmtp)
     request = request._replace(**facts)
     findings: list[ProbeResult] = []
+    listed: list[Relay] = []
     values = {"myhostname": "me.test", **(settings or {})}
     asked = Probe(
         request,
@@ -87,11 +89,14 @@ def probe(
         outside,
         depth=depth,
         found=findings.append,
+        listed=lambda _destination, relays: listed.extend(relays),
         status_filter=status_filter,
     )
     report = asked.run()
     if every:
         asked.rest()
+    # None is asked of whom nobody was told.
+    assert {one.relay for one in findings} <= set(listed)
     return Probed(report, findings, outside)
 
 
