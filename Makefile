@@ -16,8 +16,8 @@ PYTEST_ARGS =
 PYTHON := $(shell for p in /usr/bin/python3 python3; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& { echo "$$p"; break; }; done)
-PACKAGE := setup.cfg pyproject.toml bin/postfix-trouble master.cf.example \
-	$(wildcard README.md LICENSE man/*) $(shell find postfix_trouble -name '*.py')
+PACKAGE := setup.cfg setup.py pyproject.toml bin/postfix-trouble master.cf.example \
+	$(wildcard README.md LICENSE man/* launcher/*) $(shell find postfix_trouble -name '*.py')
 
 # What `make install` makes, and where.
 LIBRARY = $(PREFIX)/lib/postfix-trouble
@@ -34,7 +34,7 @@ EXAMPLES = master.cf.example $(wildcard contrib/*)
 FOLDER = install -d -m 755
 FILE = install -m 644
 
-.PHONY: help tools venv launcher dev demo test check cover test-long test-all lint type bandit \
+.PHONY: help tools venv dev demo test check cover test-long test-all lint type bandit \
 	audit man mutants fuzz soak reliability bench bench-delivery bench-throughput \
 	bench-dead install uninstall deb clean
 
@@ -56,7 +56,8 @@ tools:
 
 venv: $(VENV)/.installed ## make the environment .venv with the program in it
 
-# A normal installation: what runs is what a user gets, .pyc files included.
+# A normal installation: what runs is what a user gets, .pyc files included. With
+# CC=false the launcher is the shell script, as where there is no compiler.
 $(VENV)/.installed: $(PACKAGE) | tools
 	@test -x $(BIN)/python3 || echo "making $(VENV) with $(PYTHON)"
 	@test -x $(BIN)/python3 || $(PYTHON) -m venv $(VENV)
@@ -184,9 +185,6 @@ uninstall: ## take away what install made
 	@for page in man/*.[18]; do \
 		rm -f "$(DESTDIR)$(MAN)/man$${page##*.}/$${page#man/}"; \
 	done
-
-launcher: venv ## compile the launcher (C) in place of the shell script in .venv
-	@$(MAKE) -s -C launcher OUTPUT="$(abspath $(BIN))/postfix-trouble"
 
 deb: tools ## make a Debian package in dist/
 	@tools/deb

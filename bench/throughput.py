@@ -79,6 +79,16 @@ def _msmtp(place: Place) -> str:
     )
 
 
+def _in_python(place: Place) -> str:
+    """What the shell script starts, beside the interpreter and the package."""
+    venv = Path(place.program).parent.parent
+    (place.home / "shell/bin").mkdir(parents=True)
+    (place.home / "shell/lib").symlink_to(venv / "lib")
+    (place.home / "shell/bin/python3").symlink_to(venv / "bin/python3")
+    copied = shutil.copy(HERE.parent / "bin/postfix-trouble", place.home / "shell/bin")
+    return str(copied)
+
+
 def _engine(client: Callable[[Place], str]) -> Way:
     """pipe(8) to an engine that stays, which runs as the same account."""
     by_pipe = _pipe(
@@ -118,9 +128,7 @@ WAYS = {
         ),
     ),
     "pipe(8) to the engine, client in C": _engine(lambda place: f"{place.home}/client"),
-    "pipe(8) to the engine, client in Python": _engine(
-        lambda place: place.program
-    )._replace(part=0.3),
+    "pipe(8) to the engine, client in Python": _engine(_in_python)._replace(part=0.3),
     "pipe(8) to /bin/true": _pipe(lambda place: "/bin/true", 1.0),
     "msmtp by pipe(8)": _pipe(_msmtp, 0.3),
     "ours by pipe(8)": _pipe(
@@ -234,8 +242,8 @@ def measure(
     (home / "engine").mkdir(mode=0o755)
     shutil.chown(home / "engine", ACCOUNT)
     if "client in C" in name:
-        make = ["make", "-s", "-C", str(HERE.parent / "launcher")]
-        subprocess.run([*make, f"OUTPUT={home}/client"], check=True)
+        launcher = HERE.parent / "launcher/compile"
+        subprocess.run([launcher, home / "client"], check=True)
     try:
         with sink(delay) as port:
             place = Place(program, home, port)

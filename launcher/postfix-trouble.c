@@ -10,26 +10,27 @@
  * that process has greeted, so without it the delivery is made by a Python of its own.
  * Once the request is taken, nothing is tried a second time.
  *
- * The engine greets with "postfix-trouble engine 1 VERSION SECONDS\n": version of the
- * protocol, of the program, and how long a request may take. Then frames, each a letter,
- * four bytes of length (big endian) and the data. From here: a (one argument), m (a piece
- * of the message), e (its end), s (a signal came: the number). From there, one: r (a byte
- * of exit status, then the text for pipe(8)). postfix_trouble/engine/protocol.py is the
- * other side.
+ * The engine greets with "postfix-trouble engine 1 VERSION SECONDS DELIVERIES\n": version
+ * of the protocol, of the program, how long a request may take, how many it makes at
+ * once. Then frames, each a letter, four bytes of length (big endian) and the data. From
+ * here: a (one argument), m (a piece of the message), e (its end), s (a signal came: the
+ * number). From there, one: r (a byte of exit status, then the text for pipe(8)).
+ * postfix_trouble/engine/protocol.py is the other side; bin/postfix-trouble and
+ * postfix_trouble/engine/client.py do the same where nobody can compile this.
  */
 
 #define _GNU_SOURCE
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
+#include <sys/file.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -39,234 +40,171 @@
 #include <time.h>
 #include <unistd.h>
 
-#ifndef VERSION
-#error "compile with -DVERSION='\"X.Y.Z\"', the version of the Python package"
-#endif
-
 #define GREETING "postfix-trouble engine 1 " VERSION " "
-enum { EX_USAGE_ = 64, EX_TEMPFAIL_ = 75, EX_CONFIG_ = 78, LAUNCHED_OK = 100 };
-enum { GREETING_MS = 2000, AFTER_MS = 15000, MOST_ANSWER = 64 << 20 };
+#define LOST "4.3.0 lost connection with the engine"
+#define IN_DOUBT LOST " -- message may be sent more than once"
+#define TERMINATED "4.3.0 terminated by signal"
+#define NO_MEMORY "4.3.0 system resource problem: out of memory"
+#define NO_SENSE "4.3.0 the engine gave no answer that makes sense"
+#define NOBODY_WAITS "4.3.0 nobody waits for an answer"
 
-static int by_hand;             /* a person typed the command, and reads standard error */
+enum { DEFERRED = 75, LAUNCHED_OK = 100 };
+enum { GREETED_WITHIN = 2, AFTER = 15 };        /* seconds */
+enum { PIECE = 65536, MOST_ANSWER = 64 << 20 };
+
+/* --- the answer to pipe(8) --- */
+
+/* One write, and the rest only if that took a part. */
+static void say(const char *text, size_t length)
+{
+    while (length > 0) {
+        struct pollfd out = { STDOUT_FILENO, POLLOUT, 0 };
+        ssize_t written = write(STDOUT_FILENO, text, length);
+
+        if (written > 0) {
+            text += written;
+            length -= (size_t) written;
+        } else if (errno != EINTR && (errno != EAGAIN || poll(&out, 1, 10000) <= 0))
+            return;             /* nobody reads; the exit status says the same */
+    }
+}
+
+static _Noreturn void defer(const char *text)
+{
+    say(text, strlen(text));
+    _exit(DEFERRED);
+}
+
+__attribute__((format(printf, 1, 2))) static char *print(const char *format, ...)
+{
+    va_list values;
+    char *text;
+
+    va_start(values, format);
+    if (vasprintf(&text, format, values) < 0)
+        defer(NO_MEMORY);
+    va_end(values);
+    return text;
+}
+
+/* Whether pipe(8) takes an exit status for what we mean by it. */
+static int known(int status)
+{
+    return status == 65 || (status >= 67 && status <= 69) || status == DEFERRED
+        || status == 76 || status == 77;
+}
+
+static _Noreturn void leave(int status)
+{
+    if (status == LAUNCHED_OK)
+        _exit(0);
+    if (known(status))
+        _exit(status);
+    defer(print("4.3.0 postfix-trouble ended unexpectedly (status %d)", status));
+}
+
+/* --- signals: they are blocked, but where we wait --- */
+
+static sigset_t passed, before; /* those that end a delivery; the mask as it was */
 static volatile sig_atomic_t caught;
 
 static void catch_signal(int number) { caught = number; }
 
-/* The answer: one write, and the rest only if that took a part. */
-static void say(const char *text, size_t length)
+/* What nohup has ignored stays so. */
+static void on_signals(void (*handler)(int))
 {
-    while (length > 0) {
-        ssize_t written = write(STDOUT_FILENO, text, length);
-        if (written < 0 && errno == EINTR)
-            continue;
-        if (written < 0 && errno == EAGAIN) {
-            struct pollfd out = { STDOUT_FILENO, POLLOUT, 0 };
-            if (poll(&out, 1, 10000) > 0)
-                continue;
-        }
-        if (written <= 0)
-            return;             /* nobody reads; the exit status says the same */
-        text += written;
-        length -= (size_t) written;
-    }
-}
+    static const int numbers[] = { SIGTERM, SIGINT, SIGHUP };
+    size_t at;
 
-static _Noreturn void defer(const char *format, ...)
-{
-    char text[512];
-    va_list values;
-
-    va_start(values, format);
-    vsnprintf(text, sizeof text, format, values);
-    va_end(values);
-    if (by_hand)
-        dprintf(STDERR_FILENO, "postfix-trouble: %s\n", text);
-    else
-        say(text, strlen(text));
-    _exit(EX_TEMPFAIL_);
-}
-
-/* The exit status for pipe(8), or for a person; what is not known defers. */
-static _Noreturn void leave(int status, int signaled)
-{
-    if (by_hand && signaled && status == SIGINT) {
-        sigset_t only;
-
-        /* A shell stops its loop only if the command died of ^C, too. */
-        signal(SIGINT, SIG_DFL);
-        sigemptyset(&only);
-        sigaddset(&only, SIGINT);
-        raise(SIGINT);
-        sigprocmask(SIG_UNBLOCK, &only, NULL);
-    }
-    if (!signaled && status == LAUNCHED_OK)
-        _exit(0);
-    if (!signaled && (status == 65 || status == 67 || status == 68 || status == 69
-            || status == EX_TEMPFAIL_ || status == 76 || status == 77))
-        _exit(status);
-    if (!signaled && by_hand && (status == EX_USAGE_ || status == EX_CONFIG_))
-        _exit(status);
-    if (by_hand)
-        defer("ended with status %d", signaled ? 128 + status : status);
-    defer("4.3.0 postfix-trouble ended unexpectedly (status %d)",
-          signaled ? 128 + status : status);
+    sigemptyset(&passed);
+    for (at = 0; at < sizeof numbers / sizeof *numbers; at++)
+        if (signal(numbers[at], handler) == SIG_IGN)
+            signal(numbers[at], SIG_IGN);
+        else
+            sigaddset(&passed, numbers[at]);
 }
 
 /* --- one Python for this mail --- */
 
-/* Where the program is installed: the folder of this file, links followed. */
-static void own_folder(char *folder, size_t size, const char *name)
+/* Become Python, with the package beside us. Returns if that can't be. */
+static void run_python(char **words, pid_t launcher)
 {
-    ssize_t length = readlink("/proc/self/exe", folder, size - 1);
-    char *slash;
+    char *folder = realpath((const char *) getauxval(AT_EXECFN), NULL), *python;
+    char **command;
+    size_t count = 0, at = 0;
+    int minor;
 
-    if (length < 0) {
-        if (realpath(name, folder) == NULL)
-            strcpy(folder, "/usr/bin/x");
-    } else
-        folder[length] = '\0';
-    slash = strrchr(folder, '/');
-    if (slash != NULL)
-        *slash = '\0';
-}
-
-/* The package beside us: the last ../lib/python3*, as a shell would find it. */
-static int find_package(const char *folder, char *main, size_t size, int *complete)
-{
-    char lib[PATH_MAX + 8], best[NAME_MAX + 1] = "", file[2 * PATH_MAX];
-    struct dirent *entry;
-    struct stat found;
-    DIR *names;
-
-    snprintf(lib, sizeof lib, "%s/../lib", folder);
-    names = opendir(lib);
-    if (names == NULL)
-        return 0;
-    while ((entry = readdir(names)) != NULL) {
-        if (strncmp(entry->d_name, "python3", 7) != 0 || strcmp(entry->d_name, best) < 0)
-            continue;
-        snprintf(file, sizeof file, "%s/%s/site-packages/postfix_trouble/__main__.py",
-                 lib, entry->d_name);
-        if (stat(file, &found) == 0 && S_ISREG(found.st_mode))
-            snprintf(best, sizeof best, "%s", entry->d_name);
-    }
-    closedir(names);
-    if (best[0] == '\0')
-        return 0;
-    snprintf(file, sizeof file, "%s/%s/site-packages/scramp", lib, best);
-    *complete = stat(file, &found) == 0;
-    return snprintf(main, size, "%s/%s/site-packages/postfix_trouble/__main__.py", lib,
-                    best) < (int) size;
-}
-
-/* Become Python. Without site where all that is needed lies beside: 6 ms less. */
-static void run_python(const char *name, int count, char **words, int launched)
-{
-    static char folder[PATH_MAX], python[PATH_MAX + 16], main[4 * PATH_MAX];
-    char **command = calloc((size_t) count + 8, sizeof *command);
-    char mark[32];
-    int complete = 0, at = 0, number;
-
-    if (command == NULL)
+    while (words[count] != NULL)
+        count++;
+    command = calloc(count + 7, sizeof *command);
+    if (folder == NULL || command == NULL)
         return;
-    own_folder(folder, sizeof folder, name);
-    snprintf(python, sizeof python, "%s/python3", folder);
-    if (access(python, X_OK) != 0)
-        strcpy(python, "python3");
-    command[at++] = python;
+    *strrchr(folder, '/') = '\0';
+    python = print("%s/python3", folder);
+    command[at++] = access(python, X_OK) == 0 ? python : (char *) "python3";
     command[at++] = (char *) "-I";
-    if (find_package(folder, main, sizeof main, &complete)) {
-        if (complete && python[0] == '/')
+    for (minor = 99; minor > 10; minor--) {
+        char *site = print("%s/../lib/python3.%d/site-packages", folder, minor);
+        char *program = print("%s/postfix_trouble/__main__.py", site);
+
+        if (access(program, F_OK) != 0)
+            continue;
+        /* Without site where all that is needed lies beside: 6 ms less. */
+        if (command[0] == python && access(print("%s/scramp", site), F_OK) == 0)
             command[at++] = (char *) "-S";
-        command[at++] = main;
-    } else {
+        command[at++] = program;
+        break;
+    }
+    if (minor == 10) {
         command[at++] = (char *) "-m";
         command[at++] = (char *) "postfix_trouble";
     }
     /* It looks whether its launcher is still there before it ends the message. */
-    snprintf(mark, sizeof mark, "@launcher=%ld", (long) getppid());
-    if (launched)
-        command[at++] = mark;
-    for (number = 0; number < count; number++)
-        command[at++] = words[number];
-    execvp(python, command);
+    if (launcher != 0)
+        command[at++] = print("@launcher=%ld", (long) launcher);
+    memcpy(command + at, words, count * sizeof *words);
+    execvp(command[0], command);
 }
 
-static _Noreturn void one_shot(const char *name, int count, char **words)
+static _Noreturn void one_shot(char **words)
 {
-    static const int passed[] = { SIGTERM, SIGINT, SIGHUP };
-    pid_t parent = getpid(), child;
-    sigset_t awaited, before;
-    size_t number;
+    pid_t launcher = getpid(), child;
+    sigset_t awaited = passed;
     int status;
 
-    sigemptyset(&awaited);
     sigaddset(&awaited, SIGCHLD);
-    for (number = 0; number < sizeof passed / sizeof *passed; number++) {
-        struct sigaction action;
-        if (sigaction(passed[number], NULL, &action) == 0
-            && action.sa_handler != SIG_IGN)
-            sigaddset(&awaited, passed[number]);
-    }
     signal(SIGCHLD, SIG_DFL);
-    sigprocmask(SIG_BLOCK, &awaited, &before);
-    if (caught)
-        defer("4.3.0 terminated by signal");
+    sigprocmask(SIG_BLOCK, &awaited, NULL);
     child = fork();
     if (child < 0)
-        defer("4.3.0 system resource problem: cannot start a process: %s",
-              strerror(errno));
+        defer(print("4.3.0 system resource problem: cannot start a process: %s",
+                    strerror(errno)));
     if (child == 0) {
         /* Nobody waits for a delivery whose launcher is gone. */
         prctl(PR_SET_PDEATHSIG, SIGTERM);
-        if (getppid() != parent)
-            _exit(EX_TEMPFAIL_);
-        for (number = 0; number < sizeof passed / sizeof *passed; number++)
-            if (sigismember(&awaited, passed[number]))
-                signal(passed[number], SIG_DFL);
-        signal(SIGPIPE, SIG_DFL);
+        if (getppid() != launcher)
+            _exit(DEFERRED);
+        on_signals(SIG_DFL);
         sigprocmask(SIG_SETMASK, &before, NULL);
-        run_python(name, count, words, 1);
+        run_python(words, launcher);
         _exit(127);
     }
-    for (;;) {
-        int which = sigwaitinfo(&awaited, NULL);
-        if (which > 0 && which != SIGCHLD)
-            kill(child, which);
-        if (waitpid(child, &status, WNOHANG) == child)
-            break;
+    while (waitpid(child, &status, WNOHANG) != child) {
+        int number = sigwaitinfo(&awaited, NULL);
+
+        if (number > 0 && number != SIGCHLD)
+            kill(child, SIGTERM);
     }
-    if (WIFEXITED(status))
-        leave(WEXITSTATUS(status), 0);
-    leave(WTERMSIG(status), 1);
+    leave(WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
 }
 
-/* --- a request to the engine --- */
+/* --- the connection with the engine --- */
 
-/* Tell the log that there is no engine, at most once a minute for each engine. */
-static void warn(const char *path, const char *why)
-{
-    char mark[sizeof ((struct sockaddr_un *) 0)->sun_path + 16];
-    struct stat last;
-    int file;
+static int engine = -1;
+static int gone;                /* nothing can be sent any more */
+static long long end;           /* when we stop waiting, milliseconds */
 
-    snprintf(mark, sizeof mark, "%s.warned", path);
-    file = open(mark, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
-    if (file >= 0) {
-        int recent = fstat(file, &last) == 0 && last.st_size > 0
-            && time(NULL) - last.st_mtime < 60 && time(NULL) >= last.st_mtime;
-        if (!recent && (ftruncate(file, 0) != 0 || write(file, "\n", 1) != 1))
-            recent = 0;         /* no room: better once too often */
-        close(file);
-        if (recent)
-            return;
-    }
-    openlog("postfix-trouble", LOG_PID, LOG_MAIL);
-    syslog(LOG_WARNING, "warning: no engine at %s (%s): one process a mail", path, why);
-    closelog();
-}
-
-static long long now_ms(void)
+static long long now(void)
 {
     struct timespec time;
 
@@ -274,311 +212,305 @@ static long long now_ms(void)
     return (long long) time.tv_sec * 1000 + time.tv_nsec / 1000000;
 }
 
-/* Whether the reader of our answer is gone: pipe(8) has been killed. */
-static int nobody_waits(void)
+enum event { INPUT, ENGINE, SIGNAL };
+
+/* Wait for the engine, and for standard input if that is wanted. */
+static enum event wait_for(short wanted, int input)
 {
-    struct pollfd out = { STDOUT_FILENO, 0, 0 };
-
-    return poll(&out, 1, 0) > 0 && (out.revents & POLLERR);
-}
-
-/*
- * Wait until the socket can be read or written, or standard input be read. Returns the
- * index of what is ready (0: input, 1: socket). A signal, the end of our time or of the
- * one who waits for us ends the request here; the engine sees the connection close.
- */
-static int wait_for(int sock, short events, int input, long long end, int *signaled)
-{
-    sigset_t none;
-
-    sigemptyset(&none);
     for (;;) {
-        struct pollfd places[3] = {
+        struct pollfd places[] = {
             { input ? STDIN_FILENO : -1, POLLIN, 0 },
-            { sock, events, 0 },
+            { engine, wanted, 0 },
             { STDOUT_FILENO, 0, 0 },
         };
-        long long left = end - now_ms();
-        struct timespec limit = { (time_t) (left / 1000), (left % 1000) * 1000000 };
+        long long left = end - now();
+        struct timespec limit = { (time_t) (left / 1000), left % 1000 * 1000000 };
         int ready;
 
         if (left <= 0)
             defer("4.4.2 no answer from the engine in time");
-        ready = caught ? -1 : ppoll(places, 3, &limit, &none);
-        if (caught) {
-            if (signaled == NULL)
-                defer("4.3.0 terminated by signal");
-            *signaled = caught;
-            caught = 0;
-            return 1;
-        }
+        ready = ppoll(places, 3, &limit, &before);
+        if (caught)
+            return SIGNAL;
         if (ready < 0 && errno != EINTR)
-            defer("4.3.0 cannot wait for the engine: %s", strerror(errno));
+            defer(NO_MEMORY);
         if (ready <= 0)
             continue;
         if (places[2].revents & POLLERR)
-            defer("4.3.0 nobody waits for an answer");
-        if (places[1].revents)
-            return 1;
-        if (places[0].revents)
-            return 0;
+            defer(NOBODY_WAITS);
+        return places[1].revents ? ENGINE : INPUT;
     }
 }
 
-static int gone;                /* nothing can be sent any more */
-
-static void send_all(int sock, const char *data, size_t length, long long end)
+/* The same, where a signal ends the request: the engine sees the connection close. */
+static enum event wait_or_end(short wanted, int input)
 {
-    while (length > 0 && !gone) {
-        ssize_t sent = send(sock, data, length, MSG_DONTWAIT | MSG_NOSIGNAL);
-        if (sent < 0 && errno == EAGAIN) {
-            wait_for(sock, POLLOUT, 0, end, NULL);
-            continue;
-        }
-        if (sent < 0 && errno != EINTR)
+    enum event event = wait_for(wanted, input);
+
+    if (event == SIGNAL)
+        defer(TERMINATED);
+    return event;
+}
+
+static char waiting[PIECE];     /* to be sent */
+static size_t filled;
+
+static void flush(void)
+{
+    size_t at = 0;
+
+    while (at < filled && !gone) {
+        ssize_t sent = send(engine, waiting + at, filled - at, MSG_DONTWAIT | MSG_NOSIGNAL);
+
+        if (sent > 0)
+            at += (size_t) sent;
+        else if (errno == EAGAIN)
+            wait_or_end(POLLOUT, 0);
+        else if (errno != EINTR)
             gone = 1;           /* it may have said why */
-        if (sent > 0) {
-            data += sent;
-            length -= (size_t) sent;
-        }
+    }
+    filled = 0;
+}
+
+static void add(const char *data, size_t length)
+{
+    while (length > 0) {
+        size_t part = sizeof waiting - filled;
+
+        if (part > length)
+            part = length;
+        memcpy(waiting + filled, data, part);
+        filled += part;
+        data += part;
+        length -= part;
+        if (filled == sizeof waiting)
+            flush();
     }
 }
 
-static void send_frame(int sock, char kind, const char *data, size_t length,
-                       long long end)
+static void frame(char kind, const char *data, size_t length)
 {
-    char head[5] = { kind, (char) (length >> 24), (char) (length >> 16),
+    char head[] = { kind, (char) (length >> 24), (char) (length >> 16),
         (char) (length >> 8), (char) length };
 
-    send_all(sock, head, sizeof head, end);
-    send_all(sock, data, length, end);
+    add(head, sizeof head);
+    add(data, length);
 }
 
-/* Connect and be greeted. Returns the socket, or -1 and why; *seconds: its time limit. */
-static int greeted(const char *path, long *seconds, const char **why)
+/* Connect and be greeted. Returns why there is no engine; NULL: there is one. */
+static const char *greeted(const char *path)
 {
     struct sockaddr_un address = { .sun_family = AF_UNIX };
-    struct ucred peer = { 0, (uid_t) -1, (gid_t) -1 };
+    struct pollfd place = { -1, POLLIN, 0 };
+    struct timespec limit = { GREETED_WITHIN, 0 };
+    struct ucred peer;
     socklen_t size = sizeof peer;
-    long long end = now_ms() + GREETING_MS;
-    char line[200];
-    size_t length = 0;
-    sigset_t nothing;
-    int sock;
+    char line[200], *stop;
+    ssize_t got;
+    long seconds;
 
-    sigemptyset(&nothing);
-    *why = "the path is not absolute, or too long";
     if (path[0] != '/' || strlen(path) >= sizeof address.sun_path)
-        return -1;
+        return "the path is not absolute, or too long";
     strcpy(address.sun_path, path);
-    *why = "no descriptor";
-    sock = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (sock < 0)
-        return -1;
-    *why = "nobody listens";
-    if (connect(sock, (struct sockaddr *) &address, sizeof address) != 0)
-        goto failed;
-    *why = "it runs as another account";
-    if (getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0
+    engine = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (engine < 0 || connect(engine, (struct sockaddr *) &address, sizeof address) != 0)
+        return strerror(errno);
+    if (getsockopt(engine, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0
         || (peer.uid != geteuid() && peer.uid != 0))
-        goto failed;
-    *why = "no greeting";
-    for (;;) {
-        struct pollfd place = { sock, POLLIN, 0 };
-        long long left = end - now_ms();
-        struct timespec limit;
-        ssize_t got;
-        char *stop;
-
-        if (caught)
-            defer("4.3.0 terminated by signal");
-        if (left <= 0 || length == sizeof line - 1)
-            goto failed;
-        limit.tv_sec = (time_t) (left / 1000);
-        limit.tv_nsec = left % 1000 * 1000000;
-        if (ppoll(&place, 1, &limit, &nothing) <= 0)
-            continue;
-        /* A byte at a time is one line, and no more than that is read. */
-        got = recv(sock, line + length, 1, 0);
-        if (got == 0 || (got < 0 && errno != EINTR && errno != EAGAIN))
-            goto failed;
-        if (got < 0 || line[length++] != '\n')
-            continue;
-        line[length] = '\0';
-        *why = "it is of another version";
-        if (strncmp(line, GREETING, strlen(GREETING)) != 0)
-            goto failed;
-        *seconds = strtol(line + strlen(GREETING), &stop, 10);
-        if (*stop != '\n' || *seconds <= 0 || *seconds > 1000000)
-            goto failed;
-        return sock;
-    }
-failed:
-    close(sock);
-    return -1;
+        return "it runs as another account";
+    place.fd = engine;
+    if (ppoll(&place, 1, &limit, &before) <= 0 && caught)
+        defer(TERMINATED);
+    /* It is sent in one piece. No more than that is read. */
+    got = recv(engine, line, sizeof line - 1, MSG_PEEK | MSG_DONTWAIT);
+    if (got <= 0)
+        return "no greeting";
+    line[got] = '\0';
+    stop = strchr(line, '\n');
+    if (stop == NULL || sscanf(line, GREETING "%6ld %*d\n", &seconds) != 1 || seconds <= 0)
+        return "it is of another version";
+    if (recv(engine, line, (size_t) (stop + 1 - line), 0) <= 0)
+        return "no greeting";
+    end = now() + (seconds + AFTER) * 1000;
+    return NULL;
 }
 
-/* The text has the class of the status, or something is wrong with the engine. */
+/* Tell the log that there is no engine, at most once a minute for an account. */
+static void warn(const char *path, const char *why)
+{
+    char *mark = print("/tmp/postfix-trouble.%ld.warned", (long) geteuid());
+    int file = open(mark, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600), daemon;
+    struct sockaddr_un address = { AF_UNIX, "/dev/log" };
+    char date[32], *text;
+    struct stat last;
+    time_t seconds;
+
+    if (file >= 0 && fstat(file, &last) == 0 && last.st_uid == geteuid()
+        && last.st_nlink == 1) {
+        long age;
+
+        /* Who does not get the lock comes while another one warns. */
+        if (flock(file, LOCK_EX | LOCK_NB) != 0 || fstat(file, &last) != 0)
+            return;
+        age = (long) (time(NULL) - last.st_mtime);
+        if (last.st_size > 0 && age >= 0 && age < 60)
+            return;
+        if (pwrite(file, "\n", 1, 0) < 0)
+            last.st_size = 0;   /* no room: better once too often */
+    }
+    /* Not by syslog(3), which waits for ever for a daemon that does not read. */
+    seconds = time(NULL);
+    strftime(date, sizeof date, "%b %e %T", localtime(&seconds));
+    text = print("<%d>%s postfix-trouble[%ld]: warning: no engine at %s (%s):"
+                 " one process a mail", LOG_MAIL | LOG_INFO, date, (long) getpid(), path,
+                 why);
+    daemon = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    sendto(daemon, text, strlen(text), MSG_DONTWAIT | MSG_NOSIGNAL,
+           (struct sockaddr *) &address, sizeof address);
+    close(daemon);
+    close(file);
+}
+
+/* --- a request to the engine --- */
+
+/* Exactly so many bytes. A signal is the engine's to answer, from here on. */
+static void receive(char *data, size_t length, const char *lost)
+{
+    while (length > 0) {
+        ssize_t got;
+
+        if (wait_for(POLLIN, 0) == SIGNAL) {
+            char *number = print("%d", (int) caught);
+
+            caught = 0;
+            frame('s', number, strlen(number));
+            flush();
+            /* Nor for an engine that hangs is there more time than this. */
+            if (end > now() + AFTER * 1000)
+                end = now() + AFTER * 1000;
+            continue;
+        }
+        got = recv(engine, data, length, MSG_DONTWAIT);
+        if (got > 0) {
+            data += got;
+            length -= (size_t) got;
+        } else if (got == 0 || (errno != EINTR && errno != EAGAIN))
+            defer(lost);
+    }
+}
+
+/* pipe(8) goes by the text: it has to have the class of the status. */
 static int sound(int status, const char *text, size_t length, int json)
 {
+    if (status != LAUNCHED_OK && !known(status))
+        return 0;
     if (json)
         return length > 0 && text[0] == '{';
     if (status == LAUNCHED_OK)
-        return length < 2 || !(text[0] >= '2' && text[0] <= '5' && text[1] == '.');
-    if (length < 7)
-        return 0;
-    return text[1] == '.' && text[0] == (status == EX_TEMPFAIL_ ? '4' : '5');
+        return length < 2 || text[0] < '2' || text[0] > '5' || text[1] != '.';
+    return length >= 7 && text[0] == (status == DEFERRED ? '4' : '5') && text[1] == '.';
 }
 
-/* `whole`: the engine has all of the message, and may deliver it. */
-static _Noreturn void take_answer(int sock, long long end, int json, int whole)
+static _Noreturn void take_answer(int json, const char *lost)
 {
-    size_t have = 0, room = 8192, wanted = 5;
-    unsigned char *data = malloc(room);
+    unsigned char head[6];      /* of the frame, and the status */
+    size_t length;
+    char *text;
 
-    for (;;) {
-        int number = 0;
-        ssize_t got;
-
-        if (data == NULL)
-            defer("4.3.0 system resource problem: out of memory");
-        wait_for(sock, POLLIN, 0, end, &number);
-        if (number > 0) {
-            char digits[12];
-            int length = snprintf(digits, sizeof digits, "%d", number);
-            send_frame(sock, 's', digits, (size_t) length, end);
-            /* Nor for an engine that hangs is there more time than this. */
-            if (end > now_ms() + AFTER_MS)
-                end = now_ms() + AFTER_MS;
-            continue;
-        }
-        got = recv(sock, data + have, room - have, MSG_DONTWAIT);
-        if (got < 0 && (errno == EINTR || errno == EAGAIN))
-            continue;
-        if (got <= 0)
-            defer("4.3.0 lost connection with the engine%s",
-                  whole ? " -- message may be sent more than once" : "");
-        have += (size_t) got;
-        if (have < wanted)
-            continue;
-        if (wanted == 5) {
-            size_t length = (size_t) data[1] << 24 | (size_t) data[2] << 16
-                | (size_t) data[3] << 8 | data[4];
-            if (data[0] != 'r' || length < 1 || length > MOST_ANSWER)
-                break;
-            wanted += length;
-            if (room < wanted) {
-                unsigned char *larger = realloc(data, wanted);
-                if (larger == NULL)
-                    defer("4.3.0 system resource problem: out of memory");
-                data = larger;
-                room = wanted;
-            }
-        }
-        if (have >= wanted) {
-            int status = data[5];
-            const char *text = (const char *) data + 6;
-            if (!sound(status, text, wanted - 6, json))
-                break;
-            say(text, wanted - 6);
-            leave(status, 0);
-        }
-    }
-    defer("4.3.0 the engine gave no answer that makes sense");
+    receive((char *) head, sizeof head, lost);
+    length = (size_t) head[1] << 24 | (size_t) head[2] << 16 | (size_t) head[3] << 8
+        | head[4];
+    if (head[0] != 'r' || length < 1 || length > MOST_ANSWER)
+        defer(NO_SENSE);
+    text = malloc(length--);
+    if (text == NULL)
+        defer(NO_MEMORY);
+    receive(text, length, lost);
+    if (!sound(head[5], text, length, json))
+        defer(NO_SENSE);
+    say(text, length);
+    leave(head[5]);
 }
 
 /* Hand the request over, if there is an engine. Returns only if there is none. */
-static void by_engine(const char *path, int count, char **words)
+static void by_engine(const char *path, char **words)
 {
-    static char piece[65536];
-    const char *why;
-    long seconds = 0;
-    long long end;
-    int sock = greeted(path, &seconds, &why), number, json = 0, options = 1;
+    static char piece[PIECE];
+    struct pollfd reader = { STDOUT_FILENO, 0, 0 };
+    const char *why = greeted(path);
+    int json = 0, options = 1;
+    ssize_t got;
 
-    if (sock < 0) {
+    if (why != NULL) {
+        close(engine);
         warn(path, why);
         return;
     }
-    end = now_ms() + seconds * 1000LL + AFTER_MS;
-    for (number = 0; number < count; number++) {
-        options = options && strcmp(words[number], "--") != 0;
-        json = json || (options && strcmp(words[number], "--json") == 0);
-        send_frame(sock, 'a', words[number], strlen(words[number]), end);
+    for (; *words != NULL; words++) {
+        options = options && strcmp(*words, "--") != 0;
+        json = json || (options && strcmp(*words, "--json") == 0);
+        frame('a', *words, strlen(*words));
     }
-    for (;;) {
-        ssize_t got;
-
-        if (gone || wait_for(sock, POLLIN, 1, end, NULL) == 1)
-            take_answer(sock, end, json, 0);    /* it does not want the message */
+    do {
+        if (gone || wait_or_end(POLLIN, 1) == ENGINE)
+            take_answer(json, LOST);    /* it does not want the message */
         got = read(STDIN_FILENO, piece, sizeof piece);
-        if (got < 0 && (errno == EINTR || errno == EAGAIN))
-            continue;
-        if (got < 0)
-            defer("4.3.0 cannot read the message: %s", strerror(errno));
-        if (got == 0)
-            break;
-        send_frame(sock, 'm', piece, (size_t) got, end);
-    }
-    if (nobody_waits())
-        defer("4.3.0 nobody waits for an answer");
-    send_frame(sock, 'e', "", 0, end);
-    take_answer(sock, end, json, 1);
+        if (got > 0) {
+            frame('m', piece, (size_t) got);
+            flush();
+        } else if (got < 0 && errno != EINTR && errno != EAGAIN)
+            defer(print("4.3.0 cannot read the message: %s", strerror(errno)));
+    } while (got != 0);
+    /* Where pipe(8) has been killed, this is not the end of the message. */
+    if (poll(&reader, 1, 0) > 0 && reader.revents & POLLERR)
+        defer(NOBODY_WAITS);
+    frame('e', "", 0);
+    flush();
+    take_answer(json, IN_DOUBT);
 }
 
-static int is(const char *word, const char *other)
+/* People and servers: these have no exit status for pipe(8). */
+static int by_hand(const char *command)
 {
-    return word != NULL && strcmp(word, other) == 0;
+    static const char *const others[] = { "send", "probe", "explain", "check", "lmtp",
+        "serve" };
+    size_t at;
+
+    for (at = 0; at < sizeof others / sizeof *others; at++)
+        if (strcmp(command, others[at]) == 0)
+            return 1;
+    /* A mistake. Without a terminal it may stand in master.cf. */
+    return strcmp(command, "deliver") != 0 && (isatty(0) || isatty(1) || isatty(2));
 }
 
 int main(int count, char **words)
 {
-    static const char engine[] = "--engine=";
-    const char *command = count > 1 ? words[1] : NULL;
-    const char *name = count > 0 ? words[0] : "postfix-trouble";
-    struct sigaction action = { .sa_handler = catch_signal }, old;
-    static const int answered[] = { SIGTERM, SIGINT, SIGHUP };
-    size_t number;
+    static const char option[] = "--engine=";
 
-    if (is(command, "lmtp") || is(command, "serve")) {
-        /* A server has sockets in place of an exit status, and its own signals. */
-        run_python(name, count - 1, words + 1, 0);
-        defer("4.3.0 cannot start Python: %s", strerror(errno));
+    if (count < 1)
+        defer("4.3.5 command line usage error: no command line");
+    words++;
+    if (by_hand(count > 1 ? words[0] : "")) {
+        run_python(words, 0);
+        defer(print("4.3.0 cannot start Python: %s", strerror(errno)));
     }
-    /* A write that fails is seen as that. */
-    signal(SIGPIPE, SIG_IGN);
-    by_hand = is(command, "send") || is(command, "probe") || is(command, "explain")
-        || is(command, "check");
-    /* A mistake, and not in master.cf. */
-    if (!is(command, "deliver"))
-        by_hand = by_hand || isatty(0) || isatty(1) || isatty(2);
-    if (!by_hand && !isatty(STDERR_FILENO)) {
+    signal(SIGPIPE, SIG_IGN);   /* a write that fails is seen as that */
+    if (!isatty(STDERR_FILENO)) {
         /* The status is the first byte that pipe(8) reads, and it reads this too. */
         int null = open("/dev/null", O_WRONLY);
-        if (null >= 0) {
-            dup2(null, STDERR_FILENO);
-            if (null != STDERR_FILENO)
-                close(null);
-        } else
-            close(STDERR_FILENO);
-    }
-    if (is(command, "deliver") && count > 2
-        && strncmp(words[2], engine, strlen(engine)) == 0) {
-        sigset_t blocked, before;
 
-        sigemptyset(&blocked);
-        for (number = 0; number < sizeof answered / sizeof *answered; number++)
-            if (sigaction(answered[number], NULL, &old) == 0
-                && old.sa_handler != SIG_IGN) {
-                sigaction(answered[number], &action, NULL);
-                sigaddset(&blocked, answered[number]);
-            }
-        /* They come only where we wait, so none is lost between a look and a wait. */
-        sigprocmask(SIG_BLOCK, &blocked, &before);
-        by_engine(words[2] + strlen(engine), count - 3, words + 3);
-        sigprocmask(SIG_SETMASK, &before, NULL);
-        words[2] = words[1];
-        one_shot(name, count - 2, words + 2);
+        if (dup2(null, STDERR_FILENO) < 0)
+            close(STDERR_FILENO);
+        if (null > STDERR_FILENO)
+            close(null);
     }
-    one_shot(name, count > 0 ? count - 1 : 0, words + 1);
+    on_signals(catch_signal);
+    sigprocmask(SIG_BLOCK, &passed, &before);
+    if (count > 2 && strcmp(words[0], "deliver") == 0
+        && strncmp(words[1], option, sizeof option - 1) == 0) {
+        by_engine(words[1] + sizeof option - 1, words + 2);
+        words[1] = words[0];
+        words++;
+    }
+    one_shot(words);
 }

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+import launchers
 import needs
 import private_network
 from certificates import make_certificates
@@ -50,21 +51,22 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> str:
     path = Path(sys.executable).parent / "postfix-trouble"
     assert path.exists(), f"{path} is missing: install the package first (make venv)"
     if "COVERAGE_PROCESS_CONFIG" in os.environ:
-        # The launcher does without site, and that is the way in for coverage.
-        stand_in = tmp_path_factory.mktemp("program") / "postfix-trouble"
-        text = path.read_text()
-        for ours, other in (
-            ("-I -S ", "-I "),
-            ("bin=${program%/*}", f"bin={path.parent}"),
-        ):
-            assert ours in text
-            text = text.replace(ours, other)
-        stand_in.write_text(text)
-        # Others may run it, as they may the real one.
-        for each in (stand_in, *stand_in.parents[:4]):
-            each.chmod(0o755)
-        return str(stand_in)
+        return launchers.beside(path, tmp_path_factory.mktemp("program") / "top")
     return str(path)
+
+
+@pytest.fixture(scope="session")
+def in_shell(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The program with the shell script as its launcher."""
+    folder = tmp_path_factory.mktemp("shell")
+    return launchers.beside(launchers.made(launchers.SHELL, folder), folder / "top")
+
+
+@pytest.fixture(scope="session")
+def in_c(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The program with the compiled launcher."""
+    folder = tmp_path_factory.mktemp("c")
+    return launchers.beside(launchers.made(launchers.C, folder), folder / "top")
 
 
 @pytest.fixture

@@ -50,6 +50,12 @@ def tool(name: str) -> str:
     return path
 
 
+def compiler() -> None:
+    """A C compiler, and what it needs to make a program."""
+    if find("cc") is None:
+        pytest.skip(not_installed("gcc libc6-dev"))
+
+
 def services() -> None:
     """The system's database of services."""
     if not os.path.exists("/etc/services"):

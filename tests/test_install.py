@@ -37,6 +37,8 @@ SHARE = {
     "doc/postfix-trouble/LICENSE",
     "doc/postfix-trouble/examples/master.cf.example",
 }
+# What a compiled program begins with.
+ELF = b"\x7fELF"
 MESSAGE = b"Subject: x\n\nx\n"
 # Reply to RCPT TO, exit status, what the status line begins with.
 CASES = (
@@ -121,6 +123,8 @@ def test_prefix(place: Path) -> None:
     assert not stale.exists()
     assert_open(prefix)
     assert_delivers(f"{prefix}/bin/postfix-trouble")
+    launcher = library / "bin/postfix-trouble"
+    assert launcher.read_bytes()[:4] == (b"#!/b" if needs.find("cc") is None else ELF)
     example = prefix / "share/doc/postfix-trouble/examples/master.cf.example"
     commands = re.findall(r"argv=(\S+)", example.read_text())
     assert set(commands) == {f"{prefix}/bin/postfix-trouble"}
@@ -135,11 +139,11 @@ def test_prefix(place: Path) -> None:
     assert not example.parent.parent.exists()
 
 
-def test_destdir(place: Path) -> None:
+def test_destdir_without_a_compiler(place: Path) -> None:
     """A packager's directory must not be found in what is installed."""
     tree = fresh_checkout(place)
     stage = place / "the stage"
-    run(tree, f"make install PREFIX=/opt/ours DESTDIR='{stage}'")
+    run(tree, f"make install CC=false PREFIX=/opt/ours DESTDIR='{stage}'")
     assert [path.name for path in stage.iterdir()] == ["opt"]
     prefix = stage / "opt/ours"
     library = prefix / "lib/postfix-trouble"
@@ -151,6 +155,7 @@ def test_destdir(place: Path) -> None:
             assert str(place).encode() not in path.read_bytes(), path
         elif path.is_symlink():
             assert str(place) not in os.readlink(path), path
+    assert (library / "bin/postfix-trouble").read_bytes().startswith(b"#!/bin/sh\n")
     programs = {path.name for path in (library / "bin").iterdir()}
     assert {name for name in programs if not name.startswith("python")} == {
         "postfix-trouble"
@@ -220,6 +225,7 @@ def there(machine: list[str], *command: str) -> str:
 @pytest.fixture
 def package(place: Path) -> Path:
     """The Debian package."""
+    needs.compiler()
     for tool in ("dpkg-buildpackage", "dh"):
         needs.tool(tool)
     tree = fresh_checkout(place)
@@ -239,7 +245,10 @@ def test_debian_package(package: Path, machine: list[str]) -> None:
     listed = there(machine, "dpkg", "--listfiles", "postfix-trouble").split("\n")
     assert "/usr/bin/postfix-trouble" in listed
     assert "/usr/share/man/man8/postfix-trouble.8.gz" in listed
+    assert "Architecture: all\n" not in status
     assert there(machine, "dpkg", "--verify", "postfix-trouble") == ""
+    launcher = [*machine, "head", "-c4", "/usr/bin/postfix-trouble"]
+    assert subprocess.run(launcher, capture_output=True, check=True).stdout == ELF
     nobody = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"]
     assert_delivers(*machine, *nobody, "/usr/bin/postfix-trouble", account={})
     there(machine, "dpkg", "--no-triggers", "--purge", "postfix-trouble")

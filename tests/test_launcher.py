@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+import launchers
+import needs
 from postfix_trouble import failsafe
 from postfix_trouble.cli.meant import COMMANDS
 
@@ -33,7 +35,7 @@ REQUEST = [
 class Installation:
     """An installed tree, with programs of the test's own in the places of Python's."""
 
-    def __init__(self, top: Path) -> None:
+    def __init__(self, top: Path, launcher: Path) -> None:
         self.bin = top / "bin"
         self.bin.mkdir(parents=True)
         self.packages = top / "lib" / "python3.11" / "site-packages"
@@ -42,7 +44,7 @@ class Installation:
         self.package.mkdir()
         (self.package / "__main__.py").touch()
         self.launcher = self.bin / "postfix-trouble"
-        self.launcher.write_bytes((ROOT / "bin/postfix-trouble").read_bytes())
+        self.launcher.write_bytes(launcher.read_bytes())
         self.launcher.chmod(0o755)
 
     def interpreter(self, script: str) -> None:
@@ -79,13 +81,27 @@ class Installation:
         )
 
 
+@pytest.fixture(scope="session", params=[launchers.SHELL, launchers.C])
+def launcher(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """Of each kind."""
+    return launchers.made(request.param, tmp_path_factory.mktemp("launcher"))
+
+
 @pytest.fixture
-def installation(tmp_path: Path) -> Installation:
-    return Installation(tmp_path / "venv")
+def installation(tmp_path: Path, launcher: Path) -> Installation:
+    return Installation(tmp_path / "venv", launcher)
+
+
+def test_installed_is_the_compiled_one_if_there_is_a_compiler() -> None:
+    needs.compiler()
+    installed = Path(sys.executable).with_name("postfix-trouble")
+    assert installed.read_bytes().startswith(b"\x7fELF")
 
 
 class TestLauncher:
-    """What the shell script makes of an interpreter."""
+    """What it makes of an interpreter."""
 
     @pytest.mark.fault("32 each of 256 exit codes, through the launcher")
     def test_all_exit_statuses(self, installation: Installation) -> None:
@@ -178,9 +194,12 @@ class TestLauncher:
         assert done.returncode == 0
 
     @pytest.mark.parametrize("place", ["elsewhere", "prefix/bin"])
-    def test_found_through_a_link(self, tmp_path: Path, place: str) -> None:
+    def test_found_through_a_link(
+        self, tmp_path: Path, launcher: Path, place: str
+    ) -> None:
         """A link from anywhere; the one that `make install` makes; and both by PATH."""
-        installation = Installation(tmp_path / "prefix/lib/postfix-trouble")
+        top = tmp_path / "prefix/lib/postfix-trouble"
+        installation = Installation(top, launcher)
         installation.interpreter('echo "$0"; exit 100')
         directory = tmp_path / place
         directory.mkdir(exist_ok=True)
@@ -254,20 +273,18 @@ class TestLauncher:
 
     def test_makes_no_process_but_python(self, installation: Installation) -> None:
         installation.interpreter("exit 100")
-        done = subprocess.run(
-            ["/bin/sh", "-x", installation.launcher, *REQUEST],
-            env={"PATH": "/nonexistent"},
-            capture_output=True,
-            check=False,
-        )
+        done = installation.run(*REQUEST, env={"PATH": "/nonexistent"})
         assert done.returncode == 0
 
     def test_all_know_the_commands_that_are_typed_by_hand(self) -> None:
         commands = {name for name, _, _ in COMMANDS} - {"deliver"}
         assert commands == set(failsafe.HAND_COMMANDS)
         text = (ROOT / "bin/postfix-trouble").read_text()
-        labels = re.findall(r"^([a-z| ]+)\)", text, re.MULTILINE)
+        labels = re.findall(r"^([a-z| ]+)\) by_hand=yes", text, re.MULTILINE)
         assert commands == set(re.findall(r"\w+", " ".join(labels)))
+        text = (ROOT / "launcher/postfix-trouble.c").read_text()
+        names = text.partition("others[] = {")[2].partition("}")[0]
+        assert commands == set(re.findall(r"\w+", names))
 
 
 FRONT_ENDS = {
@@ -299,8 +316,8 @@ FRONT_ENDS = {
         failsafe.TERMINATED,
     ),
     "memory": ("def run(argv, parent=0): raise MemoryError", 75, failsafe.NO_MEMORY),
-    # Without the second argument Python 3.13.5 does not count the calls, and goes on until
-    # there is no memory left.
+    # Without the second argument Python 3.13.5 does not count the calls, and goes on
+    # until there is no memory left.
     "recursion": (
         "def run(argv, parent=0): run(argv, parent)",
         75,

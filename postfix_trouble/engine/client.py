@@ -97,40 +97,15 @@ class _Request:
                 signal.signal(number, self._catch)
         signal.set_wakeup_fd(wake)
         self._sock = _connected(path)
-        self._end = time.monotonic() + protocol.GREETED_WITHIN
-        self._end = time.monotonic() + self._greeted() + protocol.AFTER
+        sources = [self._sock.fileno(), self._wake]
+        select.select(sources, [], [], protocol.GREETED_WITHIN)
+        if self._caught:
+            raise Ended(_TERMINATED)
+        seconds, _ = _greeted(self._sock)
+        self._end = time.monotonic() + seconds + protocol.AFTER
 
     def _catch(self, number: int, _frame: object) -> None:
         self._caught = number
-
-    def _greeted(self) -> int:
-        """Read the greeting; the seconds that a request may take. Raises NoEngine."""
-        line = b""
-        while not line.endswith(b"\n"):
-            left = self._end - time.monotonic()
-            if left <= 0 or len(line) >= 199:
-                raise NoEngine("no greeting")
-            sources = [self._sock.fileno(), self._wake]
-            ready, _, _ = select.select(sources, [], [], left)
-            if self._caught:
-                raise Ended(_TERMINATED)
-            if self._sock.fileno() in ready:
-                try:
-                    # A byte at a time is one line, and no more than that is read.
-                    got = self._sock.recv(1)
-                except BlockingIOError:
-                    continue
-                except OSError:
-                    raise NoEngine("no greeting") from None
-                if not got:
-                    raise NoEngine("no greeting")
-                line += got
-        seconds = line[len(protocol.GREETING) : -1]
-        if not line.startswith(protocol.GREETING) or not seconds.isdigit():
-            raise NoEngine("it is of another version")
-        if not 0 < int(seconds) <= 1000000:
-            raise NoEngine("it is of another version")
-        return int(seconds)
 
     def run(self, argv: list[bytes]) -> tuple[int, bytes]:
         """Send the request, and wait. Exit code and text. Raises Ended."""
@@ -255,37 +230,67 @@ def _connected(path: str) -> socket.socket:
         raise NoEngine("the path is not absolute, or too long")
     try:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    except OSError:
-        raise NoEngine("no descriptor") from None
-    try:
         sock.setblocking(False)
         sock.connect(path)
-    except OSError:
-        raise NoEngine("nobody listens") from None
+    except OSError as problem:
+        raise NoEngine(os.strerror(problem.errno or 0)) from None
     peer = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
     if int.from_bytes(peer[4:8], sys.byteorder) not in (os.geteuid(), 0):
         raise NoEngine("it runs as another account")
     return sock
 
 
-def _warn(path: str, why: str) -> None:
-    """Tell the log that there is no engine, at most once a minute for each engine."""
+def _greeted(sock: socket.socket) -> tuple[int, int]:
+    """Read the greeting, which comes in one piece, and no more than that: the seconds
+    that a request may take, deliveries at once. Raises NoEngine."""
     try:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        file = os.open(f"{path}.warned", flags, 0o600)
-        last, now = os.fstat(file), time.time()
-        if last.st_size and now - 60 < last.st_mtime <= now:
-            return
-        os.ftruncate(file, 0)
-        os.write(file, b"\n")
-        os.close(file)
+        line = sock.recv(199, socket.MSG_PEEK)
+    except OSError:
+        line = b""
+    if not line:
+        raise NoEngine("no greeting")
+    line = line[: line.find(b"\n") + 1]
+    found = protocol.greeted(line)
+    if found is None:
+        raise NoEngine("it is of another version")
+    sock.recv(len(line))
+    return found
+
+
+def look(path: str) -> tuple[int, int]:
+    """Be greeted, and leave: seconds that a request may take, deliveries at once.
+    Raises NoEngine."""
+    sock = _connected(path)
+    try:
+        select.select([sock.fileno()], [], [], protocol.GREETED_WITHIN)
+        return _greeted(sock)
+    finally:
+        sock.close()
+
+
+def _warn(path: str, why: str) -> None:
+    """Tell the log that there is no engine, at most once a minute for an account."""
+    import fcntl
+
+    from postfix_trouble.report.maillog import MailLog
+
+    mark = f"/tmp/postfix-trouble.{os.geteuid()}.warned"
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        file = os.open(mark, flags, 0o600)
+        found = os.fstat(file)
+        if found.st_uid == os.geteuid() and found.st_nlink == 1:
+            # Who does not get the lock comes while another one warns.
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            last, now = os.fstat(file), time.time()
+            if last.st_size and now - 60 < last.st_mtime <= now:
+                return
+            os.pwrite(file, b"\n", 0)
+    except BlockingIOError:
+        return
     except OSError:
         # Better once too often.
         pass
-    import syslog
-
-    syslog.openlog("postfix-trouble", syslog.LOG_PID, syslog.LOG_MAIL)
-    syslog.syslog(
-        syslog.LOG_WARNING,
-        f"warning: no engine at {path} ({why}): one process a mail",
-    )
+    log = MailLog("postfix-trouble")
+    log.write(f"warning: no engine at {path} ({why}): one process a mail")
+    log.close()

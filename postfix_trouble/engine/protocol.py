@@ -1,12 +1,12 @@
 """What is said between the engine and `deliver --engine=PATH`, on a Unix socket.
 
-The engine greets with a line: version of the protocol, of the program, and how many
-seconds a request may take. Then frames, each a letter, four bytes of length (big
-endian) and the data. The client sends an ARGUMENT for each word of its command line,
-PIECEs of the message, and END; after that a SIGNAL if one comes. A client that is
-killed sends no END, so nothing is delivered. The engine sends one ANSWER: a byte of
-exit status (success is 100, a number that nobody sends by accident), then the text for
-pipe(8).
+The engine greets with a line: version of the protocol, of the program, how many seconds
+a request may take, and how many it delivers at once. Then frames, each a letter, four
+bytes of length (big endian) and the data. The client sends an ARGUMENT for each word of
+its command line, PIECEs of the message, and END; after that a SIGNAL if one comes. A
+client that is killed sends no END, so nothing is delivered. The engine sends one
+ANSWER: a byte of exit status (success is 100, a number that nobody sends by accident),
+then the text for pipe(8).
 
 No descriptors are passed: one that waits in a socket that nobody reads would keep the
 reader of the answer from seeing its end. launcher/postfix-trouble.c is the other
@@ -31,11 +31,23 @@ AFTER = 15.0
 MOST_ANSWER = 64 << 20
 #: The exit status that means success on the way to pipe(8); see the launcher.
 SUCCESS = 100
+#: All that an answer may have: what pipe(8) takes for what we mean by it.
+STATUSES = (SUCCESS, 65, 67, 68, 69, 75, 76, 77)
 
 
-def greeting(seconds: float) -> bytes:
+def greeting(seconds: float, deliveries: int) -> bytes:
     """The first line of the engine."""
-    return GREETING + b"%d\n" % seconds
+    return GREETING + b"%d %d\n" % (seconds, deliveries)
+
+
+def greeted(line: bytes) -> tuple[int, int] | None:
+    """What a first line says: seconds, deliveries. None: it is of another version."""
+    numbers = line.removeprefix(GREETING).split()
+    known = line.startswith(GREETING) and line.endswith(b"\n") and len(numbers) == 2
+    if not known or not all(each.isdigit() and len(each) < 7 for each in numbers):
+        return None
+    seconds, deliveries = (int(each) for each in numbers)
+    return (seconds, deliveries) if seconds else None
 
 
 def frame(kind: bytes, data: bytes = b"") -> bytes:
@@ -54,6 +66,8 @@ def sound(status: int, text: bytes, json: bool) -> bool:
     pipe(8) goes by the text, so that one which does not fit could bounce what was to be
     deferred. `json`: an object was asked for.
     """
+    if status not in STATUSES:
+        return False
     if json:
         return text[:1] == b"{"
     if status == SUCCESS:

@@ -168,6 +168,7 @@ class Engine:
         self._reload = reload
         self._stopping = False
         self._seconds = seconds
+        self._most = most
         self._note = note
         self._clients: set[_Client] = set()
         self._schedule: Schedule[_Client] = Schedule(most, self._start_worker)
@@ -250,7 +251,7 @@ class Engine:
             if struct.unpack("3i", peer)[1] not in (os.geteuid(), 0):
                 raise PermissionError
             sock.setblocking(False)
-            sock.send(protocol.greeting(self._seconds))
+            sock.send(protocol.greeting(self._seconds, self._most))
         except OSError:
             sock.close()
             return

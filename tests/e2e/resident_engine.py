@@ -11,8 +11,10 @@ import subprocess
 import time
 from pathlib import Path
 
+import launchers
+import needs
+
 PATIENCE = 30.0
-LAUNCHER = Path(__file__).parents[2] / "launcher"
 
 
 class ResidentEngine:
@@ -78,11 +80,11 @@ class ResidentEngine:
         return process.wait(PATIENCE)
 
 
-def client_in_c(program: Path) -> Path | None:
-    """The client in C, compiled into the installation of a program that is there."""
-    if shutil.which("cc") is None:
-        return None
-    output = program.with_name("postfix-trouble-c")
-    command = ["make", "-s", "-C", str(LAUNCHER), f"OUTPUT={output}"]
-    subprocess.run(command, check=True)
-    return output
+def clients(program: Path) -> dict[str, Path]:
+    """The launcher of each kind, in the installation of a program that is there."""
+    script = program.with_name("postfix-trouble-sh")
+    shutil.copy(launchers.made(launchers.SHELL, script), script)
+    found = {"python": script}
+    if needs.find("cc"):
+        found["c"] = launchers.compiled(program.with_name("postfix-trouble-c"))
+    return found

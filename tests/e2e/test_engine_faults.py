@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import shutil
 import signal
 import subprocess
 import threading
@@ -22,8 +21,9 @@ from typing import NamedTuple
 import pytest
 from private_postfix import MESSAGE, PATIENCE, Delivery, PrivatePostfix, transport
 from rearranged import empty_queue, rearranged, run_queue
-from resident_engine import ResidentEngine, client_in_c
+from resident_engine import ResidentEngine, clients
 
+import needs
 from fickle_server import FickleServer
 from postfix_trouble.engine import protocol
 
@@ -219,10 +219,7 @@ def world(
     # The held one makes a note.
     here.chmod(0o777)
     engine = ResidentEngine(installed, here / "run", ACCOUNT)
-    programs = {"python": installed}
-    if (compiled := client_in_c(installed)) is not None:
-        programs["c"] = compiled
-    master = transports(example, programs, engine.path, here)
+    master = transports(example, clients(installed), engine.path, here)
     names = [line.split()[0] for line in master.splitlines() if line[:1].isalpha()]
     routes = "".join(f"{n}.engine.test {n}:[127.61.0.1]:2525\n" for n in names)
     single = [name for name in names if "many" not in name and "fallback" not in name]
@@ -257,8 +254,8 @@ def victim(request: pytest.FixtureRequest) -> str:
 
 
 def known(name: str) -> str:
-    if name == "c" and shutil.which("cc") is None:
-        pytest.skip("no C compiler (install gcc and libc6-dev)")
+    if name == "c":
+        needs.compiler()
     return name
 
 
@@ -511,15 +508,12 @@ def test_engine_drains(world: World, server: Server, way: str) -> None:
 @pytest.mark.fault("engine not there, or a socket that a dead one has left")
 @pytest.mark.parametrize("left", ["nothing", "socket"])
 def test_no_engine(world: World, server: Server, way: str, left: str) -> None:
-    warned = world.engine.path.with_name("socket.warned")
-    warned.unlink(missing_ok=True)
     world.engine.kill()
     if left == "nothing":
         world.engine.path.unlink()
     (recipient,) = world.submit(f"{way}-one", left)
     assert world.postfix.delivery(recipient).status == "sent"
     assert server.copies(recipient) == 1
-    assert warned.exists()
     # The next one takes the place of the dead one.
     world.engine.start()
     (recipient,) = world.submit(f"{way}-one", f"{left}-again")
@@ -552,9 +546,9 @@ def other_engine(world: World, account: str, greeting: bytes) -> Iterator[list[s
 @pytest.mark.parametrize(
     ("account", "greeting"),
     [
-        (STRANGER, protocol.greeting(900)),
-        ("root", protocol.GREETING.replace(b" 1 ", b" 2 ") + b"900\n"),
-        ("root", b"postfix-trouble engine 1 0.0.0 900\n"),
+        (STRANGER, protocol.greeting(900, 1)),
+        ("root", protocol.GREETING.replace(b" 1 ", b" 2 ") + b"900 1\n"),
+        ("root", b"postfix-trouble engine 1 0.0.0 900 1\n"),
     ],
     ids=["account", "protocol", "version"],
 )

@@ -31,7 +31,7 @@ class Visitor:
         self._waiting = b""
 
     def greet(self, seconds: int = 900) -> None:
-        self.send(protocol.greeting(seconds))
+        self.send(protocol.greeting(seconds, 1))
 
     def send(self, data: bytes) -> None:
         self.sock.sendall(data)
