@@ -144,8 +144,6 @@ class Service:
         def abandoned() -> bool:
             nonlocal nobody_waits
             nobody_waits = caller.abandoned()
-            if nobody_waits:
-                note("nobody waits for the answer: the message is not sent")
             return nobody_waits
 
         context = DeliveryContext(

@@ -54,6 +54,8 @@ _LIMITS = {
     Phase.QUIT: "smtp_quit_timeout",
 }
 
+NOBODY_WAITS = "nobody waits for the answer: the message is not sent"
+
 # These share one budget under smtp_per_request_deadline.
 _HANDSHAKE = (Phase.GREETING, Phase.EHLO, Phase.HELO, Phase.LHLO)
 
@@ -128,13 +130,14 @@ class SmtpConnection:
         self._connection.putcmd("QUIT")
         self._connection.hang_up()
 
-    def _send(self, step: Send) -> None:
+    def _send(self, step: Send) -> Answer:
         if b"." in step.lines and self._delivery.abandoned():
             # Whoever gave us the message will give it to us again.
             self._connection.drop()
-            return
+            return Unsendable("4.3.0", NOBODY_WAITS)
         for line in step.lines:
             self._connection.putcmd(line.decode("utf-8", "surrogateescape"))
+        return None
 
     def _read(self, step: Read) -> Answer:
         phase = step.phase

@@ -55,7 +55,10 @@ class Phase(Choice):
 
 
 class Send(Value):
-    """Queue command lines; they leave at the next Read. Answer: None."""
+    """Queue command lines; they leave at the next Read.
+
+    Answer: None, or Unsendable instead of the final dot: nobody waits for the outcome.
+    """
 
     lines: tuple[bytes, ...]
 

@@ -85,9 +85,9 @@ class RecipientState:
         self.stamps.bulk_failed(self.clock())
         finished = [self._failed(each, verdict, relay) for each in self.unmarked]
         self.unmarked = []
-        put_off = self._end(finished)
+        deferred = self._end(finished)
         # What leaves nobody in the queue throttles nothing.
-        if verdict.throttle and put_off and self.throttled is None:
+        if verdict.throttle and deferred and self.throttled is None:
             self.throttled = verdict.dsn
 
     def fail_one(self, recipient: Recipient, verdict: Verdict, relay: Relay) -> None:
@@ -158,16 +158,20 @@ class RecipientState:
         else:
             text = "internal error, see the log"
             warn(self.note, "delivery broken off", problem)
+        self.defer_rest(EnhancedStatus("4.3.0"), text)
+
+    def defer_rest(self, status: EnhancedStatus, text: str) -> None:
+        """Nothing more is tried now: whoever has no outcome is deferred."""
         ended = [outcome.recipient for outcome in self.outcomes]
         left = [each for each in self.request.recipients if each not in ended]
-        why = DSN(EnhancedStatus("4.3.0"), text)
+        why = DSN(status, text)
         deferred = Disposition.DEFERRED
         self.outcomes += [Outcome(x, deferred, why, action="delayed") for x in left]
         self.unmarked, self._kept = [], []
         try:
             self._pass_on()
-        except Exception as again:  # noqa: BLE001  as above
-            warn(self.note, "outcomes", again)
+        except Exception as problem:  # noqa: BLE001  as above
+            warn(self.note, "outcomes", problem)
 
     def end_session(self) -> None:
         """Offer who was kept to the next host (Postfix smtp_rcpt_cleanup)."""

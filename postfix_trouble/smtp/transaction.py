@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from postfix_trouble.core.afterwards import warn
 from postfix_trouble.core.reply import Lost, Reply
+from postfix_trouble.core.status import EnhancedStatus
 from postfix_trouble.core.steps import (
     Note,
     Pause,
@@ -231,7 +232,11 @@ def _message(session: Session, accepted: tuple[Recipient, ...]) -> Script[bool]:
         yield from _pix_delay(session)
     # No dot leaves together with QUIT unless the server can take that.
     piped = session.capabilities.pipelining and not session.keeping
-    yield Send((b".", b"QUIT") if piped else (b".",))
+    answer = yield Send((b".", b"QUIT") if piped else (b".",))
+    if isinstance(answer, Unsendable):
+        session.attempt.defer_rest(EnhancedStatus(answer.status), answer.reason)
+        session.broken = True
+        return False
     if not (yield from _replies(session, accepted, phase)):
         return False
     if piped:
