@@ -498,7 +498,8 @@ def test_a_group_that_is_not_ours_to_give(tmp_path: Path) -> None:
     os.chown(place, 65534, 65534)
     where = place / "lmtpd"
     script = "import sys\nfrom postfix_trouble.lmtp.command import run\n"
-    script += "import os\nos.chdir(sys.argv[1])\nos.setgid(65534)\nos.setuid(65534)\n"
+    script += "import os\nos.chdir(sys.argv[1])\nos.setgroups([])\n"
+    script += "os.setgid(65534)\nos.setuid(65534)\n"
     script += "sys.exit(run(sys.argv[2:]))"
     argv = ["--log-file=log", "--listen=unix:lmtpd", "--group=root"]
     done = subprocess.run(
