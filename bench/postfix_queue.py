@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import socket
 import subprocess
+import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
+
+sys.path += [str(Path(__file__).parents[1] / "tests" / x) for x in ("", "e2e")]
+
+from private_postfix import Postfix
 
 SENDER, RECIPIENT = "sender@a.test", "recipient@b.test"
 # Seconds after which something is wrong.
@@ -23,29 +26,6 @@ PATIENCE = 300.0
 LOOK, WEIGH = 0.01, 0.25
 _TICK = os.sysconf("SC_CLK_TCK")
 
-MAIN = """
-compatibility_level = 3.6
-queue_directory = {home}/queue
-data_directory = {home}/data
-command_directory = /usr/sbin
-daemon_directory = {daemons}
-mail_owner = postfix
-setgid_group = postdrop
-myhostname = client.test
-mydestination =
-local_recipient_maps =
-alias_maps =
-inet_interfaces = 127.0.0.1
-inet_protocols = ipv4
-mynetworks = 127.0.0.0/8
-maillog_file = {home}/log
-maillog_file_prefixes = {home}
-in_flow_delay = 0
-qmgr_message_active_limit = 100000
-default_destination_concurrency_limit = {at_once}
-initial_destination_concurrency = {at_once}
-default_transport = {transport}
-"""
 # Without a queue manager: what comes in stays.
 FILLING = """
 127.0.0.1:{port} inet n - n - - smtpd
@@ -75,43 +55,25 @@ class Run(NamedTuple):
     ours: float  # the same, of those that are not Postfix's
 
 
-class Queue:
+class Queue(Postfix):
     """fill(), then empty()."""
 
     def __init__(self, home: Path, transport: str, master: str, at_once: int) -> None:
-        self.home = home
-        self._master = master
-        self._port = _free_port()
-        self._etc = home / "etc"
-        for name in ("etc", "queue", "data"):
-            (home / name).mkdir()
-        shutil.chown(home / "data", "postfix")
-        daemons = subprocess.check_output(["postconf", "-dh", "daemon_directory"])
-        main = MAIN.format(
-            home=home,
-            daemons=daemons.decode().strip(),
-            at_once=at_once,
-            transport=transport,
-        )
-        (self._etc / "main.cf").write_text(main)
-        self._write(FILLING.format(port=self._port))
-
-    def _write(self, services: str) -> None:
-        (self._etc / "master.cf").write_text(services)
-
-    def _postfix(self, action: str) -> None:
-        command = ["postfix", "-c", str(self._etc), action]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, f"postfix {action}: {done.stderr}"
-
-    @contextlib.contextmanager
-    def running(self) -> Iterator[Queue]:
-        """Postfix runs while this lasts."""
-        self._postfix("start")
-        try:
-            yield self
-        finally:
-            self._postfix("stop")
+        with socket.create_server(("127.0.0.1", 0)) as found:
+            self._port = found.getsockname()[1]
+        self._filling = FILLING.format(port=self._port)
+        self._emptying = EMPTYING + master
+        main = {
+            "local_recipient_maps": "",
+            "in_flow_delay": "0",
+            "qmgr_message_active_limit": "100000",
+            "default_destination_concurrency_limit": str(at_once),
+            "initial_destination_concurrency": str(at_once),
+            "default_transport": transport,
+            # As Postfix has it by default, not as tests want it.
+            "smtp_connection_cache_on_demand": "yes",
+        }
+        super().__init__(home, main, "", self._filling)
 
     def fill(self, messages: int, size: int) -> None:
         """Put messages of about so many bytes into the queue, one recipient each."""
@@ -121,16 +83,16 @@ class Queue:
 
     def empty(self, messages: int, others: tuple[int, ...] = ()) -> Run:
         """Deliver all that is there. `others`: further processes that take part."""
-        before = len(self._log())
-        self._write(FILLING.format(port=self._port) + EMPTYING + self._master)
-        master = int((self.home / "queue/pid/master.pid").read_text())
-        self._postfix("reload")
+        before = len(self.log_file.read_bytes())
+        (self.etc / "master.cf").write_text(self._filling + self._emptying)
+        master = int((self.directory / "queue/pid/master.pid").read_text())
+        self.reload()
         memory = ours = 0.0
         first = weighed = 0.0
         done, cpu, start = 0, 0.0, time.monotonic()
         while done < messages:
             time.sleep(LOOK)
-            text = self._log()[before:]
+            text = self.log_file.read_bytes()[before:]
             now = time.monotonic()
             assert now < start + PATIENCE, f"only {done} of {messages}:\n{text[-999:]}"
             assert b"status=deferred" not in text, text[-999:].decode()
@@ -149,16 +111,6 @@ class Queue:
         used = _seconds(_tree(master, *others)) - cpu
         count = messages - early
         return Run(count / (now - first), used * 1000 / count, memory, ours)
-
-    def _log(self) -> bytes:
-        return (self.home / "log").read_bytes()
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
 
 
 # --- processes ------------------------------------------------------------------------

@@ -8,14 +8,14 @@ All cases of a test file are under way at the same time: that saves minutes.
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import NamedTuple
 
 from private_postfix import MESSAGE, PATIENCE, Delivery, PrivatePostfix, deliveries
 
 from scripted_server import Connection, Script, ScriptedServer
+from waiting import wait
 
 CLIENTS = ("ours", "theirs")
 # For TLS of smtp(8), and for a second attempt.
@@ -159,17 +159,20 @@ def _records(
 ) -> dict[str, Delivery]:
     """The record of an attempt for each domain. Who never ends is missing."""
     wanted = {domain(name, client) for name in names for client in CLIENTS}
-    until = time.monotonic() + PATIENCE
-    while True:
+    ended: dict[str, Delivery] = {}
+
+    def all_ended() -> bool:
         found: dict[str, list[Delivery]] = {}
         for record in deliveries(postfix.log()):
             where = record.recipient.rpartition("@")[2]
             if where in wanted:
                 found.setdefault(where, []).append(record)
-        ended = {w: r[attempt - 1] for w, r in found.items() if len(r) >= attempt}
-        if len(ended) == len(wanted) or time.monotonic() > until:
-            return ended
-        time.sleep(0.05)
+        ended.update((w, r[attempt - 1]) for w, r in found.items() if len(r) >= attempt)
+        return len(ended) == len(wanted)
+
+    with suppress(AssertionError):
+        wait(all_ended, patience=PATIENCE)
+    return ended
 
 
 # --- comparison ---------------------------------------------------------------------

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import signal
 import socket
 import subprocess
 import sys
-import time
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from private_postfix import MAIN, MASTER, PATIENCE, PrivatePostfix
+from private_postfix import Postfix
+
+from waiting import wait
 
 HERE = Path(__file__).parent
 ACCOUNT = "nobody"
@@ -24,90 +25,44 @@ lmtp      unix  -       -       n       -       -       lmtp
 """
 
 
-class LmtpPostfix(PrivatePostfix):
-    """Found by its directory and not by /etc/postfix: several can run at a time."""
+@contextlib.contextmanager
+def open_directory() -> Iterator[Path]:
+    """A short path that all accounts can read."""
+    path = Path(tempfile.mkdtemp(prefix="lmtpd-", dir="/var/tmp"))
+    path.chmod(0o755)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path)
 
-    def __init__(self, directory: Path, lmtpd: Lmtpd, **main: str) -> None:
-        self.directory = directory
-        self.log_file = directory / "mail.log"
-        self.etc = directory / "etc"
+
+class LmtpPostfix(Postfix):
+    """All its mail goes to our LMTP server."""
+
+    def __init__(self, directory: Path, transport: str, master: str, **main: str):
         self.port = free_port()
-        for name in ("etc", "queue", "data"):
-            (directory / name).mkdir()
-        shutil.chown(directory / "data", "postfix")
-        daemons = subprocess.check_output(["postconf", "-dh", "daemon_directory"])
         settings = {
-            **MAIN,
-            "daemon_directory": daemons.decode().strip(),
-            "command_directory": "/usr/sbin",
-            "mail_owner": "postfix",
-            "setgid_group": "postdrop",
-            "queue_directory": str(directory / "queue"),
-            "data_directory": str(directory / "data"),
-            "maillog_file": str(self.log_file),
-            "maillog_file_prefixes": str(directory),
-            "default_transport": lmtpd.transport,
+            "default_transport": transport,
             "local_recipient_maps": "",
             "smtpd_peername_lookup": "no",
             "minimal_backoff_time": "1s",
             "queue_run_delay": "1s",
             **main,
         }
-        text = "".join(f"{name} = {value}\n" for name, value in settings.items())
-        (self.etc / "main.cf").write_text(text)
         incoming = f"127.0.0.1:{self.port} inet n - n - - smtpd\n"
-        (self.etc / "master.cf").write_text(MASTER + TOGETHER + incoming + lmtpd.master)
-
-    def start(self) -> None:
-        """Start the master daemon."""
-        self._command("postfix", "-c", str(self.etc), "start")
-
-    def stop(self) -> None:
-        """Stop it, and wait until it has gone."""
-        self._command("postfix", "-c", str(self.etc), "abort")
-
-    def send(self, *argv: str, message: bytes = b"Subject: x\n\nhello\n") -> None:
-        """Hand in a message; arguments are those of sendmail(1)."""
-        command = ("sendmail", "-C", str(self.etc), "-i", "-f", "s@d.test")
-        self._command(*command, *argv, message=message)
+        super().__init__(directory, settings, TOGETHER + incoming + master)
 
     def inject(self, messages: int) -> None:
         """Many messages, each to a recipient with a number; no bounces."""
         command = ("smtp-source", "-N", "-s", "10", "-m", str(messages), "-l", "4096")
-        self._command(*command, "-f", "", "-t", "r@d.test", f"127.0.0.1:{self.port}")
+        where = ("-f", "", "-t", "r@d.test", f"127.0.0.1:{self.port}")
+        subprocess.run([*command, *where], check=True, timeout=300)
 
     def injected(self, messages: int) -> set[str]:
         """The recipients of inject(), as this Postfix's smtp-source numbers them."""
         if "<r0@d.test>" in self.log():
             return {f"r{number}@d.test" for number in range(messages)}
         return {f"{number}r@d.test" for number in range(1, messages + 1)}
-
-    def flush(self, queue_id: str = "") -> None:
-        """Try again all that is in the queue, or one message."""
-        what = ("-i", queue_id) if queue_id else ("-f",)
-        self._command("postqueue", "-c", str(self.etc), *what)
-
-    def queued(self) -> int:
-        """Messages in the queue."""
-        queue = self.directory / "queue"
-        places = ("maildrop", "incoming", "active", "deferred")
-        return sum(
-            len(files) for place in places for _, _, files in os.walk(queue / place)
-        )
-
-    def emptied(self, patience: float = PATIENCE) -> None:
-        """Try until nothing is in the queue."""
-        until = time.monotonic() + patience
-        while self.queued():
-            assert time.monotonic() < until, self.log()[-3000:]
-            self.flush()
-            time.sleep(0.2)
-
-    def _command(self, *argv: str, message: bytes = b"") -> None:
-        done = subprocess.run(
-            argv, input=message, capture_output=True, timeout=300, check=False
-        )
-        assert done.returncode == 0, f"{argv}: {done.stderr.decode()}"
 
 
 class Lmtpd:
@@ -139,11 +94,7 @@ class Lmtpd:
             return
         command = [*self.command, f"--listen=unix:{self.path}"]
         with subprocess.Popen(command) as process:
-            until = time.monotonic() + PATIENCE
-            while not self.path.exists():
-                assert process.poll() is None
-                assert time.monotonic() < until
-                time.sleep(0.01)
+            wait(lambda: self.path.exists() or process.poll() is not None)
             # lmtp(8) is the user postfix.
             self.path.chmod(0o666)
             yield process.pid

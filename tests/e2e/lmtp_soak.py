@@ -72,11 +72,10 @@ def soak(
     """Put so many messages through. Raises AssertionError if one is lost or doubled."""
     sink = Sink(place)
     lmtpd = Lmtpd(place, program, spawn, f"--nexthop=[127.0.0.1]:{sink.port}")
-    postfix = LmtpPostfix(place, lmtpd, in_flow_delay="0")
+    postfix = LmtpPostfix(place, lmtpd.transport, lmtpd.master, in_flow_delay="0")
     memory: list[int] = []
     with sink, lmtpd.open() as pid:
-        postfix.start()
-        try:
+        with postfix.running():
             start = time.monotonic()
             filling = threading.Thread(target=postfix.inject, args=(count,))
             filling.start()
@@ -95,8 +94,6 @@ def soak(
             filling.join()
             say(f"all of {count}: {memory[-1]} KiB")
             seconds = time.monotonic() - start
-        finally:
-            postfix.stop()
         bounced = check_ledger(postfix, lmtpd, sink, count)
     return Found(count - bounced, bounced, memory, seconds)
 

@@ -1,22 +1,27 @@
 """A Postfix of the test's own: configuration, queue, data and log in one directory.
 
-It has to run in namespaces of its own (private_network.py): its configuration is put
-over /etc/postfix there, so that all of Postfix's commands, those of unprivileged users
-too, find it and not the machine's.
+PrivatePostfix has to run in namespaces of its own (private_network.py): its
+configuration is put over /etc/postfix there, so that all of Postfix's commands, those
+of unprivileged users too, find it and not the machine's.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from itertools import chain, count
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self
 
 from private_network import put_over
+from waiting import wait
 
 ETC = Path("/etc/postfix")
 # Seconds to wait for something that takes a few tenths.
@@ -88,21 +93,27 @@ def deliveries(log: str) -> list[Delivery]:
     ]
 
 
-class PrivatePostfix:
-    """start(), submit(), delivery(); stop() at the end."""
+class Postfix:
+    """start(), submit(), delivery(); stop() at the end.
+
+    All commands are told where its configuration is: several can run at a time.
+    """
 
     def __init__(
-        self, directory: Path, main: Mapping[str, str], master: str, routes: str
+        self,
+        directory: Path,
+        main: Mapping[str, str],
+        master: str,
+        services: str = MASTER,
     ) -> None:
         self.directory = directory
         self.log_file = directory / "mail.log"
-        etc = directory / "etc"
-        shutil.copytree(ETC, etc, symlinks=True)
+        self.etc = directory / "etc"
         for name in ("queue", "data"):
             (directory / name).mkdir()
         shutil.chown(directory / "data", "postfix")
-        (etc / "transport").write_text(routes)
-        (etc / "master.cf").write_text(MASTER + master)
+        self.etc.mkdir(exist_ok=True)
+        (self.etc / "master.cf").write_text(services + master)
         settings = {
             **_places(),
             **MAIN,
@@ -110,56 +121,73 @@ class PrivatePostfix:
             "data_directory": str(directory / "data"),
             "maillog_file": str(self.log_file),
             "maillog_file_prefixes": str(directory),
-            "transport_maps": f"texthash:{ETC}/transport",
-            # Ours is compared with the Postfix that runs here.
-            "trouble_postfix_version": version(),
             **main,
         }
-        text = "".join(f"{name} = {value}\n" for name, value in settings.items())
-        (etc / "main.cf").write_text(text)
-        put_over(etc, ETC)
+        (self.etc / "main.cf").write_text(_lines(settings))
 
     def start(self) -> None:
         """Start the master daemon."""
-        _run("postfix", "start")
-
-    def stop(self) -> None:
-        """Stop it, and wait until it has gone."""
-        _run("postfix", "abort")
+        self._run("postfix", "start")
 
     def reload(self) -> None:
         """Have it read its configuration again."""
-        _run("postfix", "reload")
+        self._run("postfix", "reload")
+
+    def stop(self) -> None:
+        """Stop it, and wait until it has gone."""
+        self._run("postfix", "abort")
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """From start to stop."""
+        self.start()
+        try:
+            yield
+        finally:
+            self.stop()
+
+    @contextmanager
+    def rearranged(
+        self, *, main: Mapping[str, str], routes: str = "", master: str = ""
+    ) -> Iterator[Self]:
+        """Have more in its files, and an empty queue. All as before afterwards."""
+        names = ("main.cf", "transport", "master.cf")
+        before = {name: (self.etc / name).read_text() for name in names}
+        # A table with the same entry twice is no table for Postfix.
+        known = before["transport"].splitlines()
+        new = [line for line in routes.splitlines() if line not in known]
+        added = "".join(f"{line}\n" for line in new)
+        self.empty_queue()
+        self.stop()
+        try:
+            for name, text in zip(names, (_lines(main), added, master), strict=True):
+                (self.etc / name).write_text(before[name] + text)
+            with self.running():
+                yield self
+                self.empty_queue()
+        finally:
+            for name, text in before.items():
+                (self.etc / name).write_text(text)
+            self.start()
+
+    # --- mail
 
     def submit(
         self,
         *recipients: str,
         sender: str = "sender@sender.test",
         message: bytes = MESSAGE,
+        options: Iterable[str] = (),
     ) -> None:
         """Hand in a message as sendmail(1) does."""
-        _run("sendmail", "-i", "-f", sender, "--", *recipients, message=message)
+        argv = ("-i", *options, "-f", sender, "--", *recipients)
+        self._run("sendmail", *argv, message=message)
 
     def log(self) -> str:
         """The log so far."""
         if not self.log_file.exists():
             return ""
         return self.log_file.read_text(errors="backslashreplace")
-
-    def delay_reason(self, recipient: str) -> str:
-        """Why a recipient is still in the queue, in full."""
-        for line in _run("postqueue", "-j").splitlines():
-            for entry in json.loads(line)["recipients"]:
-                if entry["address"] == recipient:
-                    return str(entry.get("delay_reason", ""))
-        return ""
-
-    def arrival(self, queue_id: str) -> float:
-        """When a message in the queue arrived, in seconds since 1970."""
-        found = map(json.loads, _run("postqueue", "-j").splitlines())
-        return next(
-            float(e["arrival_time"]) for e in found if e["queue_id"] == queue_id
-        )
 
     def delivery(self, recipient: str) -> Delivery:
         """The first delivery record for a recipient, waited for."""
@@ -170,23 +198,82 @@ class PrivatePostfix:
     ) -> dict[str, Delivery]:
         """The first delivery record (of a status) for each recipient, waited for."""
         wanted = set(recipients)
-        until = time.monotonic() + PATIENCE
-        while True:
-            found: dict[str, Delivery] = {}
-            for record in deliveries(self.log()):
-                if record.recipient in wanted and status in ("", record.status):
-                    found.setdefault(record.recipient, record)
-            if len(found) == len(wanted):
-                return found
-            missing = sorted(wanted - set(found))
-            assert time.monotonic() < until, (
-                f"nothing about {missing} in:\n{self.log()}"
-            )
-            time.sleep(0.02)
+
+        def found() -> dict[str, Delivery]:
+            records = [r for r in deliveries(self.log()) if status in ("", r.status)]
+            return {r.recipient: r for r in reversed(records) if r.recipient in wanted}
+
+        def missing() -> str:
+            return f"nothing about {sorted(wanted - set(found()))} in:\n{self.log()}"
+
+        wait(lambda: len(found()) == len(wanted), missing, patience=PATIENCE)
+        return found()
+
+    # --- the queue
 
     def flush(self, queue_id: str = "") -> None:
         """Try again one message, or all that is in the queue."""
-        _run("postqueue", *(["-i", queue_id] if queue_id else ["-f"]))
+        self._run("postqueue", *(["-i", queue_id] if queue_id else ["-f"]))
+
+    def queue(self) -> list[dict[str, Any]]:
+        """What there is in the queue, as postqueue(1) has it."""
+        return [json.loads(line) for line in self._run("postqueue", "-j").splitlines()]
+
+    def delay_reason(self, recipient: str) -> str:
+        """Why a recipient is still in the queue, in full."""
+        found = chain.from_iterable(entry["recipients"] for entry in self.queue())
+        entries = (x for x in found if x["address"] == recipient)
+        return str(next(entries, {"": ""}).get("delay_reason", ""))
+
+    def arrival(self, queue_id: str) -> float:
+        """When a message in the queue arrived, in seconds since 1970."""
+        entries = (x for x in self.queue() if x["queue_id"] == queue_id)
+        return float(next(entries)["arrival_time"])
+
+    def queued(self) -> int:
+        """Messages in the queue, those that are just coming in too."""
+        places = ("maildrop", "incoming", "active", "deferred")
+        walks = chain(*(os.walk(self.directory / "queue" / x) for x in places))
+        return sum(len(files) for _, _, files in walks)
+
+    def run_queue(self) -> int:
+        """Try again until all is done. Returns the number of queue runs."""
+        for runs in count():
+            if not self.queued():
+                return runs
+            assert runs < 2 * PATIENCE, self.log()[-5000:]
+            self.flush()
+            time.sleep(0.5)
+        raise AssertionError
+
+    def empty_queue(self) -> None:
+        """Forget all that is in the queue."""
+        self._run("postsuper", "-d", "ALL")
+
+    def _run(self, command: str, *argv: str, message: bytes = b"") -> str:
+        where = "-C" if command == "sendmail" else "-c"
+        return _run(command, where, str(self.etc), *argv, message=message)
+
+
+class PrivatePostfix(Postfix):
+    """Its configuration is put over /etc/postfix, and all commands find it there."""
+
+    def __init__(
+        self, directory: Path, main: Mapping[str, str], master: str, routes: str
+    ) -> None:
+        etc = directory / "etc"
+        shutil.copytree(ETC, etc, symlinks=True)
+        (etc / "transport").write_text(routes)
+        ours = {
+            "transport_maps": f"texthash:{ETC}/transport",
+            # Ours is compared with the Postfix that runs here.
+            "trouble_postfix_version": version(),
+        }
+        super().__init__(directory, {**ours, **main}, master)
+        put_over(etc, ETC)
+
+    def _run(self, command: str, *argv: str, message: bytes = b"") -> str:
+        return _run(command, *argv, message=message)
 
 
 def transport(example: str, name: str) -> str:
@@ -204,6 +291,12 @@ def version() -> str:
     return ".".join(_run("postconf", "-dh", "mail_version").split(".")[:2])
 
 
+def _lines(settings: Mapping[str, str]) -> str:
+    """As main.cf has them."""
+    return "".join(f"{name} = {value}\n" for name, value in settings.items())
+
+
+@cache
 def _places() -> dict[str, str]:
     """Where this system's Postfix keeps its parts."""
     names = (

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from scripted_server import Connection, ScriptedServer
+from waiting import wait
+
 PORT = 2525
 CLOSE = {"action": "close"}
 HANG = {"action": "hang"}
@@ -126,3 +129,9 @@ def routes() -> str:
         for client in ("trouble", "troubles", "smtp"):
             lines.append(f"{case}.{client}.test {client}:{nexthop}\n")
     return "".join(lines)
+
+
+def next_taken(server: ScriptedServer, before: int) -> Connection:
+    """The connection after so many others, once it has brought a message."""
+    wait(lambda: any(c.messages for c in server.connections[before:]))
+    return server.connections[before]

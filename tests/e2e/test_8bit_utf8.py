@@ -9,7 +9,6 @@ from collections.abc import Iterator
 import pytest
 from both_clients import Case, Result, message, routes, same, under_way
 from private_postfix import PrivatePostfix
-from rearranged import rearranged
 from text_cases import CASES, HOST, MAILS, OFF, UNTOLD
 
 from scripted_server import ScriptedServer
@@ -103,7 +102,7 @@ def test_who_asked_for_smtputf8_at_smtpd(postfix: PrivatePostfix) -> None:
     cases = {"smtpd": Case("text", f"[{HOST}]:2590", {})}
     entry = f"{SMTPD[0]}:{SMTPD[1]} inet n - n - - smtpd\n"
     with (
-        rearranged(postfix, main={}, routes=routes(cases), master=entry),
+        postfix.rearranged(main={}, routes=routes(cases), master=entry),
         ScriptedServer({"keywords": ["8BITMIME"]}, listen=place),
     ):
         for (words, local, subject), end in BY_SMTP.items():
@@ -119,7 +118,7 @@ def without(postfix: PrivatePostfix) -> Iterator[dict[str, Result]]:
     """Delivered by both clients where nobody knows of SMTPUTF8."""
     settings = {"smtputf8_enable": "no"}
     with (
-        rearranged(postfix, main=settings, routes=routes(OFF)),
+        postfix.rearranged(main=settings, routes=routes(OFF)),
         under_way(postfix, OFF) as results,
     ):
         yield results

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from private_postfix import PATIENCE, Delivery, PrivatePostfix
-from rearranged import rearranged, run_queue
+from private_postfix import Delivery, PrivatePostfix, deliveries, transport
 
 from fickle_server import FickleServer
+from waiting import wait
 
 pytestmark = pytest.mark.more
 
@@ -52,18 +50,9 @@ def suspending(postfix: PrivatePostfix) -> Iterator[PrivatePostfix]:
         "minimal_backoff_time": "1s",
         "queue_run_delay": "600s",
     }
-    master = (postfix.directory / "etc" / "master.cf").read_text()
-    start = master.index("\ntroubles ") + 1
-    entry = master[start:].partition("\n")[2]
-    lines = entry.splitlines()
-    body = []
-    for line in lines:
-        if not line.startswith(" "):
-            break
-        body.append(line)
-    head = "troubles-one unix - n n - 20 pipe"
-    one = "\n".join([head, *body]) + "\n"
-    with rearranged(postfix, main=main, routes=ROUTES, master=one):
+    body = transport((postfix.etc / "master.cf").read_text(), "troubles")
+    one = "troubles-one unix - n n - 20 pipe\n" + body.partition("\n")[2]
+    with postfix.rearranged(main=main, routes=ROUTES, master=one):
         yield postfix
 
 
@@ -76,15 +65,12 @@ def time_goes_by(place: Path) -> None:
 
 def deferred(postfix: PrivatePostfix, recipient: str, times: int = 1) -> Delivery:
     """The newest of so many records of deferrals of a recipient."""
-    from private_postfix import deliveries
 
-    until = time.monotonic() + PATIENCE
-    while True:
-        found = [r for r in deliveries(postfix.log()) if r.recipient == recipient]
-        if len(found) >= times:
-            return found[-1]
-        assert time.monotonic() < until, postfix.log()[-3000:]
-        time.sleep(0.02)
+    def found() -> list[Delivery]:
+        return [r for r in deliveries(postfix.log()) if r.recipient == recipient]
+
+    wait(lambda: len(found()) >= times, postfix.log)
+    return found()[-1]
 
 
 def test_suspended_then_one_probe_then_as_before(
@@ -114,7 +100,7 @@ def test_suspended_then_one_probe_then_as_before(
         # The next finds out that it has; nobody waits any longer.
         judge.open = True
         time_goes_by(place)
-        run_queue(suspending)
+        suspending.run_queue()
         assert all(server.copies(name) == 1 for name in [*names, "first@busy.test"])
 
 
@@ -152,6 +138,3 @@ def test_what_is_suspended_never_bounces(
             suspending.submit(name)
             record = deferred(suspending, name)
             assert (record.status, record.dsn[0]) == ("deferred", "4")
-    subprocess.run(
-        ["/usr/sbin/postsuper", "-d", "ALL"], check=True, capture_output=True
-    )

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from pathlib import Path
 
 import pytest
 import side_by_side
 import variants
-from private_postfix import MESSAGE, PATIENCE, Delivery, PrivatePostfix
+from private_postfix import MESSAGE, Delivery, PrivatePostfix
 
 from scripted_server import Script, ScriptedServer
+from waiting import wait
 
 HANG_AT_MAIL = {"stages": {"mail": {"action": "hang"}}}
 
@@ -91,10 +91,7 @@ class TestTime:
 
 def until_mail_is_said(server: ScriptedServer) -> None:
     """Wait until the client is in the middle of its dialogue."""
-    until = time.monotonic() + PATIENCE
-    while not any(len(c.commands) > 1 for c in server.connections):
-        assert time.monotonic() < until
-        time.sleep(0.02)
+    wait(lambda: any(len(c.commands) > 1 for c in server.connections))
 
 
 def python_of(recipient: str) -> int:
@@ -134,16 +131,11 @@ class TestAddresses:
     def test_same_commands(self, postfix: PrivatePostfix, name: str) -> None:
         sender, local = ADDRESSES[name]
         (place,) = side_by_side.addresses("sent")
-        heard = []
+        heard: list[list[str]] = []
         with ScriptedServer({"keywords": []}, listen=place) as server:
             for client in ("trouble", "smtp"):
-                before = len(server.connections)
                 postfix.submit(f"{local}@sent.{client}.test", sender=sender)
-                until = time.monotonic() + PATIENCE
-                while not any(c.messages for c in server.connections[before:]):
-                    assert time.monotonic() < until, postfix.log()
-                    time.sleep(0.02)
-                commands = server.connections[before].commands[1:3]
+                commands = side_by_side.next_taken(server, len(heard)).commands[1:3]
                 heard.append([c.replace(f".{client}.", ".client.") for c in commands])
         assert heard[0] == heard[1]
         assert heard[0][0].startswith("MAIL FROM:<")

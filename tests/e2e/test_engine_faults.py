@@ -20,7 +20,6 @@ from typing import NamedTuple
 
 import pytest
 from private_postfix import MESSAGE, PATIENCE, Delivery, PrivatePostfix, transport
-from rearranged import empty_queue, rearranged, run_queue
 from resident_engine import ResidentEngine, clients
 
 import needs
@@ -133,7 +132,7 @@ class World(NamedTuple):
 
     def sent_at_last(self, *recipients: str) -> None:
         """Try again, now that all is well."""
-        run_queue(self.postfix)
+        self.postfix.run_queue()
         self.postfix.delivered(recipients, status="sent")
 
 
@@ -224,7 +223,7 @@ def world(
     routes = "".join(f"{n}.engine.test {n}:[127.61.0.1]:2525\n" for n in names)
     single = [name for name in names if "many" not in name and "fallback" not in name]
     main = MAIN | {f"{name}_destination_recipient_limit": "1" for name in single}
-    with rearranged(postfix, main=main, routes=routes, master=master):
+    with postfix.rearranged(main=main, routes=routes, master=master):
         yield World(postfix, engine, here, our_log)
 
 
@@ -237,7 +236,7 @@ def server(world: World) -> Iterator[Server]:
         yield held
     with contextlib.suppress(ProcessLookupError):
         world.engine.kill()
-    empty_queue()
+    world.postfix.empty_queue()
 
 
 @pytest.fixture(params=CLIENTS)

@@ -10,16 +10,15 @@ import os
 import shutil
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from private_postfix import MESSAGE, PATIENCE, Delivery, PrivatePostfix, transport
-from rearranged import empty_queue, rearranged, run_queue
+from private_postfix import MESSAGE, Delivery, PrivatePostfix, transport
 
 from fickle_server import FickleServer
+from waiting import wait
 
 pytestmark = pytest.mark.more
 
@@ -68,15 +67,8 @@ class World(NamedTuple):
 
     def sent_at_last(self, recipient: str) -> Delivery:
         """Try again, now that all is well."""
-        run_queue(self.postfix)
+        self.postfix.run_queue()
         return self.postfix.delivered([recipient], status="sent")[recipient]
-
-
-def wait(until: Callable[[], object]) -> None:
-    end = time.monotonic() + PATIENCE
-    while not until():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def process(*words: bytes) -> int:
@@ -142,7 +134,7 @@ def world(
     routes = "".join(f"{n}.fault.test {n}:[127.60.0.1]:2525\n" for n in names)
     main = MAIN | {f"{name}_destination_recipient_limit": "1" for name in SINGLE}
     master = entries(example, installed, here)
-    with rearranged(postfix, main=main, routes=routes, master=master):
+    with postfix.rearranged(main=main, routes=routes, master=master):
         yield World(postfix, here, our_log)
     subprocess.run(["umount", "-l", small], check=True)
 
@@ -151,7 +143,7 @@ def world(
 def server(world: World) -> Iterator[FickleServer]:
     with FickleServer(listen=SERVER) as server:
         yield server
-    empty_queue()
+    world.postfix.empty_queue()
 
 
 @pytest.mark.fault("9 pipe(8) killed while it copies the message")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
 import side_by_side
-from private_postfix import PATIENCE, PrivatePostfix
+from private_postfix import PrivatePostfix
 
 from scripted_server import ScriptedServer
 
@@ -39,11 +38,7 @@ def heard(
     """MAIL and RCPT as the server had them from one of the clients."""
     before = len(server.connections)
     postfix.submit(f"{local}@sent.{client}.test")
-    until = time.monotonic() + PATIENCE
-    while not any(c.messages for c in server.connections[before:]):
-        assert time.monotonic() < until, postfix.log()
-        time.sleep(0.02)
-    commands = server.connections[before].commands
+    commands = side_by_side.next_taken(server, before).commands
     return [c.replace(f".{client}.", ".client.") for c in commands if " " in c][1:3]
 
 

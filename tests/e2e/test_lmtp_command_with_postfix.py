@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -13,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from lmtp_postfix import Lmtpd, LmtpPostfix, Sink
+from lmtp_postfix import Lmtpd, LmtpPostfix, Sink, open_directory
 from lmtp_soak import check_ledger, soak
 from private_postfix import PATIENCE
 
@@ -27,27 +25,15 @@ Start = Callable[..., tuple[LmtpPostfix, Lmtpd]]
 
 
 @contextmanager
-def directory() -> Iterator[Path]:
-    """A short path that all accounts can read."""
-    path = Path(tempfile.mkdtemp(prefix="lmtpd-", dir="/var/tmp"))
-    path.chmod(0o755)
-    try:
-        yield path
-    finally:
-        shutil.rmtree(path)
-
-
-@contextmanager
 def starter(installed: Path, kind: str) -> Iterator[Start]:
     with ExitStack() as stack:
-        place = stack.enter_context(directory())
+        place = stack.enter_context(open_directory())
 
         def started(*argv: str, **main: str) -> tuple[LmtpPostfix, Lmtpd]:
             lmtpd = Lmtpd(place, installed, kind == "spawn", *argv)
-            postfix = LmtpPostfix(place, lmtpd, **main)
+            postfix = LmtpPostfix(place, lmtpd.transport, lmtpd.master, **main)
             stack.enter_context(lmtpd.open())
-            postfix.start()
-            stack.callback(postfix.stop)
+            stack.enter_context(postfix.running())
             return postfix, lmtpd
 
         yield started
@@ -98,7 +84,7 @@ def test_each_recipient_ends_in_its_own_way(chain: Chain) -> None:
             }
         },
     )
-    postfix.send("ok@d.test", "full@d.test", "nobody@d.test")
+    postfix.submit("ok@d.test", "full@d.test", "nobody@d.test")
     found = postfix.delivered(["ok@d.test", "full@d.test", "nobody@d.test"])
     assert {who.partition("@")[0]: x[4:6] for who, x in found.items()} == {
         "ok": ("2.0.0", "sent"),
@@ -117,8 +103,8 @@ def test_each_recipient_ends_in_its_own_way(chain: Chain) -> None:
 def test_dsn_parameters_from_end_to_end(chain: Chain) -> None:
     postfix, _, server = chain
     server.scripts = ({"keywords": ["PIPELINING", "DSN"]},)
-    sender = ("-N", "success,delay", "-V", "QQ+1", "-R", "hdrs")
-    postfix.send(*sender, "dsn@d.test")
+    options = ("-N", "success,delay", "-V", "QQ+1", "-R", "hdrs")
+    postfix.submit("dsn@d.test", sender="s@d.test", options=options)
     postfix.delivery("dsn@d.test")
     said = next(x.commands for x in server.connections if "<dsn@" in str(x.commands))
     at_mail = said.index("MAIL FROM:<s@d.test> ENVID=QQ+2B1 RET=HDRS")
@@ -133,7 +119,7 @@ def test_connections_are_used_again(chain: Chain) -> None:
     server.scripts = ({"stages": {"eod": {"reply": "250 2.0.0 Ok", "delay": 0.05}}},)
     recipients = [f"{n}@d.test" for n in range(10)]
     for recipient in recipients:
-        postfix.send(recipient)
+        postfix.submit(recipient)
     found = postfix.delivered(recipients)
     assert {x.status for x in found.values()} == {"sent"}
     for log in (postfix.log(), "\n".join(lmtpd.log())):
@@ -159,7 +145,7 @@ def test_server_that_is_killed_in_mid_run(start: Start, tmp_path: Path) -> None:
             wait(partial(taken, wanted), postfix.log)
             sink.kill()
             sink.start()
-        postfix.emptied(2 * PATIENCE)
+        postfix.run_queue()
     check_ledger(postfix, lmtpd, sink, count)
 
 
@@ -167,7 +153,7 @@ def test_server_that_is_killed_in_mid_run(start: Start, tmp_path: Path) -> None:
 @pytest.mark.long
 @pytest.mark.parametrize("kind", ["listener", "spawn"])
 def test_soak(installed: Path, kind: str) -> None:
-    with directory() as place:
+    with open_directory() as place:
         found = soak(installed, place, 1000, kind == "spawn")
     assert found.sent == 900
     assert found.bounced == 100
@@ -200,11 +186,11 @@ def test_time_limits_make_no_duplicates(
         *("-o", "trouble_destination_retry_time=0"),
         lmtp_data_done_timeout=theirs,
     )
-    postfix.send("a@d.test")
+    postfix.submit("a@d.test")
     first = postfix.delivery("a@d.test")
     assert (first.status, first.dsn) == ("deferred", "4.4.2")
     too_late.set()
-    postfix.emptied()
+    postfix.run_queue()
     assert postfix.delivered(["a@d.test"], "sent")
     # The first session has ended, in whatever way.
     wait(lambda: server.connections[0].end)
@@ -221,10 +207,10 @@ def test_time_limit_of_spawn_makes_no_duplicates(
     server.scripts = (held(too_late), {})
     with starter(installed, "spawn") as start:
         postfix, _ = start(at(server), lmtpd_time_limit="2s")
-        postfix.send("a@d.test")
+        postfix.submit("a@d.test")
         wait(lambda: "command time limit exceeded" in postfix.log(), postfix.log)
         too_late.set()
         postfix.delivery("a@d.test")
-        postfix.emptied()
+        postfix.run_queue()
         assert postfix.delivered(["a@d.test"], "sent")
     assert sum(len(each.messages) for each in server.connections) == 1

@@ -12,57 +12,25 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from lmtp_postfix import LmtpPostfix, open_directory
+from private_postfix import Delivery
 
 import needs
 
 pytestmark = [pytest.mark.e2e, pytest.mark.more]
 
-PATIENCE = 20.0
-MAIN_CF = """
-compatibility_level = 3.6
-queue_directory = {home}/queue
-data_directory = {home}/data
-command_directory = /usr/sbin
-daemon_directory = {daemons}
-mail_owner = postfix
-setgid_group = postdrop
-myhostname = client.example.test
-mydestination =
-inet_interfaces = loopback-only
-alias_maps =
-local_recipient_maps =
-maillog_file = {home}/log
-maillog_file_prefixes = {home}
-default_transport = lmtp:unix:{socket}
-lmtp_send_xforward_command = yes
-lmtp_line_length_limit = 0
-cleanup_replace_stray_cr_lf = no
-import_environment = MAIL_CONFIG MAIL_LOGTAG TZ LANG=C
-"""
-MASTER_CF = """
-pickup    unix  n  -  n  1     1  pickup
-cleanup   unix  n  -  n  -     0  cleanup
-qmgr      unix  n  -  n  300   1  qmgr
-rewrite   unix  -  -  n  -     -  trivial-rewrite
-bounce    unix  -  -  n  -     0  bounce
-defer     unix  -  -  n  -     0  bounce
-trace     unix  -  -  n  -     0  bounce
-showq     unix  n  -  n  -     -  showq
-error     unix  -  -  n  -     -  error
-retry     unix  -  -  n  -     -  error
-scache    unix  -  -  n  -     1  scache
-lmtp      unix  -  -  n  -     -  lmtp
-postlog   unix-dgram n - n -   1  postlogd
-lmtpd      unix  -  n  n  -     -  spawn
-    user=nobody argv={python} -B {server} {home}/seen
-"""
+MAIN = {
+    "local_recipient_maps": "",
+    "lmtp_send_xforward_command": "yes",
+    "lmtp_line_length_limit": "0",
+    "cleanup_replace_stray_cr_lf": "no",
+    "import_environment": "MAIL_CONFIG MAIL_LOGTAG TZ LANG=C",
+}
 SERVER = """
 import json, sys
 from postfix_trouble.lmtp import listener
@@ -112,82 +80,33 @@ else:
     serve_one = lambda connection: serve(connection, deliver, **options)
     listener.accept_all([socket], serve_one, stop)
 """
-RECORD = re.compile(
-    r"postfix/(?P<daemon>\w+)\[\d+\]: \w+: to=<(?P<recipient>.*?)>, .*"
-    r"dsn=(?P<dsn>[\d.]+), status=(?P<status>\w+) \((?P<reason>.*?)\)?$"
-)
 
 
-class Result(NamedTuple):
-    """What Postfix logged for a recipient."""
+class World(NamedTuple):
+    """A Postfix whose mail all goes to our server."""
 
-    status: str
-    dsn: str
-    reason: str
-
-
-class Postfix:
-    """A private instance whose mail all goes to our server."""
-
-    def __init__(self, home: Path, socket: str) -> None:
-        self.home = home
-        self.configuration = home / "etc"
-        (home / "server.py").write_text(SERVER)
-        for name in ("etc", "queue", "data"):
-            (home / name).mkdir()
-        (home / "seen").touch()
-        shutil.chown(home / "data", "postfix")
-        shutil.chown(home / "seen", "nobody")
-        daemons = subprocess.check_output(["postconf", "-dh", "daemon_directory"])
-        self._write("main.cf", MAIN_CF, socket=socket, daemons=daemons.decode().strip())
-        self._write(
-            "master.cf", MASTER_CF, python=sys.executable, server=home / "server.py"
-        )
-
-    def _write(self, name: str, text: str, **values: object) -> None:
-        (self.configuration / name).write_text(text.format(home=self.home, **values))
-
-    def command(self, action: str) -> None:
-        subprocess.run(
-            ["/usr/sbin/postfix", "-c", str(self.configuration), action],
-            check=True,
-            capture_output=True,
-        )
+    postfix: LmtpPostfix
+    # What the server writes down.
+    record: Path
 
     def send(self, message: bytes, *recipients: str, options: str = "") -> None:
         """Submit a message; its sender is sender@example.test."""
-        subprocess.run(
-            [
-                *("/usr/sbin/sendmail", "-C", str(self.configuration), "-i"),
-                *("-f", "sender@example.test", *options.split(), "--", *recipients),
-            ],
-            input=message,
-            check=True,
+        self.postfix.submit(
+            *recipients,
+            sender="sender@example.test",
+            message=message,
+            options=options.split(),
         )
 
-    def log(self) -> str:
-        path = self.home / "log"
-        return path.read_text() if path.exists() else ""
-
-    def results(self, *recipients: str) -> list[Result]:
+    def results(self, *recipients: str) -> list[Delivery]:
         """The records of these recipients, as soon as all have one."""
-        until = time.monotonic() + PATIENCE
-        while time.monotonic() < until:
-            found = {
-                match["recipient"]: Result(
-                    match["status"], match["dsn"], match["reason"]
-                )
-                for match in map(RECORD.search, self.log().splitlines())
-                if match and match["daemon"] == "lmtp"
-            }
-            if set(recipients) <= set(found):
-                return [found[recipient] for recipient in recipients]
-            time.sleep(0.02)
-        raise AssertionError(f"no result for {recipients} in:\n{self.log()}")
+        found = self.postfix.delivered(recipients)
+        assert {record.service for record in found.values()} == {"lmtp"}
+        return [found[recipient] for recipient in recipients]
 
     def seen(self, recipient: str) -> tuple[dict[str, Any], bytes]:
         """The envelope and the message that the server was given."""
-        for line in (self.home / "seen").read_text().splitlines():
+        for line in self.record.read_text().splitlines():
             envelope, text = json.loads(line)
             if recipient in [each["address"] for each in envelope["recipients"]]:
                 return envelope, text.encode("latin-1")
@@ -211,21 +130,26 @@ def listening(home: Path) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module", params=["listener", "spawn"])
-def postfix(request: pytest.FixtureRequest) -> Iterator[Postfix]:
-    # Not pytest's directory: the accounts of Postfix can't look into that.
-    home = Path(tempfile.mkdtemp(prefix="lmtp-"))
-    home.chmod(0o755)
+def world(request: pytest.FixtureRequest) -> Iterator[World]:
     by_spawn = request.param == "spawn"
     if by_spawn:
         needs.open_to_others(sys.executable)
-    instance = Postfix(home, "private/lmtpd" if by_spawn else f"{home}/lmtpd")
-    try:
-        with contextlib.nullcontext() if by_spawn else listening(home):
-            instance.command("start")
-            yield instance
-            instance.command("stop")
-    finally:
-        shutil.rmtree(home)
+    with open_directory() as home:
+        record, server = home / "seen", home / "server.py"
+        server.write_text(SERVER)
+        record.touch()
+        shutil.chown(record, "nobody")
+        where = "private/lmtpd" if by_spawn else f"{home}/lmtpd"
+        entry = (
+            "lmtpd unix - n n - - spawn\n"
+            f"  user=nobody argv={sys.executable} -B {server} {record}\n"
+        )
+        postfix = LmtpPostfix(home, f"lmtp:unix:{where}", entry, **MAIN)
+        with (
+            contextlib.nullcontext() if by_spawn else listening(home),
+            postfix.running(),
+        ):
+            yield World(postfix, record)
 
 
 MESSAGE = b"""Subject: dots and other odd bytes
@@ -238,10 +162,10 @@ a\rb
 the end, without a newline"""
 
 
-def test_each_recipient_ends_in_its_own_way(postfix: Postfix) -> None:
-    postfix.send(MESSAGE, "ok@d.test", "soft@d.test", "hard@d.test", "long@d.test")
-    results = postfix.results("ok@d.test", "soft@d.test", "hard@d.test", "long@d.test")
-    assert [result[:2] for result in results] == [
+def test_each_recipient_ends_in_its_own_way(world: World) -> None:
+    world.send(MESSAGE, "ok@d.test", "soft@d.test", "hard@d.test", "long@d.test")
+    results = world.results("ok@d.test", "soft@d.test", "hard@d.test", "long@d.test")
+    assert [(result.status, result.dsn) for result in results] == [
         ("sent", "2.0.0"),
         ("deferred", "4.2.2"),
         ("bounced", "5.1.1"),
@@ -255,36 +179,36 @@ def test_each_recipient_ends_in_its_own_way(postfix: Postfix) -> None:
     assert "said: 550-5.7.1 because because " in long
 
 
-def test_the_message_arrives_as_it_was_sent(postfix: Postfix) -> None:
-    postfix.send(MESSAGE, "bytes@d.test")
-    postfix.results("bytes@d.test")
-    envelope, message = postfix.seen("bytes@d.test")
+def test_the_message_arrives_as_it_was_sent(world: World) -> None:
+    world.send(MESSAGE, "bytes@d.test")
+    world.results("bytes@d.test")
+    envelope, message = world.seen("bytes@d.test")
     body = MESSAGE[MESSAGE.index(b"\n\n") :]
     assert message.endswith(body + b"\n")
     assert message.startswith(b"Received: ")
     assert envelope["sender"] == "sender@example.test"
-    assert f"size={envelope['size']}, nrcpt=" in postfix.log()
+    assert f"size={envelope['size']}, nrcpt=" in world.postfix.log()
 
 
-def test_a_large_message(postfix: Postfix) -> None:
+def test_a_large_message(world: World) -> None:
     text = b"Subject: large\n\n" + b".0123456789abcdef\n" * 100_000
-    postfix.send(text, "large@d.test")
-    postfix.results("large@d.test")
-    message = postfix.seen("large@d.test")[1]
+    world.send(text, "large@d.test")
+    world.results("large@d.test")
+    message = world.seen("large@d.test")[1]
     # No diff of millions of bytes, should they not be equal.
     assert message.endswith(text[text.index(b"\n\n") :]) is True
 
 
-def test_dsn_parameters_and_odd_addresses(postfix: Postfix) -> None:
-    postfix.send(
+def test_dsn_parameters_and_odd_addresses(world: World) -> None:
+    world.send(
         MESSAGE,
         '"a b"@d.test',
         '"a@b"@d.test',
         "plus+tag=x@d.test",
         options="-N success,delay -V QQ+1=2 -R hdrs",
     )
-    postfix.results('"a b"@d.test', '"a@b"@d.test', "plus+tag=x@d.test")
-    envelope, _ = postfix.seen("plus+tag=x@d.test")
+    world.results('"a b"@d.test', '"a@b"@d.test', "plus+tag=x@d.test")
+    envelope, _ = world.seen("plus+tag=x@d.test")
     recipients = {each["address"]: each for each in envelope["recipients"]}
     assert set(recipients) == {"a b@d.test", "a@b@d.test", "plus+tag=x@d.test"}
     assert {each["notify"] for each in recipients.values()} == {"SUCCESS,DELAY"}
@@ -296,16 +220,16 @@ def test_dsn_parameters_and_odd_addresses(postfix: Postfix) -> None:
 
 
 @pytest.mark.fault("LMTP a bug, beside other messages, with lmtp(8)")
-def test_a_bug_defers(postfix: Postfix) -> None:
-    postfix.send(MESSAGE, "bug@d.test", "bystander@d.test")
-    for result in postfix.results("bug@d.test", "bystander@d.test"):
-        assert result[:2] == ("deferred", "4.3.0")
+def test_a_bug_defers(world: World) -> None:
+    world.send(MESSAGE, "bug@d.test", "bystander@d.test")
+    for result in world.results("bug@d.test", "bystander@d.test"):
+        assert (result.status, result.dsn) == ("deferred", "4.3.0")
 
 
-def test_nothing_was_strange(postfix: Postfix) -> None:
+def test_nothing_was_strange(world: World) -> None:
     """No warning of lmtp(8): about our keywords, our replies, or noise among them."""
-    postfix.send(MESSAGE, "last@d.test")
-    postfix.results("last@d.test")
+    world.send(MESSAGE, "last@d.test")
+    world.results("last@d.test")
     strange = ("warning", "fatal", "panic", "error:", "noise")
-    lines = postfix.log().splitlines()
+    lines = world.postfix.log().splitlines()
     assert not [line for line in lines if any(word in line for word in strange)]

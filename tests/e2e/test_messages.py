@@ -17,7 +17,6 @@ from typing import NamedTuple
 
 import pytest
 from private_postfix import PrivatePostfix
-from rearranged import rearranged
 
 from message_kinds import KINDS, Mail, mails
 from postfix_trouble.message.message import Message
@@ -97,7 +96,7 @@ def sent(postfix: PrivatePostfix, place: Path) -> Iterator[dict[str, Sent]]:
 
     everything = list(mails())
     assert len(everything) >= 500
-    with rearranged(postfix, main=settings, routes=routes, master=entry):
+    with postfix.rearranged(main=settings, routes=routes, master=entry):
         servers = {
             name: ScriptedServer({"keywords": keywords}, listen=listen)
             for name, (listen, keywords) in SERVERS.items()

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Iterator
 from email import message_from_bytes
 from pathlib import Path
 
 import pytest
 from private_postfix import PrivatePostfix, transport
-from rearranged import empty_queue, rearranged
 
 from fickle_server import FickleServer
+from waiting import wait
 
 pytestmark = pytest.mark.more
 
@@ -29,10 +28,6 @@ def judge(stage: str, subject: str, times: int) -> str | None:
     return None
 
 
-# Seconds for a bounce to come back, on a busy machine.
-PATIENCE = 60.0
-
-
 class World:
     """Postfix, a server that refuses, and what came back to the sender."""
 
@@ -44,10 +39,7 @@ class World:
 
     def told(self) -> list[str]:
         """Whom the sender's bounces name, once one of them is there."""
-        end = time.monotonic() + PATIENCE
-        while not self.collector.journal:
-            assert time.monotonic() < end, "no bounce"
-            time.sleep(0.02)
+        wait(lambda: self.collector.journal, lambda: "no bounce")
         texts = [message_from_bytes(copy.text) for copy in self.collector.journal]
         status = "".join(str(text.get_payload(1)) for text in texts)
         return re.findall(r"^Final-Recipient: rfc822; (\S+)", status, re.M)
@@ -65,7 +57,7 @@ def several(
     master = f"mixture{recipe}json{as_json}json-alone{as_json.replace(state, '')}"
     routes = "".join(f"{kind}.mixed.test {kind}:[127.61.0.1]:2525\n" for kind in KINDS)
     routes += "collected.mixed.test smtp:[127.61.0.2]:2525\n"
-    with rearranged(postfix, main={}, routes=routes, master=master):
+    with postfix.rearranged(main={}, routes=routes, master=master):
         yield postfix
 
 
@@ -74,7 +66,7 @@ def world(several: PrivatePostfix, our_log: Path) -> Iterator[World]:
     world = World(several, our_log)
     with world.server, world.collector:
         yield world
-        empty_queue()
+        world.postfix.empty_queue()
 
 
 @pytest.mark.fault("38 what pipe(8) logs of one sent and one refused")

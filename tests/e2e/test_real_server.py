@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import grp
 import pwd
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import real_server
 from both_clients import Result, same, under_way
-from private_postfix import PATIENCE, PrivatePostfix
+from private_postfix import PrivatePostfix
 from real_cases import CASES
 
 import needs
 from dns_server import serving
 from private_network import NAME_SERVER
+from waiting import wait
 
 pytestmark = pytest.mark.more
 
@@ -46,9 +46,7 @@ def test_same_log_in(delivered: dict[str, Result], name: str) -> None:
 
 def test_mail_arrives(postfix: PrivatePostfix, delivered: dict[str, Result]) -> None:
     """In the maildir, twice for each that was sent, whole, from whom it says."""
-    until = time.monotonic() + PATIENCE
-    while len(real_server.stored()) < 2 * len(SENT) and time.monotonic() < until:
-        time.sleep(0.05)
+    wait(lambda: len(real_server.stored()) >= 2 * len(SENT), postfix.log)
     stored = real_server.stored()
     assert len(stored) == 2 * len(SENT)
     for text in stored:

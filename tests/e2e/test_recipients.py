@@ -19,7 +19,6 @@ from typing import NamedTuple
 import pytest
 from flufl.bounce import all_failures
 from private_postfix import MESSAGE, PrivatePostfix
-from rearranged import rearranged, run_queue
 
 from fickle_server import FickleServer
 from waiting import wait
@@ -79,7 +78,7 @@ class World:
             self.postfix.submit(*recipients, sender=sender)
 
     def run(self) -> int:
-        return run_queue(self.postfix)
+        return self.postfix.run_queue()
 
     def reports(self, sender: str) -> list[Message]:
         """The bounces that a sender has."""
@@ -130,7 +129,7 @@ def finals(report: Message) -> list[str]:
 @pytest.fixture(scope="module")
 def ten(postfix: PrivatePostfix) -> Iterator[PrivatePostfix]:
     """Queue lifetimes as usual."""
-    with rearranged(postfix, main=MAIN, routes=ROUTES):
+    with postfix.rearranged(main=MAIN, routes=ROUTES):
         yield postfix
 
 
@@ -299,7 +298,7 @@ def test_given_up(postfix: PrivatePostfix) -> None:
         return all(map(world.server.copies, accepted))
 
     with (
-        rearranged(postfix, main=soon, routes=ROUTES),
+        postfix.rearranged(main=soon, routes=ROUTES),
         world.server,
         world.collector,
     ):
