@@ -177,7 +177,7 @@ def test_a_table_that_can_not_be_searched_defers() -> None:
     assert delivery.results[0].dsn == "4.3.0"
 
 
-def test_who_has_the_message_is_not_put_off_with_the_others() -> None:
+def test_who_has_the_message_is_not_deferred_with_the_others() -> None:
     """A table that fails when the first server has taken the mail for one of two."""
     first = ScriptedServer({"stages": {"rcpt": ["250 ok", "450 4.2.0 later"]}})
     second = ScriptedServer()

@@ -13,7 +13,6 @@ from postfix_trouble.tables import files
 from postfix_trouble.tables.base import Table, TableUnusable
 from postfix_trouble.tables.matching import (
     address_keys,
-    domain_keys,
     external,
     mapped_address,
 )
@@ -110,16 +109,6 @@ class Maps:
                 value = self._find(form, fold=True, patterns=key.whole)
                 if value is not None:
                     return value, key.extension
-        return None
-
-    def find_domain(self, destination: str) -> str | None:
-        """The value for a destination: a domain's own, or that of a parent `.domain`.
-
-        Anything but a plain domain is looked up as it stands. Raises TableError.
-        """
-        for key in domain_keys(destination) if self else ():
-            if (value := self.find(key, fold=True)) is not None:
-                return value
         return None
 
     def close(self) -> None:

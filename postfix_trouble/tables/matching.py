@@ -1,4 +1,4 @@
-"""Which keys are looked up for an address or a domain, and how lists of words match."""
+"""Which keys are looked up for an address, and how lists of words match."""
 
 # Pure: no input or output, clock, environment, chance or state.
 
@@ -12,7 +12,6 @@ from postfix_trouble.core.value import Value
 _ATOM = frozenset(
     "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!#$%&'*+-/=?^_`{|}~."
 )
-_HOST_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_.")
 
 
 class Key(Value):
@@ -103,32 +102,6 @@ def mapped_address(address: str, result: str, extension: str, origin: str) -> st
 def _unquoted(text: str) -> str:
     parts = iter(text)
     return "".join(next(parts, "") if c == "\\" else c for c in parts)
-
-
-def domain_keys(destination: str) -> list[str]:
-    """The keys for a destination: a domain and its parents with a leading dot.
-
-    Anything that is not a plain domain ([host], host:port, an address) is looked up
-    as it stands (tls_policy_lookup).
-    """
-    if not _is_domain(destination):
-        return [destination]
-    labels = destination.split(".")
-    parents = ["." + ".".join(labels[first:]) for first in range(1, len(labels))]
-    return [destination, *parents]
-
-
-def _is_domain(name: str) -> bool:
-    """Whether it is a host name to Postfix's valid_hostname(3)."""
-    lowered = name.lower()
-    labels = lowered.split(".")
-    return (
-        0 < len(name) <= 255
-        and _HOST_LETTERS.issuperset(lowered)
-        and all(0 < len(label) <= 63 for label in labels)
-        and not any(label[0] == "-" or label[-1] == "-" for label in labels)
-        and not lowered.replace(".", "").isdigit()
-    )
 
 
 def match_list(

@@ -97,7 +97,7 @@ def pinned(
         return _CONFIGURATION
     found = _look_up(relay, settings, query, note)
     if found is None:
-        return _put_off(f"TLSA lookup error for {relay.host}:{relay.port}")
+        return _deferred(f"TLSA lookup error for {relay.host}:{relay.port}")
     base, records = found
     if not records:
         return _less(only, "no TLSA records found", TlsLevel.MAY)
@@ -135,10 +135,10 @@ def no_dane(level: TlsLevel, settings: Settings, *, lmtp: bool) -> str:
 
 
 def _less(only: bool, reason: str, level: TlsLevel) -> Pinned | DSN:
-    return _put_off(reason) if only else Pinned(level)
+    return _deferred(reason) if only else Pinned(level)
 
 
-def _put_off(reason: str) -> DSN:
+def _deferred(reason: str) -> DSN:
     return DSN(EnhancedStatus("4.7.5"), reason)
 
 

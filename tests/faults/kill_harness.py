@@ -1,9 +1,9 @@
-"""Deliveries that are killed at every stage, and the books of what became of the mail.
+"""Deliveries that are killed at every stage, and an account of what became of the mail.
 
 Each request is tried again until the program says that it is done, as the queue manager
 would do it, and is killed on most of the ways: at a drawn step of a drawn stage, or at
 a random moment. The server accepts, refuses, defers and breaks off at random. In the
-end the books must balance: everybody has the message or was reported, nobody has half
+end the account must balance: everybody has the message or was reported, nobody has half
 of it, nobody was reported who was not refused, and nobody has it twice but for a kill
 (or a server that did not answer) between the final dot and the commit. Who was refused
 is reported by the attempt that was told so, if it ends by itself, and once more at
@@ -95,7 +95,7 @@ STAGES = (
     "commit",
     "recorded",
     "settling",
-    "books",
+    "ledger",
     "report",
     "sendmail",
     "answer",
@@ -115,7 +115,7 @@ LANDMARKS: dict[CodeType, str] = {
         (SmtpConnection._read, "session"),
         (SmtpConnection._send_body, "body"),
         (SmtpConnection._send, "session"),
-        (Ledger.record, "books"),
+        (Ledger.record, "ledger"),
         (PipeRequest.on_outcomes, "recorded"),
         (LedgeredRequest._settle, "settling"),
         (bounce.build, "report"),
@@ -174,7 +174,7 @@ class Tracer:
             dot = getattr(step, "phase", None) is Phase.DOT
             if dot or b"." in getattr(step, "lines", ()):
                 return "dot"
-        if stage == "books" and self._stage == "dot":
+        if stage == "ledger" and self._stage == "dot":
             return "commit"
         return stage
 
@@ -376,7 +376,7 @@ class Tries:
             os._exit(1)
 
 
-# --- books ----------------------------------------------------------------------------
+# --- the account --------------------------------------------------------------------
 
 
 class Result(NamedTuple):

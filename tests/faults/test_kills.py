@@ -40,7 +40,7 @@ def test_some_kills() -> None:
 @pytest.mark.fault("3, 38 kill -9 from the last outcome to the answer (40 kills)")
 def test_kills_around_a_report() -> None:
     """None is lost, each is reported in time, and once more for a kill at most."""
-    stages = "settling,books,report,sendmail,answer"
+    stages = "settling,ledger,report,sendmail,answer"
     kills(40, 110, lambda name, text: None, "KILL", "--stages", stages)
 
 

@@ -336,7 +336,7 @@ def test_no_descriptors(
 ) -> None:
     around = ("prlimit", f"--nofile={limit}")
     done = client.run(*client.with_state(), recipients=recipients, around=around)
-    check_put_off_or_done(done, server, recipients)
+    check_deferred_or_done(done, server, recipients)
 
 
 @pytest.mark.fault("18 no memory (RLIMIT_AS)")
@@ -344,10 +344,10 @@ def test_no_descriptors(
 def test_no_memory(client: Client, server: FickleServer, mebibytes: int) -> None:
     around = ("prlimit", f"--as={mebibytes << 20}")
     done = client.run(*client.with_state(), message=LONG, around=around)
-    check_put_off_or_done(done, server, ONE)
+    check_deferred_or_done(done, server, ONE)
 
 
-def check_put_off_or_done(
+def check_deferred_or_done(
     done: tuple[int, bytes], server: FickleServer, recipients: tuple[str, ...]
 ) -> None:
     assert done[0] in (0, 75), done

@@ -100,7 +100,7 @@ def test_killed_after_the_dot(program: str, tmp_path: Path) -> None:
 
 @pytest.mark.fault("3 kill -9 after the commit: not sent again")
 def test_killed_after_the_commit(program: str, tmp_path: Path) -> None:
-    """The second recipient's refusal is said so late that the first is in the books."""
+    """The second recipient's refusal comes when the first is in the ledger."""
     slow = ("-o", "smtp_skip_quit_response=no")
 
     def kill(process: subprocess.Popen[bytes]) -> None:
@@ -364,7 +364,7 @@ def test_dates(
     program: str, tmp_path: Path, year: int, recipients: tuple[str, ...]
 ) -> None:
     """How old a message seems to be bounces nobody; Postfix knows better."""
-    with FickleServer(put_off_later) as server:
+    with FickleServer(deferred_later) as server:
         client = Client(program, tmp_path, server)
         options = client.with_state("-o", "sendmail_path=/bin/true")
         message = received("1", year) + MESSAGE
@@ -401,7 +401,7 @@ def test_clock_that_jumps(tmp_path: Path) -> None:
 @pytest.mark.parametrize("year", [1970, 2000])
 def test_own_date(program: str, tmp_path: Path, year: int) -> None:
     """By our own Received: header Postfix gives up now: it would report both."""
-    with FickleServer(put_off_later) as server:
+    with FickleServer(deferred_later) as server:
         client = Client(program, tmp_path, server)
         options = client.with_state("-o", "sendmail_path=/bin/true")
         message = received(QUEUE_ID, year) + MESSAGE
@@ -412,7 +412,7 @@ def test_own_date(program: str, tmp_path: Path, year: int) -> None:
         assert client.run(*options, recipients=one, message=message).code == 75
 
 
-def put_off_later(stage: str, subject: str, _times: int) -> str | None:
+def deferred_later(stage: str, subject: str, _times: int) -> str | None:
     late = stage == "rcpt" and subject.startswith("later")
     return "450 4.2.0 later" if late else None
 

@@ -1,7 +1,7 @@
 """The whole engine against a model of it that fits on a page.
 
 The model is Postfix's smtp_trouble.c and the loop around it, written down again without
-sessions, verdicts or books: one mail, servers in a row, what each says at each stage.
+sessions, verdicts or ledger: one mail, servers in a row, what each says at each stage.
 """
 
 from __future__ import annotations

@@ -174,7 +174,6 @@ def test_nothing_configured_finds_nothing() -> None:
     assert not maps
     assert maps.find("a") is None
     assert maps.find_address("a@b") is None
-    assert maps.find_domain("example.com") is None
     assert maps.map_address("a@b") == "a@b"
 
 
@@ -357,37 +356,6 @@ def test_rewriting(
         address, propagate=propagate, origin="origin.example", **local_only
     )
     assert mapped == result
-
-
-@pytest.mark.parametrize(
-    ("destination", "keys"),
-    [
-        ("a.b.example", ["a.b.example", ".b.example", ".example"]),
-        ("host", ["host"]),
-        ("[a.b.example]", ["[a.b.example]"]),
-        ("a.b.example:587", ["a.b.example:587"]),
-        ("[a.b.example]:587", ["[a.b.example]:587"]),
-        ("192.0.2.1", ["192.0.2.1"]),
-        ("2001:db8::1", ["2001:db8::1"]),
-        ("/run/socket", ["/run/socket"]),
-        ("a..b", ["a..b"]),
-        ("-a.b", ["-a.b"]),
-        ("x" * 64 + ".b", ["x" * 64 + ".b"]),
-        ("", [""]),
-    ],
-)
-def test_keys_of_a_destination(destination: str, keys: list[str]) -> None:
-    from postfix_trouble.tables.matching import domain_keys
-
-    assert domain_keys(destination) == keys
-
-
-def test_a_parent_domain_is_found_with_its_dot(tmp_path: Path) -> None:
-    maps = maps_of(tmp_path, "texthash", "", ".example may\nb.example encrypt\n")
-    assert maps.find_domain("B.Example") == "encrypt"
-    assert maps.find_domain("a.b.example") == "may"
-    assert maps.find_domain("example") is None
-    assert maps.find_domain("[b.example]") is None
 
 
 # --- lists of words
