@@ -63,6 +63,13 @@ def beside(launcher: Path, folder: Path) -> str:
     else:
         (folder / "lib").symlink_to(venv / "lib")
     # Others may run it, as they may the real one.
-    for each in (folder / "bin", folder, *folder.parents[:3]):
-        each.chmod(each.stat().st_mode | 0o055)
+    open_to_others(folder / "bin")
     return str(program)
+
+
+def open_to_others(folder: Path) -> None:
+    """Let all accounts look into a directory of pytest's, which closes them."""
+    for each in (folder, *folder.parents):
+        mode = each.stat().st_mode
+        if mode & 0o055 != 0o055:
+            each.chmod(mode | 0o055)

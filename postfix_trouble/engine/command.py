@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from importlib import import_module
 from pathlib import Path
@@ -75,11 +76,13 @@ def load_all() -> None:
 
 
 def _listener(where: str) -> listener.Listener:
-    """A Unix socket that only this account can reach. Raises UsageError, OSError."""
+    """A Unix socket that only this account can reach. Raises UsageError."""
     if not where.startswith("unix:/"):
         raise options.UsageError(f"--listen {where}: unix:PATH expected, absolute")
     try:
         return listener.listen(where, 0o600)
     except OSError as problem:
         text = problem.strerror or str(problem)
-        raise OSError(problem.errno, text, where) from problem
+        if problem.errno == errno.EADDRINUSE:
+            text = "another process listens there, or it is no socket"
+        raise options.UsageError(f"--listen {where}: {text}") from problem

@@ -16,7 +16,7 @@ from fake_engine import PATIENCE, FakeEngine, Play, Visitor, peer, reset
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from launchers import beside, compiled
+from launchers import beside, compiled, open_to_others
 from postfix_trouble.engine import protocol
 from scripted_server import ScriptedServer
 
@@ -284,8 +284,7 @@ def test_engine_of_another_account(
         "print(len(c.recv(9)), flush=True)"
     )
     tmp_path.chmod(0o777)
-    for parent in tmp_path.parents[:3]:
-        parent.chmod(0o755)
+    open_to_others(tmp_path)
     path = tmp_path / "engine"
     with subprocess.Popen(
         ["/usr/bin/python3", "-c", code, str(path)], stdout=subprocess.PIPE

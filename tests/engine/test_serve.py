@@ -299,6 +299,25 @@ def test_cannot_serve(program: str, options: tuple[str, ...], text: str) -> None
     assert text in done.stderr
 
 
+def test_a_second_engine_on_the_same_socket_ends(engine: Engine) -> None:
+    done = subprocess.run(
+        [
+            engine.program,
+            "serve",
+            f"--listen=unix:{engine.path}",
+        ],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert done.returncode == 78
+    assert f"unix:{engine.path}: another process listens there" in done.stderr
+    with ScriptedServer() as server:
+        assert engine.deliver(at(server))[0] == 0
+    assert engine.end() == 0
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="peers are known on Linux only")
 def test_socket_is_for_its_account_only(engine: Engine) -> None:
     assert engine.path.stat().st_mode & 0o777 == 0o600

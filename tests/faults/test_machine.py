@@ -27,6 +27,7 @@ from installation import install
 import needs
 from fickle_server import FickleServer
 from scripted_server import Script, ScriptedServer
+from syslog_daemon import OTHER_DEV
 
 ACCOUNT = pwd.getpwuid(os.geteuid()).pw_name
 
@@ -409,16 +410,6 @@ def test_full_pipe(client: Client, server: FickleServer) -> None:
 def test_no_log(client: Client, server: FickleServer, log: str) -> None:
     assert client.run("--log-file", log).code == 0
     assert server.copies("r@b.test") == 1
-
-
-# Puts a /dev with another /dev/log, or none, in place of the machine's.
-OTHER_DEV = """\
-cd "$0"
-for name in null zero full random urandom tty; do
-    >$name; mount --bind /dev/$name $name
-done
-mount --rbind "$0" /dev; cd /; exec "$@"
-"""
 
 
 @pytest.mark.fault("31 no /dev/log, and a daemon that does not read from it")
