@@ -274,7 +274,8 @@ def _warn(path: str, why: str) -> None:
 
     from postfix_trouble.report.maillog import MailLog
 
-    mark = f"/tmp/postfix-trouble.{os.geteuid()}.warned"
+    # Who else makes that file first makes us warn more often, and no more.
+    mark = f"/tmp/postfix-trouble.{os.geteuid()}.warned"  # nosec B108
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         file = os.open(mark, flags, 0o600)
