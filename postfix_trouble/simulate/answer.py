@@ -195,7 +195,7 @@ def _happening(heard: Heard, stage: str, text: str) -> Happening | NotExplained:
         if stage == "handshake":
             why = heard.own_reason.partition(": ")[2]
             return HandshakeFailed(why, "" if why == "handshake failure" else why)
-        dsn = heard.logged.dsn if heard.logged else ""
+        dsn = heard.logged.dsn if heard.logged else heard.status
         status = EnhancedStatus(dsn or "4.4.1")
         if heard.relay is not None and stage != "connect":
             return OwnDecision(heard.entry or "mesg_fail", status, heard.own_reason)

@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import click
 
 from postfix_trouble.core.sysexits import EX_OK, EX_USAGE
-from postfix_trouble.simulate import answer, explanation
+from postfix_trouble.simulate import answer, explanation, records
 from postfix_trouble.simulate.session import STAGES
 from postfix_trouble.terminal import screen
 from postfix_trouble.terminal.help_text import ExplainedCommand
 from postfix_trouble.terminal.parameters import given_values
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 EXAMPLES = [
     ("", "postfix-trouble explain '450 4.7.1 Greylisted' --stage rcpt"),
     ("With what main.cf says", "postfix-trouble explain '554 no' --stage greeting"
      " --config /etc/postfix/main.cf"),
     ("No answer at all", "postfix-trouble explain timeout --stage dot"),
-    ("From the log", "grep status= /var/log/mail.log | postfix-trouble explain"),
+    ("From the log, one line for each record",
+     "grep status= /var/log/mail.log | postfix-trouble explain"),
+    ("", "grep status= /var/log/mail.log | postfix-trouble explain --summary"),
     ("All that may happen at a stage", "postfix-trouble explain --table rcpt"),
 ]  # fmt: skip
 
@@ -71,7 +74,15 @@ EXAMPLES = [
     type=click.Choice([*STAGES, "all"]),
     help="Print all that may happen at a stage, and what follows; or at all of them.",
 )
+@click.option(
+    "--summary",
+    is_flag=True,
+    help="Of all lines on standard input: how many, by result, status and rule.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
+@click.option(
+    "-v", "--verbose", is_flag=True, help="All that is known, for each line, too."
+)
 def command(
     what: tuple[str, ...],
     stage: str | None,
@@ -82,56 +93,106 @@ def command(
     overrides: tuple[str, ...],
     config: str | None,
     table: str | None,
+    summary: bool,
     as_json: bool,
+    verbose: bool,
 ) -> int:
     """Say what Postfix's SMTP client would do about a reply: keep the recipient for
     another host, defer, or bounce; and what pipe(8) would be told.
 
-    Without REPLY, standard input is read, one reply or log line a line. The answer
-    comes from the code that delivers mail, not from a second copy of its rules.
+    Without REPLY, standard input is read: one reply or log record a line, one line for
+    each. The answer comes from the code that delivers mail, not from a second copy of
+    its rules.
     """
     values = given_values(config, overrides, lmtp=lmtp)
     if soft_bounce:
         values["soft_bounce"] = "yes"
     if table is not None:
         return _print_table(table, values, lmtp, as_json)
-    texts: Iterable[str] = [" ".join(what)] if what else _lines()
 
     def one(text: str) -> answer.Explanation | answer.NotExplained:
         place = stage or ""
         return answer.explain(text, stage=place, lmtp=lmtp, values=values, age=age)
 
-    code = EX_OK
-    for number, text in enumerate(texts):
-        found = one(text)
-        if isinstance(found, answer.NotExplained):
-            screen.complain(f"postfix-trouble explain: {found}")
-            code = EX_USAGE
-        else:
-            _show(found, number, final, as_json)
-    return code
+    if what:
+        return _print(one(" ".join(what)), final, as_json, verbose)
+    if (as_json or verbose or sys.stdin.isatty()) and not summary:
+        codes = [_print(one(text), final, as_json, verbose) for text in _lines()]
+        return max(codes, default=EX_OK)
+    return _log(one, summary, as_json)
 
 
 def _lines() -> Iterable[str]:
     if sys.stdin.isatty():
         screen.complain("One reply or log line a line; ^D ends.")
     sys.stdin.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
-    for line in sys.stdin:
-        if line.strip():
-            yield line.strip()
+    repeated = records.Repeated()
+    for line in filter(None, map(str.strip, sys.stdin)):
+        record = records.read(line)
+        if record is None or not repeated.is_it(record):
+            yield line
 
 
-def _show(found: answer.Explanation, number: int, final: bool, as_json: bool) -> None:
+def _print(
+    found: answer.Explanation | answer.NotExplained,
+    final: bool,
+    as_json: bool,
+    verbose: bool,
+) -> int:
+    """One explanation, and the exit code for it."""
+    if isinstance(found, answer.NotExplained):
+        screen.complain(f"postfix-trouble explain: {found}")
+        return EX_USAGE
     if as_json:
         import json
 
         screen.write(json.dumps(explanation.as_dict(found)) + "\n")
-        return
-    width, paint = screen.width(), screen.painter()
-    lines = list(explanation.text(found, width, paint, final_only=final))
-    if number:
-        lines = [paint("", "-" * min(width, 40)), *lines]
-    screen.write("\n".join(lines) + "\n")
+    else:
+        lines = explanation.text(
+            found,
+            screen.line_width(),
+            screen.painter(),
+            final_only=final,
+            verbose=verbose,
+        )
+        screen.write("\n".join(lines) + "\n")
+    return EX_OK
+
+
+def _log(
+    explain: Callable[[str], answer.Explanation | answer.NotExplained],
+    summary: bool,
+    as_json: bool,
+) -> int:
+    """One line for each record, or all of them counted. Returns the exit code."""
+    counts = Counter[records.Line]()
+    width, paint = screen.line_width(), screen.painter()
+    code = EX_OK
+    for text in _lines():
+        record = records.read(text)
+        line = None
+        if record is None or record.word != "sent":
+            found = explain(text)
+            if isinstance(found, answer.Explanation):
+                line = records.explained(found, record)
+            elif record is None:
+                code = EX_USAGE
+                screen.complain(f"postfix-trouble explain: {found}")
+                continue
+        if line is None:
+            assert record is not None
+            line = records.unexplained(record)
+        if summary:
+            counts[records.key(line)] += 1
+        else:
+            screen.write(records.one_line(line, width, paint) + "\n")
+    if summary and as_json:
+        import json
+
+        screen.write(json.dumps(records.summary_object(counts)) + "\n")
+    elif summary:
+        screen.write("\n".join(records.summary(counts, width, paint)) + "\n")
+    return code
 
 
 def _print_table(
@@ -153,7 +214,7 @@ def _print_table(
         for found in tables:
             screen.write(json.dumps(policy_tables.as_dict(found)) + "\n")
         return EX_OK
-    width, paint = screen.width(), screen.painter()
+    width, paint = screen.line_width(), screen.painter()
     shown = ["\n".join(policy_tables.text(found, width, paint)) for found in tables]
     screen.write("\n\n".join(shown) + "\n")
     return EX_OK

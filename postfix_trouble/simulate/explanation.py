@@ -34,8 +34,6 @@ COLOURS = {
     "continue": "green",
     "plaintext": "cyan",
 }
-# Where texts begin.
-_COLUMN = 15
 _NO_REPLY = ("lookup", "connect", "handshake", "body")
 
 
@@ -45,19 +43,19 @@ def text(
     paint: Paint = plain,
     *,
     final_only: bool = False,
+    verbose: bool = False,
 ) -> Iterator[str]:
-    """The lines of an explanation. `final_only`: leave out the host that follows."""
-    for line in explanation.subject.split("\n"):
+    """The lines of an explanation. `final_only`: leave out the host that follows;
+    `verbose`: all that is known, and who decides."""
+    *first, end = explanation.subject.split("\n")
+    for line in (*first, f"{end} ({place(explanation)})"):
         yield from (paint("bold", part) for part in wrapped(printable(line), width))
-    yield from wrapped(place(explanation), width)
-    yield ""
     another, last = explanation.cases
     rows = [] if final_only else [_verdict("more hosts", another)]
-    verdicts = [*rows, _verdict("last host", last)]
-    yield from fields(verdicts, width, paint, column=_COLUMN)
-    yield ""
-    details = list(_details(explanation, final_only))
-    yield from fields(details, width, paint, column=_COLUMN)
+    rows += [_verdict("last host", last), *_essence(explanation, verbose)]
+    if verbose:
+        rows += _details(explanation, final_only)
+    yield from fields(rows, width, paint)
 
 
 def place(explanation: Explanation) -> str:
@@ -71,7 +69,7 @@ def place(explanation: Explanation) -> str:
     else:
         words = f"in reply to {where}"
     if explanation.stage_assumed:
-        words += " (assumed: --stage was not given)"
+        words += "; assumed, see --stage"
     return words
 
 
@@ -82,43 +80,43 @@ def _verdict(label: str, case: Case) -> Field:
     return Field(label, f"{case.effect}: {words}", COLOURS[case.effect])
 
 
+def _essence(explanation: Explanation, verbose: bool) -> Iterator[Field]:
+    another, last = explanation.cases
+    if explanation.entry:
+        status = f"{last.status or another.status}, for {explanation.scope}"
+        if last.throttled:
+            status += "; the destination is suspended"
+        yield Field("status", status)
+    yield Field("pipe(8)", _pipe(last, verbose))
+    for remark in explanation.remarks:
+        yield Field("note", remark)
+    if explanation.logged is not None and explanation.logged.word:
+        yield Field("the log", _compared(explanation))
+
+
 def _details(explanation: Explanation, final_only: bool) -> Iterator[Field]:
     another, last = explanation.cases
     if explanation.entry:
-        yield Field("status", last.status or another.status)
         yield Field("reason", printable(last.reason))
-        yield Field("concerns", explanation.scope)
         if not final_only:
             yield Field(
                 "next host", "tried" if another.next_host_tried else "not tried"
             )
-        yield Field("destination", _throttling(explanation))
         notices = ", ".join(explanation.notices)
         told = f"notice, if notify_classes has {notices}" if notices else "no notice"
         yield Field("postmaster", told)
-    yield Field("pipe(8) gets", _pipe(last))
-    for remark in explanation.remarks:
-        yield Field("note", remark)
-    if explanation.entry:
         yield Field("rule", _rules(another, last, final_only))
         yield Field("decided by", _source(explanation))
-    if explanation.logged is not None and explanation.logged.word:
-        yield Field("the log says", _compared(explanation))
 
 
-def _throttling(explanation: Explanation) -> str:
-    if explanation.cases[1].throttled:
-        return "throttled: other mail for it waits, too"
-    return "not throttled"
-
-
-def _pipe(case: Case) -> str:
+def _pipe(case: Case, verbose: bool) -> str:
     if case.outcome is None:
         return "nothing yet: the delivery goes on"
     if case.effect == "continue":
         return "nothing yet: the dialogue goes on"
     end = pipe8.result((case.outcome,))
-    return f"exit {end.code} ({NAMES[end.code]}) and: {end.output.decode()}"
+    text = f"exit status {end.code} ({NAMES[end.code]})"
+    return f"{text} and: {end.output.decode()}" if verbose else text
 
 
 def _rules(another: Case, last: Case, final_only: bool) -> str:

@@ -35,6 +35,8 @@ class Heard(Value):
     own_reason: str = ""
     # For such a reason: the entry point of policy/trouble.py behind it, if known.
     entry: str = ""
+    # And its status, if it does not stand in the text.
+    status: str = ""
     # A name of simulate/session.STAGES; empty: not told.
     stage: str = ""
     relay: Relay | None = None
@@ -79,6 +81,7 @@ _ANSWER = re.compile(
     r"^(?P<reply>\d{3}(?:[ -].*)?) \(in reply to (?P<command>.+) command\)$", re.DOTALL
 )
 # What stands before a reason in a delivery report (bounce(8), RFC 3464 2.3.6).
+_WORDS = re.IGNORECASE | re.DOTALL
 _REPORTED = re.compile(
     r"^(?:Diagnostic-Code:\s*)?(?:smtp|x-postfix);\s*"
     r"|^<[^<>]*>(?: \(expanded\s+from\s+<[^<>]*>\))?:\s+",
@@ -115,6 +118,45 @@ _PLAIN_WORDS = {
 _COMMANDS = {
     phase.command.removesuffix(" command"): phase.name.lower() for phase in Phase
 }
+# How people say where it happened.
+_PLACES = {
+    **{command.lower(): stage for command, stage in _COMMANDS.items()},
+    **{phase.name.lower(): phase.name.lower() for phase in Phase},
+    **{"banner": "greeting", "mail from": "mail", "rcpt to": "rcpt", "eod": "dot"},
+    **{"end of data": "dot", "connecting": "connect", "connect": "connect"},
+    **{"tls handshake": "handshake", "auth": "auth"},
+}
+_PLACE = "|".join(sorted(map(re.escape, _PLACES), key=len, reverse=True))
+_BEFORE = re.compile(rf"^(?P<place>{_PLACE})(?: command)?: *(?P<text>.+)$", _WORDS)
+_REPLY_TO = re.compile(
+    rf"^(?P<text>.+?),? \(?in (?:reply|response) to (?:the )?(?P<place>{_PLACE})"
+    r"(?: command)?\)?$",
+    _WORDS,
+)
+_AFTER = re.compile(
+    rf"^(?P<text>.+?),? (?:after|at|during) (?P<place>{_PLACE})$", _WORDS
+)
+_WHILE = re.compile(r"^(?P<text>.+?),? while (?P<doing>.+)$", _WORDS)
+# What the system says of a server that it did not reach.
+_UNREACHED = re.compile(
+    "connection refused|connection timed out|no route to host|network is unreachable"
+    "|host is unreachable|operation timed out",
+    re.IGNORECASE,
+)
+# No server was found: words, and the status that Postfix gives it.
+_NOT_FOUND = (
+    (re.compile("does not accept mail", re.IGNORECASE), "5.1.0"),
+    (re.compile("host not found, try again", re.IGNORECASE), "4.4.3"),
+    (re.compile("loops back to myself", re.IGNORECASE), "5.4.6"),
+    (re.compile("(host|domain name|name) not found", re.IGNORECASE), "5.4.4"),
+)
+# Reasons of ours that pipe(8) repeats.
+_OURS = re.compile(
+    "delivery time limit exceeded|ledger unavailable|table look-up error: "
+    "|mail system configuration error: |command line usage error"
+    "|internal error, see the log|system resource problem|insufficient system storage"
+    "|message is incomplete|timeout reading message|error reading message"
+)
 _DOINGS = {phase.doing: phase.name.lower() for phase in Phase}
 
 
@@ -136,7 +178,34 @@ def recognise(text: str) -> Heard | None:
         return _reply_alone(text, "")
     if text.lower() in _PLAIN_WORDS:
         return Heard(lost=_PLAIN_WORDS[text.lower()])
-    return _without_status(text)
+    return _without_status(text) or _in_words(text)
+
+
+def _in_words(text: str) -> Heard | None:
+    """Words that no program writes so, or that no SMTP client says alone."""
+    found = _BEFORE.match(text) or _REPLY_TO.match(text) or _AFTER.match(text)
+    doing = _WHILE.match(text)
+    stage = _PLACES[found["place"].lower()] if found else ""
+    if doing and not found:
+        found, stage = doing, _while(doing["doing"])
+    if found and stage:
+        heard = recognise(found["text"])
+        if heard is not None and not heard.own_reason:
+            return heard._replace(stage=stage, lmtp=heard.lmtp or stage == "lhlo")
+    if _UNREACHED.fullmatch(text):
+        return Heard(own_reason=text, stage="connect")
+    for words, status in _NOT_FOUND:
+        if words.search(text):
+            return Heard(own_reason=text, stage="lookup", status=status)
+    return None
+
+
+def _while(doing: str) -> str:
+    """The stage for `sending RCPT TO`; empty: there is none."""
+    for words, stage in _DOINGS.items():
+        if doing.lower() == words.partition(" -- ")[0].lower():
+            return stage
+    return ""
 
 
 def _unwrapped(text: str) -> str:
@@ -154,6 +223,10 @@ def _reply_alone(text: str, stage: str) -> Heard:
     """A reply without a host; `stage` if it does not tell its own."""
     found = _ANSWER.match(text)
     if not found:
+        place = _REPLY_TO.match(text)
+        if place and not stage:
+            stage = _PLACES[place["place"].lower()]
+            return Heard(place["text"], stage=stage, lmtp=stage == "lhlo")
         return Heard(separate_lines(text), stage=stage)
     stage = _COMMANDS.get(found["command"], stage)
     return Heard(separate_lines(found["reply"]), stage=stage, lmtp=stage == "lhlo")
@@ -165,6 +238,7 @@ def _of_others(record: re.Match[str], found: Heard) -> bool:
         return True
     relay = record["relay"] or "none"
     known = found.stage or found.entry or _NO_SERVER.match(found.own_reason)
+    known = known or _OURS.match(found.own_reason)
     return not (known or relay == "none" or _relay(relay))
 
 

@@ -39,22 +39,27 @@ def run(
     columns: int = 80,
     environ: Mapping[str, str] = {},
     typed: str = "",
+    given: str = "",
     seconds: float = 20.0,
 ) -> Screen:
-    """Run the program on a terminal. `typed`: what the person types at once."""
+    """Run the program on a terminal. `typed`: what the person types at once; `given`:
+    what a pipe gives it as standard input."""
     ours, theirs = pty.openpty()
     size = struct.pack("HHHH", 24, columns, 0, 0)
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, size)
     shell = {**_environment(), "TERM": "xterm", **environ}
     child = subprocess.Popen(
         [sys.executable, "-m", "postfix_trouble", *argv],
-        stdin=theirs,
+        stdin=subprocess.PIPE if given else theirs,
         stdout=theirs,
         stderr=theirs,
         env=shell,
         start_new_session=True,
     )
     os.close(theirs)
+    if child.stdin:
+        with child.stdin:
+            child.stdin.write(given.encode())
     if typed:
         os.write(ours, typed.encode())
     text = _read(ours, time.monotonic() + seconds)
