@@ -264,6 +264,32 @@ def test_check_has_nothing_to_say(entry: master_cf.PipeEntry) -> None:
     assert [finding.severity for finding in found] == [Severity.OK]
 
 
+ONE_RESULT = (
+    "pipe(8) logs one result for all recipients of a request: who is refused while"
+    " others are not is logged as sent, with the text 1 sent, 1 bounced (5.1.1): see"
+    " postfix-trouble[581]. The records of postfix-trouble have each recipient with its"
+    " own status."
+)
+
+
+@pytest.mark.parametrize(
+    "name", ["README.md", "master.cf.example", "man/postfix-trouble.8"]
+)
+def test_what_recipe_2_costs_is_said_in_the_same_words(name: str) -> None:
+    text = (ROOT / name).read_text()
+    text = re.sub(r"(?m)^\.Xr (\S+) (\d)$", r"\1(\2)", text)
+    text = re.sub(r"(?m)^\.Dq (.*) \.$", r"\1.", text)
+    text = re.sub(r"(?m)^\.Nm$", "postfix-trouble", text)
+    words = re.sub(r'["`#\\]', " ", text).split()
+    assert ONE_RESULT in " ".join(words).replace("] .", "].")
+
+
+def test_it_is_the_first_row_of_the_comparison() -> None:
+    table = (ROOT / "README.md").read_text().partition("### Which recipe")[2]
+    rows = [line for line in table.splitlines() if line.startswith("|")]
+    assert "one result for all recipients" in rows[2]
+
+
 def test_manual_page_has_the_first_entry() -> None:
     page = (ROOT / "man/postfix-trouble.8").read_text()
     literal = page.partition("\n.Sh MASTER.CF\n")[2].partition(".Ed")[0]
