@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 import needs
-from postfix_trouble.check import pipe_entry
+from postfix_trouble.check import entry as check_entry
+from postfix_trouble.check.argv import Line
 from postfix_trouble.check.findings import Severity
 from postfix_trouble.cli.meant import COMMANDS
 from postfix_trouble.config import master_cf
@@ -256,10 +257,10 @@ def test_check_has_nothing_to_say(entry: master_cf.PipeEntry) -> None:
     line = options.read(list(entry.argv[2:]))
     state = line.value("--state-directory")
     limit = 50 if state else 1
-    found = pipe_entry.judge(
+    found = check_entry.judge(
         entry,
-        pipe_entry.Line(line.values, tuple(line.recipients)),
-        pipe_entry.Circumstances(recipient_limit=limit, state_directory=state),
+        Line(line.values, tuple(line.recipients)),
+        check_entry.Circumstances(recipient_limit=limit, state_directory=state),
     )
     assert [finding.severity for finding in found] == [Severity.OK]
 

@@ -106,8 +106,11 @@ TESTS = {
         "tests/check/test_findings.py",
         "tests/check/test_pipe_entry.py",
     ),
-    "check/pipe_entry.py": ("tests/check/test_pipe_entry.py",),
-    "check/lmtp_entry.py": ("tests/check/test_lmtp_entry.py",),
+    "check/argv.py": ("tests/check/test_pipe_entry.py",),
+    "check/entry.py": (
+        "tests/check/test_pipe_entry.py",
+        "tests/check/test_lmtp_entry.py",
+    ),
     "simulate/recognition.py": ("tests/explain/test_recognition.py",),
     "smtp/session.py": ENGINE,
     "smtp/handshake.py": ENGINE,

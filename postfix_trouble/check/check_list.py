@@ -60,7 +60,8 @@ def as_dict(findings: Sequence[Finding]) -> dict[str, Any]:
         "version": VERSION,
         "exit_status": exit_code(findings),
         "findings": [
-            {**finding._asdict(), "severity": finding.severity.value}
-            for finding in findings
+            {"severity": word.value, "about": about, "problem": problem,
+             "consequence": consequence, "remedy": remedy}
+            for word, about, problem, consequence, remedy, _ in findings
         ],
-    }
+    }  # fmt: skip

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from postfix_trouble.check import check_list, configuration, inspection
+from postfix_trouble.check import account, check_list, configuration, inspection
 from postfix_trouble.check.findings import (
     Finding,
     Severity,
@@ -15,6 +15,7 @@ from postfix_trouble.check.findings import (
     exit_code,
     fine,
     note,
+    once,
 )
 from postfix_trouble.config.effective import ParameterRow, effective
 from postfix_trouble.config.settings import ConfigError
@@ -28,12 +29,17 @@ if TYPE_CHECKING:
 
     from postfix_trouble.config.settings import Settings
 
+# What can't be read is a finding.
+_ANY = click.Path(readable=False)
+_DEFAULT = "/etc/postfix"
 EXAMPLES = [
     ("Everything; best as root, so that it is tried as the account in master.cf",
-     "postfix-trouble check --config /etc/postfix/main.cf"
-     " --master-cf /etc/postfix/master.cf"),
-    ("In a script", "postfix-trouble check --config /etc/postfix/main.cf -q || exit"),
-    ("What is in force", "postfix-trouble check --show --config /etc/postfix/main.cf"),
+     "postfix-trouble check"),
+    ("In a script", "postfix-trouble check -q || exit"),
+    ("What is in force", "postfix-trouble check --show"),
+    ("Another instance",
+     "postfix-trouble check --config /etc/postfix-out/main.cf"
+     " --master-cf /etc/postfix-out/master.cf"),
 ]  # fmt: skip
 
 
@@ -46,8 +52,9 @@ EXAMPLES = [
 @click.option(
     "--config",
     metavar="FILE",
-    type=click.Path(),
-    help="Read parameters from a main.cf.",
+    type=_ANY,
+    help="Read parameters from this main.cf. Without this option and -o, --master-cf"
+    " and --state-directory: main.cf and master.cf of Postfix's own config_directory.",
 )
 @click.option(
     "-o",
@@ -60,14 +67,14 @@ EXAMPLES = [
 @click.option(
     "--master-cf",
     metavar="FILE",
-    type=click.Path(),
+    type=_ANY,
     help="Look at the entries that run this program. Limits come from the main.cf "
     "beside it.",
 )
 @click.option(
     "--state-directory",
     metavar="DIR",
-    type=click.Path(file_okay=False),
+    type=click.Path(file_okay=False, readable=False),
     help="Look into it.",
 )
 @click.option("--no-dns", is_flag=True, help="Ask no name server.")
@@ -96,6 +103,11 @@ def command(
     chosen = overriding(overrides)
     if state_directory:
         chosen["trouble_state_directory"] = state_directory
+    if config is None and not (chosen or master_cf):
+        directory = _config_directory()
+        config = _existing(os.path.join(directory, "main.cf"))
+        if not (show or show_changed):
+            master_cf = _existing(os.path.join(directory, "master.cf"))
     try:
         values, warnings = read_config(config) if config else ({}, [])
         settings = make_settings(values, config=config, overrides=chosen, lmtp=lmtp)
@@ -119,22 +131,50 @@ def command(
         )
         found += [] if no_dns else inspection.answered(settings)
     if master_cf:
-        from postfix_trouble.check.pipe_entries import look
+        from postfix_trouble.check.entries import look
 
-        found += look(os.path.abspath(master_cf))
+        path = os.path.abspath(master_cf)
+        found += look(path, _postconf(os.path.dirname(path)))
     elif not as_json:
         found.append(note("master.cf", "not looked at (--master-cf FILE)"))
+    found = once(found)
     _print(found, quiet, as_json)
     return exit_code(found)
 
 
+def _config_directory() -> str:
+    """Postfix's own: that of $MAIL_CONFIG, or what postconf(1) says."""
+    import shutil
+    import subprocess
+
+    if named := os.environ.get("MAIL_CONFIG"):
+        return named
+    postconf = shutil.which("postconf", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+    if not postconf:
+        return _DEFAULT
+    asked = [postconf, "-d", "-h", "config_directory"]
+    done = subprocess.run(asked, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or _DEFAULT
+
+
+def _existing(path: str) -> str | None:
+    return path if os.path.lexists(path) else None
+
+
+def _postconf(directory: str) -> str:
+    """The command that changes the files of a directory."""
+    own = os.environ.get("MAIL_CONFIG", _DEFAULT)
+    return "postconf" if directory == own else f"postconf -c {directory}"
+
+
 def _unusable(config: str | None, problem: ConfigError) -> Finding:
-    return error(
-        problem.parameter or config or "configuration",
-        problem.problem,
-        "all mail is deferred (4.3.5)",
-        "fix it, or make it readable for this account",
-    )
+    deferred = "all mail is deferred (4.3.5)"
+    refused = None
+    if config and not problem.parameter:
+        refused = account.denied(config, config, account.current(), deferred)
+    about = problem.parameter or config or "configuration"
+    remedy = "correct it, or take it out"
+    return refused or error(about, problem.problem, deferred, remedy)
 
 
 def _configured(

@@ -70,7 +70,7 @@ def _row(row: ParameterRow, lmtp: bool) -> Iterator[Finding]:
         elif row.unsupported and not TABLE[name].vital:
             yield note(name, row.problem, f"not supported: {row.unsupported}")
         else:
-            remedy = f"the default is {row.default or 'empty'}"
+            remedy = f"correct it; the default is {row.default or 'empty'}"
             yield error(name, row.problem, _DEFERRED, remedy)
     elif row.unsupported and row.differs:
         reason = f"not supported: {row.unsupported}"
@@ -177,7 +177,7 @@ def _name(settings: Settings) -> Iterator[Finding]:
             "smtp_helo_name",
             f"we call ourselves {name}",
             "many servers refuse mail from a name that is not in the DNS",
-            "set myhostname",
+            "postconf -e 'myhostname = NAME', a name that is in the DNS",
         )
 
 

@@ -35,6 +35,8 @@ class Finding(Value):
     # What happens to mail.
     consequence: str = ""
     remedy: str = ""
+    # The entries of master.cf whose account sees it so; empty: it is so for all.
+    seen_by: str = ""
 
 
 def error(about: str, problem: str, consequence: str, remedy: str) -> Finding:
@@ -55,6 +57,17 @@ def note(about: str, text: str, consequence: str = "", remedy: str = "") -> Find
 def fine(about: str, text: str) -> Finding:
     """In order."""
     return Finding(Severity.OK, about, text)
+
+
+def once(findings: Iterable[Finding]) -> list[Finding]:
+    """Each finding once, with all entries that see it so in front."""
+    seen: dict[Finding, list[str]] = {}
+    for each in findings:
+        seen.setdefault(each._replace(seen_by=""), []).append(each.seen_by)
+    return [
+        each if "" in by else each._replace(about=f"{'; '.join(by)}: {each.about}")
+        for each, by in seen.items()
+    ]
 
 
 def exit_code(findings: Iterable[Finding]) -> int:

@@ -7,7 +7,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from postfix_trouble.check import tls_inspection
+from postfix_trouble.check import account, tls_inspection
 from postfix_trouble.check.findings import error, fine, note, warning
 from postfix_trouble.config.masking import masked
 from postfix_trouble.config.parameters import lmtp_name
@@ -58,8 +58,7 @@ def _tables(settings: Settings, lmtp: bool) -> Iterator[Finding]:
                 shown,
                 problem,
                 "all mail is deferred (4.3.5)",
-                "make the file readable for the account that delivers, or name a table"
-                " that it can open",
+                _instead(problem),
             )
             continue
         warnings: list[str] = []
@@ -91,8 +90,8 @@ def _instead(problem: str) -> str:
     if "unsupported dictionary type" in problem:
         return "install what has this type (postfix-mysql ...), or take another type"
     if "No such file" in problem:
-        return "name a file that is there (postmap FILE makes an indexed one)"
-    return "make it readable for the account that delivers"
+        return "correct the path; postmap FILE makes an indexed one"
+    return account.to_read(problem) or "name a table that this account can open"
 
 
 def _exposed(settings: Settings) -> Finding | None:
@@ -131,11 +130,12 @@ def _log_file(settings: Settings, _lmtp: bool) -> Iterator[Finding]:
         return
     there = path if os.path.exists(path) else os.path.dirname(path) or "."
     if not os.access(there, os.W_OK):
+        name = account.current().name
         yield warning(
             "trouble_log_file",
-            f"{path} can't be written",
+            f"{path} can't be written by {name}",
             "records are lost; mail is delivered all the same",
-            "create it for the account that delivers",
+            f"touch {path}; chown {name} {path}",
         )
 
 
@@ -152,39 +152,29 @@ def state_directory(directory: str) -> Iterator[Finding]:
     """Look into a state directory. A missing one is not made."""
     from postfix_trouble.state import State, StateProblem
 
-    about = f"state directory {directory}"
+    about, who = f"state directory {directory}", account.current()
+    if who.uid == 0 and os.path.isdir(directory) and os.stat(directory).st_uid:
+        # Root would leave files there that the owner can't use.
+        yield note(about, f"{account.whose(directory)}: not looked into as root")
+        return
+    if problem := account.state_directory(about, directory, who):
+        yield problem
+        return
     if not os.path.lexists(directory):
-        yield from _missing(about, directory)
+        yield note(about, "does not exist; it is made when it is first needed")
         return
     state = State.open(directory, lambda text: None)
     found = state if isinstance(state, StateProblem) else state.inspect()
     if not isinstance(state, StateProblem):
         state.close()
     if isinstance(found, StateProblem):
-        yield _unusable(about, found.text.removeprefix(f"{about}: "))
-        return
+        found = (found.text.removeprefix(f"{about}: "),)
     for line in found:
         if ": version " in line or line.endswith(" rows"):
             yield fine(about, line.removeprefix(f"{directory}/"))
         else:
-            yield _unusable(about, line)
-
-
-def _missing(about: str, directory: str) -> Iterator[Finding]:
-    parent = os.path.dirname(directory.rstrip("/")) or "."
-    if os.access(parent, os.W_OK | os.X_OK):
-        yield note(about, "does not exist; it is made when it is first needed")
-    else:
-        yield _unusable(about, "does not exist, and can't be made")
-
-
-def _unusable(about: str, problem: str) -> Finding:
-    return error(
-        about,
-        problem,
-        "requests with several recipients are deferred, dead servers tried each time",
-        "install -d -o ACCOUNT -m 700 DIRECTORY, ACCOUNT being that of user=",
-    )
+            # A damaged file is set aside when it is next used.
+            yield error(about, line, account.UNUSED, f"mv {directory} {directory}.old")
 
 
 def _sendmail(settings: Settings, _lmtp: bool) -> Iterator[Finding]:
@@ -199,7 +189,7 @@ def _sendmail(settings: Settings, _lmtp: bool) -> Iterator[Finding]:
         yield fine("sendmail_path", path)
         return
     about = ("sendmail_path", f"{path} can't be run")
-    remedy = "set sendmail_path to Postfix's sendmail(1)"
+    remedy = f"postconf -e 'sendmail_path = {SENDMAIL}' (Postfix's sendmail(1))"
     if keeps_ledger:
         consequence = "mail that some recipients of several refuse is deferred"
         yield error(*about, consequence, remedy)

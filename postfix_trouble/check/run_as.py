@@ -10,22 +10,26 @@ from __future__ import annotations
 import grp
 import os
 import pwd
-import stat
+import shutil
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from postfix_trouble.check import account as accounts
+from postfix_trouble.check.entry import DEFERRED, about
 from postfix_trouble.check.findings import Finding, Severity, error, fine, note
-from postfix_trouble.check.pipe_entry import about
 from postfix_trouble.core.value import Value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from postfix_trouble.check.account import Account
     from postfix_trouble.config.master_cf import PipeEntry
 
-_DEFERRED = "all mail of this transport is deferred"
+_RUN = accounts.READ | accounts.ENTER
 # Seconds for a run of the program.
 _PATIENCE = 60
+# Where it may be; as `make install`, pipx and Debian's package have it.
+_PLACES = "/usr/local/bin:/usr/bin:/opt/postfix-trouble/bin"
 
 
 class Wanted(Value):
@@ -38,72 +42,64 @@ class Wanted(Value):
     state_directory: str
 
 
-class Account(Value):
-    """Whom pipe(8) becomes: one user, one group, no others."""
-
-    name: str
-    uid: int
-    gid: int
-
-
 def look(
     entry: PipeEntry,
     values: Mapping[str, str],
     wanted: Wanted,
 ) -> Iterator[Finding]:
     """Check an entry as its account. `values`: Postfix's main.cf."""
-    account = _account(entry, values)
+    name, directory = about(entry.service), entry.directory
+    account = _account(entry, values, wanted.state_directory)
     if isinstance(account, Finding):
         yield account
         return
-    if entry.directory and not os.path.isdir(entry.directory):
-        yield error(
-            about(entry),
-            f"directory={entry.directory} is not there",
-            f"pipe(8) can't go there: {_DEFERRED}",
-            "make it, or take directory= out",
-        )
-        return
-    if entry.directory and not permitted(entry.directory, account, 1):
-        yield error(
-            about(entry),
-            f"directory={entry.directory} is closed to {account.name}",
-            f"pipe(8) can't go there: {_DEFERRED}",
-            f"make it accessible for {account.name}, or take directory= out",
-        )
-        return
-    if os.geteuid() == 0:
+    if directory:
+        consequence = f"pipe(8) can't go there: {DEFERRED}"
+        enter = accounts.ENTER
+        if refused := accounts.denied(name, directory, account, consequence, enter):
+            yield refused
+            return
+    missing = next((w for w in wanted.program if _is_missing(w)), "")
+    if missing:
+        found = shutil.which("postfix-trouble", path=f"{os.environ['PATH']}:{_PLACES}")
+        remedy = f"write {os.path.abspath(found)} there" if found else "make install"
+        yield error(name, f"argv={missing} does not exist", DEFERRED, remedy)
+    elif os.geteuid() == 0:
         yield from _tried(entry, values, account, wanted)
-        return
-    yield note(about(entry), f"run this as root to try it as {account.name}")
-    needed = [(wanted.program[-1], 5)]
-    for option, path in pairwise(wanted.arguments):
-        needed += [(path, 4)] if option == "--config" else []
-    for path, mode in needed:
-        if not permitted(path, account, mode):
-            yield _denied(entry, account, path)
-    if wanted.state_directory:
-        yield from _owned(entry, account, wanted.state_directory)
+    else:
+        yield from _worked_out(name, account, wanted)
 
 
-def _account(entry: PipeEntry, values: Mapping[str, str]) -> Account | Finding:
+def _is_missing(word: str) -> bool:
+    """Whether it is the path of a program that does not exist."""
+    return word.startswith("/") and not os.path.exists(word)
+
+
+def _account(
+    entry: PipeEntry, values: Mapping[str, str], home: str
+) -> Account | Finding:
     """The account, or why pipe(8) will not become it (get_service_attr)."""
 
     def refused(problem: str, remedy: str) -> Finding:
-        fatal = f"{entry.service.command}(8) does not start: {_DEFERRED}"
-        return error(about(entry), problem, fatal, remedy)
+        fatal = f"{entry.service.command}(8) does not start: {DEFERRED}"
+        return error(about(entry.service), problem, fatal, remedy)
 
-    other = "take an account of its own, or nobody"
+    other = "write user=nobody, or an account of its own"
     try:
         user = pwd.getpwnam(entry.user)
     except KeyError:
-        return refused(f"there is no user {entry.user}", f"adduser {entry.user}")
+        if not entry.user:
+            # Said already.
+            return note(about(entry.service), "no account, so it was not tried")
+        problem = f"there is no user {entry.user}"
+        return refused(problem, accounts.to_make(entry.user, home))
     gid = user.pw_gid
     if entry.group:
         try:
             gid = grp.getgrnam(entry.group).gr_gid
         except KeyError:
-            return refused(f"there is no group {entry.group}", "name another")
+            problem = f"there is no group {entry.group}"
+            return refused(problem, f"addgroup --system {entry.group}")
     if user.pw_uid == 0 or gid == 0:
         return refused("user= has root privileges", other)
     owner = values.get("mail_owner", "postfix")
@@ -111,7 +107,7 @@ def _account(entry: PipeEntry, values: Mapping[str, str]) -> Account | Finding:
     taken = {*_ids(pwd.getpwnam, owner, 2), *_ids(pwd.getpwnam, owner, 3)}
     if user.pw_uid in taken or gid in {*taken, *_ids(grp.getgrnam, setgid, 2)}:
         return refused("user= is an account of Postfix itself", other)
-    return Account(entry.user, user.pw_uid, gid)
+    return accounts.Account(entry.user, user.pw_uid, gid)
 
 
 def _ids(find: Any, name: str, place: int) -> set[int]:
@@ -131,34 +127,27 @@ def _tried(
     wanted: Wanted,
 ) -> Iterator[Finding]:
     program = [*wanted.program]
-    name = f"{about(entry)}, as {account.name}"
+    name = about(entry.service)
     queue = values.get("queue_directory", "/var/spool/postfix")
     directory = entry.directory or queue
     if not os.path.isdir(directory):
         directory = "/"
     done = _run([*program, "--version"], account, directory)
-    if isinstance(done, str):
-        yield error(name, f"{program[0]}: {done}", _DEFERRED, _readable(account))
-        return
-    code, output = done
+    code, output = done if isinstance(done, tuple) else (None, done)
     if code != 0 or not output.startswith("postfix-trouble "):
-        yield error(
+        shown = " ".join(program)
+        how = "" if code is None else f"ends with {code}: "
+        yield accounts.denied(name, program[-1], account, DEFERRED, _RUN) or error(
             name,
-            f"{' '.join(program)} ends with {code}: {output[:200] or 'no output'}",
-            _DEFERRED,
-            _readable(account),
+            f"{shown}, as {account.name}: {how}{output[:200] or 'no output'}",
+            DEFERRED,
+            f"make interpreter and library readable for {account.name}: none of them"
+            " below a home directory (make install, as root)",
         )
         return
-    yield fine(name, f"the program runs ({output.strip()})")
+    yield fine(name, f"the program runs as {account.name} ({output.strip()})")
     more = [*program, "check", "--json", "--no-dns", *wanted.arguments]
-    yield from _reported(name, _run(more, account, directory))
-
-
-def _readable(account: Account) -> str:
-    return (
-        f"the program, its interpreter and its library must be readable for"
-        f" {account.name}: none of them below a home directory"
-    )
+    yield from _reported(name, account.name, more, _run(more, account, directory))
 
 
 def _run(argv: list[str], account: Account, directory: str) -> tuple[int, str] | str:
@@ -191,9 +180,12 @@ def _run(argv: list[str], account: Account, directory: str) -> tuple[int, str] |
     return done.returncode, output.decode("utf-8", "replace")
 
 
-def _reported(name: str, done: tuple[int, str] | str) -> Iterator[Finding]:
+def _reported(
+    name: str, account: str, argv: list[str], done: tuple[int, str] | str
+) -> Iterator[Finding]:
     """The findings of the program about itself, but for what is fine."""
     import json
+    import shlex
 
     try:
         assert not isinstance(done, str)
@@ -201,68 +193,30 @@ def _reported(name: str, done: tuple[int, str] | str) -> Iterator[Finding]:
     except (AssertionError, ValueError, KeyError, TypeError):
         text = done if isinstance(done, str) else f"exit {done[0]}: {done[1][:200]}"
         yield error(
-            name, f"the self-check could not run: {text}", "not known", "run it by hand"
+            name,
+            f"the self-check could not run as {account}: {text}",
+            "it is not known what happens to mail",
+            f"setpriv --reuid={account} --clear-groups {shlex.join(argv)}",
         )
         return
-    shown = 0
-    for each in found:
-        if each["severity"] in ("error", "warning"):
-            shown += 1
-            severity = Severity(each.pop("severity"))
-            where = f"{name}: {each.pop('about')}"
-            yield Finding(severity, where, **each)
-    if not shown:
+    bad = [each for each in found if each["severity"] in ("error", "warning")]
+    for each in bad:
+        severity = Severity(each.pop("severity"))
+        yield Finding(severity, **each, seen_by=f"{name}, as {account}")
+    if not bad:
         yield fine(name, "configuration, tables and state directory are usable")
 
 
 # --- as anybody else: working it out ------------------------------------------------
 
 
-def permitted(path: str, account: Account, mode: int) -> bool:
-    """Whether the account may use a file: 4 read, 5 read and run. By owners and modes;
-    what access lists say beyond that is not seen."""
-    path = os.path.realpath(path)
-    try:
-        parent = os.path.dirname(path)
-        if parent != path and not permitted(parent, account, 1):
-            return False
-        return _allows(os.stat(path), account, mode)
-    except OSError:
-        return False
-
-
-def _allows(found: os.stat_result, account: Account, mode: int) -> bool:
-    if found.st_uid == account.uid:
-        return found.st_mode >> 6 & mode == mode
-    if found.st_gid == account.gid:
-        return found.st_mode >> 3 & mode == mode
-    return found.st_mode & mode == mode
-
-
-def _denied(entry: PipeEntry, account: Account, path: str) -> Finding:
-    why = "can't be read" if os.path.exists(path) else "is not there"
-    return error(
-        about(entry),
-        f"{path} {why} (by {account.name})",
-        _DEFERRED,
-        f"make it readable for {account.name}, and all directories above it",
-    )
-
-
-def _owned(entry: PipeEntry, account: Account, directory: str) -> Iterator[Finding]:
-    remedy = f"install -d -o {account.name} -m 700 {directory}"
-    consequence = "requests with several recipients are deferred"
-    try:
-        found = os.lstat(directory)
-    except OSError as problem:
-        parent = os.path.dirname(directory.rstrip("/"))
-        if not permitted(parent, account, 3):
-            text = f"{directory}: {problem.strerror}"
-            yield error(about(entry), text, consequence, remedy)
-        return
-    if found.st_uid != account.uid:
-        text = f"{directory} belongs to user {found.st_uid}, not to {account.name}"
-        yield error(about(entry), text, consequence, remedy)
-    elif found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        text = f"{directory} is writable for others than {account.name}"
-        yield error(about(entry), text, consequence, f"chmod go-w {directory}")
+def _worked_out(name: str, account: Account, wanted: Wanted) -> Iterator[Finding]:
+    """By owners and modes."""
+    yield note(name, f"run check as root to try the program as {account.name}")
+    found = [accounts.denied(name, wanted.program[-1], account, DEFERRED, _RUN)]
+    for option, path in pairwise(wanted.arguments):
+        if option == "--config" and path:
+            found.append(accounts.denied(name, path, account, DEFERRED))
+    if wanted.state_directory:
+        found.append(accounts.state_directory(name, wanted.state_directory, account))
+    yield from filter(None, found)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from postfix_trouble.check import account
 from postfix_trouble.check.configuration import trusts_somebody
 from postfix_trouble.check.findings import error, fine, note, warning
 from postfix_trouble.config.parameters import lmtp_name
@@ -189,7 +190,8 @@ class _Trial:
     def findings(self) -> Iterator[Finding]:
         """What was found, once for all destinations that it concerns."""
         for (about, problem, status), keys in self._found.items():
-            remedy = next((x for word, x in _REMEDIES.items() if word in problem), "")
+            words = (x for word, x in _REMEDIES.items() if word in problem)
+            remedy = account.to_read(problem) or next(words, "")
             yield error(
                 about,
                 _bare(problem, about),

@@ -79,7 +79,7 @@ complete -c postfix-trouble -n '__fish_seen_subcommand_from explain' -l summary 
 complete -c postfix-trouble -n '__fish_seen_subcommand_from explain' -l json -d 'One JSON object per line'
 complete -c postfix-trouble -n '__fish_seen_subcommand_from explain' -s v -l verbose -d 'All that is known, for each line, too'
 complete -c postfix-trouble -n '__fish_seen_subcommand_from explain' -l help -d 'Show this message and exit'
-complete -c postfix-trouble -n '__fish_seen_subcommand_from check' -l config -r -F -d 'Read parameters from a main.cf'
+complete -c postfix-trouble -n '__fish_seen_subcommand_from check' -l config -r -F -d 'Read parameters from this main.cf'
 complete -c postfix-trouble -n '__fish_seen_subcommand_from check' -s o -x -a '(__postfix_trouble_parameters)' -d 'Set a main.cf parameter'
 complete -c postfix-trouble -n '__fish_seen_subcommand_from check' -l lmtp -d 'The lmtp_ parameters are those that count'
 complete -c postfix-trouble -n '__fish_seen_subcommand_from check' -l master-cf -r -F -d 'Look at the entries that run this program'

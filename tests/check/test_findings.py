@@ -11,6 +11,7 @@ from postfix_trouble.check.findings import (
     exit_code,
     fine,
     note,
+    once,
     warning,
 )
 
@@ -23,10 +24,10 @@ FINE = fine("a", "b")
 def test_what_is_told() -> None:
     every = [ERROR, WARNING, NOTE]
     assert [x.severity.value for x in every] == ["error", "warning", "note"]
-    assert {x[1:] for x in every} == {("a", "b", "c", "d")}
-    assert tuple(FINE) == (Severity.OK, "a", "b", "", "")
+    assert {x[1:5] for x in every} == {("a", "b", "c", "d")}
+    assert tuple(FINE) == (Severity.OK, "a", "b", "", "", "")
     assert FINE.severity.value == "ok"
-    assert tuple(note("a", "b")) == (Severity.NOTE, "a", "b", "", "")
+    assert tuple(note("a", "b")) == (Severity.NOTE, "a", "b", "", "", "")
 
 
 @pytest.mark.parametrize(
@@ -35,3 +36,14 @@ def test_what_is_told() -> None:
 )
 def test_only_errors_make_it_fail(findings: tuple[Finding, ...], code: int) -> None:
     assert exit_code(findings) == code
+
+
+def test_each_finding_once() -> None:
+    one = error("a", "b", "c", "d")
+    seen = [one._replace(seen_by="x, as me"), one._replace(seen_by="y, as me")]
+    other = error("a", "b", "c", "chown me")._replace(seen_by="x, as me")
+    assert once([*seen, other]) == [
+        one._replace(about="x, as me; y, as me: a"),
+        error("x, as me: a", "b", "c", "chown me"),
+    ]
+    assert once([*seen, one, one]) == [one]

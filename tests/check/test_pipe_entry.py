@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from spelled_out import assert_as_written_down, spelled_out
 
-from postfix_trouble.check.pipe_entry import Circumstances, Line, judge, macros
+from postfix_trouble.check.argv import Line, macros
+from postfix_trouble.check.entry import Circumstances, judge
 from postfix_trouble.config.master_cf import PipeEntry, Service
 
 SERVICE = Service(7, "trouble", "unix", "-", "n", "n", "-", "20", "pipe", ())
@@ -80,7 +81,7 @@ SOUND = [
 @pytest.mark.parametrize(("entry", "line", "now"), SOUND)
 def test_sound(entry: PipeEntry, line: Line, now: Circumstances) -> None:
     assert spelled_out("", judge(entry, line, now)) == (
-        "[]\nok: trouble, line 7: the entry is as it should be\n\n"
+        "[]\nok: trouble, line 7: no mistakes in the entry\n\n"
     )
 
 
@@ -153,4 +154,4 @@ def test_macros() -> None:
 
 
 def test_what_postfix_has_by_default() -> None:
-    assert Circumstances() == Circumstances(1000.0, 50, 900.0, "")
+    assert Circumstances() == Circumstances(1000.0, 50, 900.0, "", False, "")

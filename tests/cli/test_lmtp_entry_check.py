@@ -11,7 +11,8 @@ from test_check import findings, open_path  # noqa: F401  a fixture
 import needs
 
 ROOT = Path(__file__).parent.parent.parent
-MAIN = "trouble-lmtpd_time_limit = 3600s\n"
+LOG = "trouble_log_file = /dev/null\n"
+MAIN = f"trouble-lmtpd_time_limit = 3600s\n{LOG}"
 
 
 def recipe() -> str:
@@ -48,7 +49,7 @@ def looked(
         assert before in text
         text = text.replace(before, after)
     master.write_text(text)
-    (postfix / "main.cf").write_text(main)
+    (postfix / "main.cf").write_text(main if LOG in main else main + LOG)
     found, code = findings("--master-cf", str(master))
     assert (code == 78) == any(f["severity"] == "error" for f in found)
     return [
@@ -63,8 +64,8 @@ def test_the_recipe_is_sound(postfix: Path) -> None:
     found, code = findings("--master-cf", str(postfix / "master.cf"))
     assert code == 0
     assert [f["severity"] for f in found] == ["ok"] * 3
-    assert found[0]["problem"] == "the entry is as it should be"
-    assert found[1]["about"] == "trouble-lmtpd, line 1, as nobody"
+    assert found[0]["problem"] == "no mistakes in the entry"
+    assert found[1]["problem"] == "the program runs as nobody (postfix-trouble 0.0)"
 
 
 @needs.as_root
@@ -142,9 +143,9 @@ def test_a_shorter_deadline_of_ours(postfix: Path) -> None:
         (("n       n       -       20      spawn", "n y - 20 spawn"), "error",
          "column chroot is y"),
         (("user=nobody", "user=nobody flags=R"), "error",
-         "spawn(8) knows no attribute flags"),
+         "spawn(8) has no attribute flags"),
         (("user=nobody", "user=nobody null_sender="), "error",
-         "spawn(8) knows no attribute null_sender"),
+         "spawn(8) has no attribute null_sender"),
         (("user=nobody ", ""), "error", "user= is missing"),
         (("user=nobody", "user=root"), "error", "user= has root privileges"),
         ((" lmtp\n  --config", " lmtp --bogus\n  --config"), "error",
@@ -168,6 +169,15 @@ def test_one_recipient_at_a_time(postfix: Path) -> None:
     limit = "trouble-lmtp_destination_recipient_limit"
     found = looked(postfix, main=f"{MAIN}{limit} = 1\n")
     assert found == [("warning", "trouble-lmtp", f"{limit} is 1")]
+
+
+@needs.as_root
+def test_a_relayhost_takes_all_mail(postfix: Path) -> None:
+    relay = f"{MAIN}relayhost = [mail.example.org]:587\n"
+    said = ("warning", "trouble-lmtpd", "relayhost is [mail.example.org]:587")
+    assert looked(postfix, main=relay) == [said]
+    own = (" lmtp\n  --config", " lmtp -o relayhost=\n  --config")
+    assert looked(postfix, own, main=relay) == []
 
 
 def test_the_recipe_and_the_page_agree() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from postfix_trouble.check import pipe_entries
+from postfix_trouble.check import entries
 from postfix_trouble.config.settings import ConfigError, Settings
 from postfix_trouble.dns import resolv_conf
 from postfix_trouble.terminal.parameters import make_settings, read_config
@@ -68,8 +68,8 @@ def test_nor_a_line_of_master_cf(end: str, tmp_path: Path) -> None:
     path = tmp_path / "master.cf"
     entry = "x unix - n n - 9 pipe user=nobody argv=/usr/bin/postfix-trouble deliver"
     path.write_bytes(f"# old:{end}{entry}\n".encode())
-    (found,) = pipe_entries.look(str(path))
-    assert found.problem == "no pipe(8) entry runs postfix-trouble"
+    (found,) = entries.look(str(path), "postconf")
+    assert found.problem == "no entry runs postfix-trouble"
 
 
 def test_resolv_conf_has_the_lines_of_the_c_library() -> None:
