@@ -20,6 +20,7 @@ from postfix_trouble.simulate.rule import rule_of
 from postfix_trouble.smtp.probing import Depth
 from postfix_trouble.terminal import screen
 from postfix_trouble.terminal.help_text import ExplainedCommand
+from postfix_trouble.terminal.waiting import Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -131,7 +132,7 @@ class _Probing:
         )
         self.nexthop = _nexthop(given, self.session.nexthop, recipients)
         self.request = self._request(sender, recipients)
-        self.recorder = Recorder(self._show)
+        self.recorder = Recorder(self._show, Waiting(wanted=not given["quiet"]))
         self.findings: list[ProbeResult] = []
         self.relays: list[Relay] = []
         self.paint = screen.painter()
@@ -162,7 +163,7 @@ class _Probing:
             Caller(
                 time_left=time_left(self.settings),
                 note=self.recorder.note,
-                trace=RecordingTrace(self.recorder, 0),
+                trace=RecordingTrace(self.recorder, self.settings, 0),
                 credentials=self.session.credentials,
             ),
             depth=self.depth,

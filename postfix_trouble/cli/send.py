@@ -23,6 +23,7 @@ from postfix_trouble.report import pipe8
 from postfix_trouble.simulate.rule import rule_of
 from postfix_trouble.terminal import screen
 from postfix_trouble.terminal.help_text import ExplainedCommand
+from postfix_trouble.terminal.waiting import Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -195,7 +196,7 @@ class _Sending:
         self.message = self._message(own, recipients)
         self.paint = screen.painter()
         self.width = screen.line_width()
-        self.recorder = Recorder(self._show)
+        self.recorder = Recorder(self._show, Waiting(wanted=not self.quiet))
 
     def _message(self, own: OwnMessage, recipients: Sequence[Address]) -> Message:
         content = own.content
@@ -230,7 +231,7 @@ class _Sending:
     def _deliver(self, nexthop: str, recipients: Sequence[Address]) -> Sending:
         settings, message = self.session.settings, self.message
         request = self._request(nexthop, recipients)
-        trace = RecordingTrace(self.recorder, message.size)
+        trace = RecordingTrace(self.recorder, settings, message.size)
         try:
             report = Service(settings, lambda record: None).deliver(
                 request,

@@ -11,6 +11,7 @@ import time
 from typing import TYPE_CHECKING
 
 from postfix_trouble.cli.live import BY_PHASE, Event, Stage, Timing, Way, merged
+from postfix_trouble.client.smtp_connection import LIMITS
 from postfix_trouble.core.hostname import address_family
 from postfix_trouble.core.outcome import DSN
 from postfix_trouble.core.reply import Lost
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from postfix_trouble.core.relay import Destination, Relay
     from postfix_trouble.core.steps import Answer, Step
     from postfix_trouble.smtp.interfaces import Route, Wire
+    from postfix_trouble.terminal.waiting import Waiting
 
 _DIRECTIONS = {"In: ": Way.IN, "Out:": Way.OUT, "Replaced-by:": Way.REPLACED}
 _HELLO = (Phase.EHLO, Phase.HELO, Phase.LHLO)
@@ -38,9 +40,10 @@ _NO_ANSWER = {
 class Recorder:
     """What happened, and when: seconds since the recorder was made."""
 
-    def __init__(self, show: Callable[[Event], None]) -> None:
-        """`show` is told of each line at once."""
+    def __init__(self, show: Callable[[Event], None], waiting: Waiting) -> None:
+        """`show` is told of each line at once; `waiting` of what takes its time."""
         self._show = show
+        self.waiting = waiting
         self._begin = time.monotonic()
         self._stages: list[tuple[str, list[Stage]]] = []
         self.events: list[Event] = []
@@ -59,7 +62,8 @@ class Recorder:
             return
         event = Event(self.now(), way, text, self.tls and not about)
         self.events.append(event)
-        self._show(event)
+        with self.waiting.silent():
+            self._show(event)
 
     def on_line(self, direction: str, line: str) -> None:
         """Record a line of the dialogue."""
@@ -88,10 +92,13 @@ class Recorder:
 class TracedWire:
     """A connection that tells the recorder what its steps are and take."""
 
-    def __init__(self, wire: Wire, recorder: Recorder, size: int) -> None:
+    def __init__(
+        self, wire: Wire, recorder: Recorder, settings: Settings, size: int
+    ) -> None:
         """`size`: of the message, bytes."""
         self._wire = wire
         self._recorder = recorder
+        self._settings = settings
         self._size = size
         self._greeted = False
         self._upgraded = False
@@ -102,7 +109,10 @@ class TracedWire:
         recorder, begin = self._recorder, self._recorder.now()
         if isinstance(step, SendBody):
             recorder.tell(Way.OUT, f"({self._size} bytes of message)")
-        answer = self._wire.play(step)
+        what, parameter = _awaited(step)
+        limit = self._settings.seconds(parameter) if parameter else 0.0
+        with recorder.waiting.on(what, limit):
+            answer = self._wire.play(step)
         stage = self._stage(step, answer)
         if stage:
             recorder.spent(stage, begin)
@@ -131,6 +141,22 @@ class TracedWire:
         return self._wire.record()
 
 
+def _awaited(step: Step) -> tuple[str, str]:
+    """What a step waits for, and the parameter that limits it; empty: nothing."""
+    if isinstance(step, Read):
+        if step.phase is Phase.GREETING:
+            return "the greeting", LIMITS[step.phase]
+        command = step.phase.command.removesuffix(" command")
+        return f"the reply to {command}", LIMITS[step.phase]
+    if isinstance(step, StartTls):
+        return "the TLS handshake", "smtp_starttls_timeout"
+    if isinstance(step, Authenticate):
+        return "the reply to AUTH", ""
+    if isinstance(step, SendBody):
+        return "the server to take the message", ""
+    return "", ""
+
+
 class TracedRoute:
     """The servers of a destination; finding them may take a while."""
 
@@ -141,7 +167,8 @@ class TracedRoute:
         self._recorder = recorder
         recorder.turn_to(name)
         begin = recorder.now()
-        self._route = find()
+        with recorder.waiting.on(f"the servers of {name}"):
+            self._route = find()
         recorder.spent("look-up", begin)
         if self._route.failure.status:
             recorder.tell(Way.TROUBLE, self._route.failure.reason)
@@ -149,7 +176,8 @@ class TracedRoute:
     def next(self) -> Relay | None:
         """The next server."""
         begin = self._recorder.now()
-        found = self._route.next()
+        with self._recorder.waiting.on(f"the servers of {self._name}"):
+            found = self._route.next()
         if found is not None:
             self._recorder.turn_to(self._name)
             self._recorder.spent("look-up", begin)
@@ -173,9 +201,10 @@ class TracedRoute:
 class RecordingTrace:
     """Records a delivery as it goes (client/interfaces.py, Trace)."""
 
-    def __init__(self, recorder: Recorder, size: int) -> None:
+    def __init__(self, recorder: Recorder, settings: Settings, size: int) -> None:
         """`size`: of the message, bytes."""
         self._recorder = recorder
+        self._settings = settings
         self._size = size
         self.on_line = recorder.on_line
         # The final dot is out, and no reply to it is in.
@@ -195,12 +224,14 @@ class RecordingTrace:
         recorder.turn_to(relay.namaddrport)
         recorder.tell(Way.ABOUT, f"connecting to {relay.namaddrport}")
         begin = recorder.now()
-        found = connect()
+        limit = self._settings.seconds("smtp_connect_timeout")
+        with recorder.waiting.on(f"a connection to {relay.namaddrport}", limit):
+            found = connect()
         recorder.spent("connect", begin)
         if isinstance(found, DSN):
             recorder.tell(Way.TROUBLE, found.reason)
             return found
-        return TracedWire(found, recorder, self._size)
+        return TracedWire(found, recorder, self._settings, self._size)
 
     def on_final_dot(self, begun: bool) -> None:
         """The end of the message is out, or what came of it is known.

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from postfix_trouble.smtp import connection as smtp_connection
 
 # Phase, and the parameter that limits the wait for its reply.
-_LIMITS = {
+LIMITS = {
     Phase.GREETING: "smtp_helo_timeout",
     Phase.EHLO: "smtp_helo_timeout",
     Phase.HELO: "smtp_helo_timeout",
@@ -118,7 +118,7 @@ class SmtpConnection:
         )
 
     def _limit(self, phase: Phase) -> float:
-        return self._delivery.settings.seconds(_LIMITS[phase])
+        return self._delivery.settings.seconds(LIMITS[phase])
 
     def adopt(self, delivery: RunningDelivery) -> None:
         """Serve another request over the same connection."""

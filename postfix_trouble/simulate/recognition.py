@@ -120,7 +120,7 @@ _COMMANDS = {
 }
 # How people say where it happened.
 _PLACES = {
-    **{command.lower(): stage for command, stage in _COMMANDS.items()},
+    **{command.lower(): stage for command, stage in _COMMANDS.items() if command},
     **{phase.name.lower(): phase.name.lower() for phase in Phase},
     **{"banner": "greeting", "mail from": "mail", "rcpt to": "rcpt", "eod": "dot"},
     **{"end of data": "dot", "connecting": "connect", "connect": "connect"},
