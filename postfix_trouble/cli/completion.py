@@ -48,7 +48,7 @@ def commands() -> Iterator[CommandWords]:
     from postfix_trouble.cli.command_group import group
     from postfix_trouble.cli.meant import COMMANDS
 
-    context = click.Context(group, info_name=PROGRAM)
+    context = click.Context(group, info_name=PROGRAM, **group.context_settings)
     for name, _, meaning in COMMANDS:
         command = group.get_command(context, name)
         assert command is not None
