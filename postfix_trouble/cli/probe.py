@@ -279,6 +279,7 @@ class _Probing:
                 {
                     "status": row.word,
                     "dsn": row.outcome.dsn.status,
+                    "relay": row.outcome.relay,
                     "reason": row.outcome.dsn.reason,
                     **outcome_table.as_object(row),
                 }

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import re
+
 from postfix_trouble.core.steps import Authenticated, HandshakeFailed
 from postfix_trouble.core.tls import TlsFacts, TlsLevel
 from postfix_trouble.core.value import TYPE_CHECKING
@@ -223,6 +225,13 @@ def _day(text: str) -> str:
     return f"{text[:4]}-{text[4:6]}-{text[6:8]}" if text[:8].isdigit() else text
 
 
+def _instant(text: str) -> str:
+    """The same as ISO 8601 has it."""
+    if not re.fullmatch(r"\d{14}Z", text):
+        return text
+    return f"{_day(text)}T{text[8:10]}:{text[10:12]}:{text[12:]}"
+
+
 def _trust(tls: TlsFacts, level: TlsLevel) -> Field:
     problem = dict(tls.details).get("problem", "")
     if level is TlsLevel.FINGERPRINT:
@@ -284,4 +293,9 @@ def _tls_object(tls: TlsFacts | HandshakeFailed | None) -> dict[str, Any] | None
         return None
     if isinstance(tls, HandshakeFailed):
         return {"problem": tls.reason}
-    return {**tls._asdict(), "details": dict(tls.details)}
+    details: dict[str, Any] = dict(tls.details)
+    if "names" in details:
+        details["names"] = details["names"].split()
+    if "expires" in details:
+        details["expires"] = _instant(details["expires"])
+    return {**tls._asdict(), "details": details}

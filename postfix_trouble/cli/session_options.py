@@ -144,7 +144,7 @@ def read_session(given: dict[str, Any]) -> SessionSettings:
     settings.refuse_unusable()
     # Last of all: nobody types a password only to be told of another mistake.
     credentials = user_input.credentials(
-        given["auth_user"], given["auth_password_file"]
+        given["auth_user"], given["auth_password_file"], server
     )
     return SessionSettings(
         settings, nexthop, credentials, lmtp, _verified_unasked(given)

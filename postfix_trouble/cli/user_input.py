@@ -54,7 +54,7 @@ def address(text: str, option: str) -> Address:
     else:
         ascii_domain = idn_to_ascii(domain.rstrip("."))
         if hostname_problem(ascii_domain):
-            problem = f"{domain} is no domain name"
+            problem = f"{domain} is not a valid domain name"
         elif local.isascii():
             # Any server can take it then; otherwise SMTPUTF8 is needed anyway.
             inner = f"{local}@{ascii_domain}"
@@ -218,13 +218,13 @@ def _split(text: str) -> tuple[str, str]:
 # --- passwords ----------------------------------------------------------------------
 
 
-def credentials(user: str | None, path: str | None) -> Credentials | None:
+def credentials(user: str | None, path: str | None, server: str) -> Credentials | None:
     """User and password: from the first line of a file, or asked for without echo."""
     if user is None:
         if path is not None:
             raise click.UsageError("--auth-password-file needs --auth-user")
         return None
-    return Credentials(user, _from_file(path) if path else _asked(user))
+    return Credentials(user, _from_file(path) if path else _asked(user, server))
 
 
 def hint(reasons: Sequence[str], verified_unasked: bool) -> None:
@@ -262,7 +262,7 @@ def _from_file(path: str) -> str:
     return password
 
 
-def _asked(user: str) -> str:
+def _asked(user: str, server: str) -> str:
     if not os.isatty(0) and not _has_terminal():
         raise click.UsageError(
             "no terminal to ask for the password on: use --auth-password-file"
@@ -270,7 +270,7 @@ def _asked(user: str) -> str:
     import getpass
 
     try:
-        password = getpass.getpass(f"Password for {printable(user)}: ")
+        password = getpass.getpass(f"Password for {printable(user)} at {server}: ")
     except EOFError:
         password = ""  # nosec B105
     if not password:

@@ -61,6 +61,9 @@ def run(argv: list[str]) -> int:
         return _refuse(log, connection, problem)
     if connection is not None:
         _print_to(log)
+    elif os.isatty(2):
+        where = line.value("--listen") or "sockets of the service manager"
+        os.write(2, f"postfix-trouble lmtp: listening on {where}; ^C ends.\n".encode())
     stop = listener.Stop()
     stop.on_signals()
 

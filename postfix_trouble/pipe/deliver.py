@@ -44,7 +44,12 @@ def run(argv: list[str], parent: int | None = None) -> int:
         line = options.read(argv)
     except options.UsageError as problem:
         deadline.finished()
-        return _write(deferred("4.3.5", f"command line usage error: {problem}").output)
+        end = deferred("4.3.5", f"command line usage error: {problem}")
+        if "--json" not in argv:
+            return _write(end.output)
+        from postfix_trouble.report import as_json
+
+        return _write(f"{as_json.failure(end, '', '', '')}\n".encode())
     call = Call(line, deadline)
     end = call.run()
     try:
@@ -117,6 +122,8 @@ class Call:
         settings = service.settings
         self.deadline.start(settings.seconds("trouble_deadline"))
         settings.refuse_unusable()
+        if self._message is None and os.isatty(0):
+            os.write(2, b"Type the message, header first; end it with Ctrl-D.\n")
         message = self._message or Message.read(0, timeout=self.deadline.time_left())
         if isinstance(message, DSN):
             self.note(message.reason)

@@ -176,7 +176,7 @@ def _option(
         name, equals, value = word[:2], word[2:], word[2:]
     option = known.get(name)
     if option is None:
-        raise UsageError(f"no such option: {name}")
+        raise UsageError(f"no such option: {name}{_meant(name, known)}")
     if not option.metavar:
         if equals:
             raise UsageError(f"{name} takes no value")
@@ -190,6 +190,16 @@ def _option(
         line.lists.setdefault(name, []).append(value)
     else:
         line.values[name] = value
+
+
+def _meant(name: str, known: dict[str, Option]) -> str:
+    """What to say to somebody who gave an option that there is not."""
+    if name in ("-h", "--help"):
+        return "; see postfix-trouble help"
+    from difflib import get_close_matches
+
+    close = get_close_matches(name, known, 1)
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 def number(line: CommandLine, name: str, default: int) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from by_hand import LOCAL, output
-from pseudo_terminal import piped
+from pseudo_terminal import piped, run
 
 import needs
 from scripted_server import ScriptedServer
@@ -179,6 +179,29 @@ def test_json_also_says_what_is_wrong_in_main_cf() -> None:
     done = output("send", "--json", *TO, "-o", "soft_bounce=maybe")
     assert done.returncode == 78
     assert "soft_bounce" in json.loads(done.stdout)["error"]
+
+
+def test_deliver_also_says_as_json_what_is_wrong() -> None:
+    done = piped("deliver", "--json", "--sendr", "me@example.org")
+    assert done.returncode == 75
+    found = json.loads(done.stdout)
+    assert found["exit_status"] == 75
+    assert "no such option: --sendr; did you mean --sender?" in found["status_line"]
+
+
+def test_deliver_says_where_its_help_is() -> None:
+    done = piped("deliver", "--help")
+    # It may stand in master.cf: no success, no bounce.
+    assert done.returncode == 75
+    assert done.stdout.endswith("--help; see postfix-trouble help")
+
+
+def test_deliver_on_a_terminal_says_what_it_waits_for() -> None:
+    argv = ["deliver", "--nexthop", f"[{LOCAL}]:1", "--sender", "s@x", "--", "r@x"]
+    shown = run(*argv, typed="Subject: x\n\n\x04")
+    assert "Type the message, header first; end it with Ctrl-D." in shown.plain
+    assert "Connection refused" in shown.plain
+    assert shown.code == 75
 
 
 # --- descriptors --------------------------------------------------------------------

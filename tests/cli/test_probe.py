@@ -253,7 +253,13 @@ def test_json(certificates: Path) -> None:
     assert asked["auth"] == ["PLAIN", "LOGIN"]
     assert "DSN" in asked["extensions"]
     assert asked["tls"]["protocol"] == "TLSv1.3"
-    assert asked["tls"]["details"]["subject"] == "mx.secure.test"
+    assert asked["tls"]["details"] == {
+        "subject": "mx.secure.test",
+        "issuer": "Sample Test CA",
+        "names": ["mx.secure.test", "secure.test", "*.wild.test"],
+        "expires": "2120-01-01T00:00:00Z",
+        "problem": asked["tls"]["details"]["problem"],
+    }
     assert [x["reply"][:3] for x in asked["rcpt"]] == ["250", "550", "450"]
     assert [(x["status"], x["exit_status"]) for x in found["recipients"]] == [
         ("accepted", 0),

@@ -184,7 +184,7 @@ WRONG: list[Any] = [
     (("--to", "you"), 64, "--to you: not an address: name@domain expected"),
     (("--to", "you@"), 64, "not an address"),
     (("--to", "a\nb@example.com"), 64, "a line break in an address"),
-    (("--to", "you@exa mple"), 64, "exa mple is no domain name"),
+    (("--to", "you@exa mple"), 64, "exa mple is not a valid domain name"),
     (("--to", "you@[192.0.2.1"), 64, 'missing "]"'),
     ((*TO, "--from", "me"), 64, "--from me: not an address"),
     ((*TO, "--server", "a b"), 64, "--server a b: HOST or HOST:PORT expected"),
@@ -355,7 +355,9 @@ def test_password_is_asked_for_and_never_shown(certificates: Path) -> None:
     with auth_server(certificates) as server:
         argv = ["send", *TO, "--auth-user", "joe", *server_option(server)]
         argv += ["--tls", "encrypt"]
-        text, code = converse(argv, "Password for joe:", f"{SECRET}\n")
+        text, code = converse(
+            argv, f"Password for joe at {LOCAL}:{server.port}:", f"{SECRET}\n"
+        )
     assert code == 0
     assert SECRET not in text
     assert "AUTH PLAIN <hidden>" in text

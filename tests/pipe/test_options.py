@@ -62,12 +62,12 @@ def test_value_may_be_two_dashes_or_empty() -> None:
 @pytest.mark.parametrize(
     ("argv", "problem"),
     [
-        (["--help"], "no such option: --help"),
-        (["-h"], "no such option: -h"),
+        (["--help"], "no such option: --help; see postfix-trouble help"),
+        (["-h"], "no such option: -h; see postfix-trouble help"),
         (["--version", "r@d"], "no such option: --version"),
         (["--=x"], "no such option: --"),
         # No abbreviations.
-        (["--send", "x"], "no such option: --send"),
+        (["--send", "x"], "no such option: --send; did you mean --sender?"),
         (["--SENDER", "x"], "no such option: --SENDER"),
         (["--sender"], "--sender needs a value"),
         (["-o"], "-o needs a value"),
