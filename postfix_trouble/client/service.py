@@ -9,6 +9,8 @@ delivered at the same time.
 
 from __future__ import annotations
 
+from _thread import allocate_lock
+
 from postfix_trouble.client.context import DeliveryContext, deliver_request
 from postfix_trouble.config.types import ConfigError
 from postfix_trouble.core.afterwards import warn
@@ -93,6 +95,7 @@ class Service:
         self.state: State | None = None
         self._throttled: Throttled | None = None
         self._notices: RareNotices | None = None
+        self._opening = allocate_lock()
 
     def open_state(self, note: Callable[[str], None]) -> str:
         """Open the state directory of the settings, if there is to be one.
@@ -105,13 +108,18 @@ class Service:
             return ""
         from postfix_trouble.state import State, StateProblem
 
-        state = State.open(directory, note)
-        if isinstance(state, StateProblem):
-            note(f"warning: {state.text}")
-            return state.text
-        self.state = state
-        self._throttled = None
-        return ""
+        stays = self.connections is not None
+        with self._opening:
+            if self.state is not None:
+                # Another thread was faster.
+                return ""
+            state = State.open(directory, note, stays=stays)
+            if isinstance(state, StateProblem):
+                note(f"warning: {state.text}")
+                return state.text
+            self.state = state
+            self._throttled = None
+            return ""
 
     def deliver(
         self, request: DeliveryRequest, message: Message, caller: Caller
@@ -248,12 +256,13 @@ class Service:
 
     def _destinations(self) -> Throttled | None:
         """Destinations in trouble; None where nobody would remember them."""
-        if self._throttled is None and (self.state or self._throttles):
-            from postfix_trouble.client.throttled import Throttled
+        with self._opening:
+            if self._throttled is None and (self.state or self._throttles):
+                from postfix_trouble.client.throttled import Throttled
 
-            retry_time = self.settings.seconds("trouble_destination_retry_time")
-            self._throttled = Throttled(retry_time, self.state)
-        return self._throttled
+                retry_time = self.settings.seconds("trouble_destination_retry_time")
+                self._throttled = Throttled(retry_time, self.state)
+            return self._throttled
 
     def _remember(self, report: Report, note: Callable[[str], None]) -> None:
         """What the next requests should know; no outcome changes."""

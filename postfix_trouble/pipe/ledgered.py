@@ -81,7 +81,7 @@ class LedgeredRequest:
         if lock is Lock.BUSY:
             return multi_recipient.IN_PROGRESS
         known = self._ledger.finished(self._key)
-        probe = self._ledger.probe(self._key, self._places)
+        probe = self._ledger.probe(self._key, self._places, known=bool(known))
         for found in (lock, known, probe):
             if isinstance(found, StateProblem):
                 self._owner.note(f"warning: {found.text}")

@@ -51,16 +51,21 @@ class State:
         note: Callable[[str], None],
         *,
         clock: Callable[[], float] = time.time,
+        stays: bool = False,
     ) -> State | StateProblem:
         """Check the directory, and create it if there is none (mode 0700).
 
         `note` is told of problems that are ignored, one line each. `clock` counts
-        seconds since 1970.
+        seconds since 1970. `stays`: it is used by many threads, for a long time.
         """
         problem = directory_problem(directory)
         if problem:
             return StateProblem(f"state directory {directory}: {problem}")
-        return cls(Database(directory, note, clock))
+        if not stays:
+            return cls(Database(directory, note, clock))
+        from postfix_trouble.state.shared import SharedDatabase
+
+        return cls(SharedDatabase(directory, note, clock))
 
     def new_ledger(self) -> Ledger:
         """The ledger for one request: its locks are its own."""

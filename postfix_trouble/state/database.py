@@ -15,8 +15,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
-from postfix_trouble.core.outcome import DSN
-from postfix_trouble.core.status import EnhancedStatus
 from postfix_trouble.core.value import Value
 
 if TYPE_CHECKING:
@@ -104,7 +102,16 @@ def reason(problem: OSError) -> str:
 
 
 class Database:
-    """One connection to the newest file, opened when it is first needed."""
+    """One connection to the newest file, opened when it is first needed.
+
+    A process that stays has a SharedDatabase.
+    """
+
+    # Processes that end without closing leave the log to the next one, that has to read
+    # it: keep it short.
+    log_pages = 100
+    # Seconds between two looks for what may be forgotten.
+    sweep_interval = 0.0
 
     def __init__(
         self, directory: str, note: Callable[[str], None], clock: Callable[[], float]
@@ -113,10 +120,13 @@ class Database:
         self._directory = directory
         self._note = note
         self._connection: Connection | None = None
+        # When that was looked for.
+        self.swept = float("-inf")
         self._path = ""
+        self._identity = (0, 0)
         self._durable: bool | None = None
-        # An LMTP server has threads; a transaction is more than one statement.
-        self._turn = RLock()
+        # A transaction is more than one statement; threads take turns.
+        self.turn = RLock()
 
     def read(self, work: Callable[[Connection], T]) -> T | StateProblem:
         """Run one SELECT; it waits for nobody."""
@@ -126,6 +136,16 @@ class Database:
         self, work: Callable[[Connection], T], *, durable: bool = False
     ) -> T | StateProblem:
         """Run a transaction. If durable, it is on the disk when this returns."""
+        return self.transact(work, durable=durable)
+
+    def later(self, work: Callable[[Connection], None]) -> StateProblem | None:
+        """Run a transaction on which nothing hangs; it need not be now."""
+        return self.write(work)
+
+    def transact(
+        self, work: Callable[[Connection], T], *, durable: bool
+    ) -> T | StateProblem:
+        """Run a transaction now."""
 
         def transaction(connection: Connection) -> T:
             self._set_durable(connection, durable)
@@ -173,7 +193,11 @@ class Database:
 
     def close(self) -> None:
         """Close the connection; the next use opens it again."""
-        with self._turn:
+        self.close_connection()
+
+    def close_connection(self) -> None:
+        """As close(), whatever else that may do."""
+        with self.turn:
             if self._connection is not None:
                 self._connection.close()
             self._connection = None
@@ -182,8 +206,10 @@ class Database:
         """Run it, and turn all that may go wrong into a value."""
         import sqlite3
 
-        with self._turn:
+        with self.turn:
             try:
+                if self._connection is not None and self._replaced():
+                    self.close_connection()
                 if self._connection is None:
                     self._connection = self._connect()
                 return work(self._connection)
@@ -212,15 +238,22 @@ class Database:
             self._create()
         connection = _opened(self._path)
         try:
-            # Processes that end without closing leave the log to the next one, that
-            # has to read it: keep it short (pages).
-            connection.execute("PRAGMA wal_autocheckpoint = 100")
+            connection.execute(f"PRAGMA wal_autocheckpoint = {self.log_pages}")
             _migrate(connection)
+            self._identity = _identity(self._path)
         except BaseException:
             connection.close()
             raise
         self._durable = None
         return connection
+
+    def _replaced(self) -> bool:
+        """Whether others have set the file aside, or somebody has removed it: what is
+        written there now, nobody would ever read."""
+        try:
+            return _identity(self._path) != self._identity
+        except OSError:
+            return True
 
     def _create(self) -> None:
         """Make the file elsewhere and link it into place: nobody sees half of it."""
@@ -251,7 +284,7 @@ class Database:
             # Another process may have been faster.
             with suppress(FileNotFoundError):
                 os.rename(self._path + suffix, kept + suffix)
-        self.close()
+        self.close_connection()
         self._note(f"warning: {self._path} is damaged: kept as {kept}")
 
     def _set_durable(self, connection: Connection, durable: bool) -> None:
@@ -261,6 +294,12 @@ class Database:
             level = "EXTRA" if durable else "NORMAL"
             connection.execute(f"PRAGMA synchronous = {level}")
             self._durable = durable
+
+
+def _identity(path: str) -> tuple[int, int]:
+    """Which file it is. Raises OSError."""
+    found = os.stat(path)
+    return found.st_dev, found.st_ino
 
 
 def _newest(directory: str) -> tuple[int, bool]:
@@ -340,24 +379,3 @@ def _migrate(connection: Connection) -> None:
 
 def _version(connection: Connection) -> int:
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
-
-
-def blob(text: str) -> bytes:
-    """Text for the file. Addresses may have bytes that are no UTF-8."""
-    return text.encode("utf-8", "surrogateescape")
-
-
-def text(blob: bytes) -> str:
-    """Text from the file."""
-    return blob.decode("utf-8", "surrogateescape")
-
-
-def packed(dsn: DSN) -> bytes:
-    """All of a DSN in one column."""
-    return blob("\0".join(field.replace("\0", "?") for field in dsn))
-
-
-def unpacked(value: bytes) -> DSN:
-    """A DSN from its column. Raises ValueError or TypeError if it is none."""
-    status, *rest = text(value).split("\0")
-    return DSN(EnhancedStatus(status), *rest)

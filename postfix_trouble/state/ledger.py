@@ -15,15 +15,8 @@ from typing import TYPE_CHECKING
 from postfix_trouble.core.choice import Choice
 from postfix_trouble.core.outcome import Disposition
 from postfix_trouble.policy.multi_recipient import Finished, Place
-from postfix_trouble.state.database import (
-    Database,
-    StateProblem,
-    blob,
-    packed,
-    reason,
-    text,
-    unpacked,
-)
+from postfix_trouble.state.columns import blob, packed, text, unpacked
+from postfix_trouble.state.database import Database, StateProblem, reason
 
 if TYPE_CHECKING:
     from sqlite3 import Connection
@@ -38,6 +31,8 @@ _YOUNGEST = 1000
 # The ledger's clock goes on by at most so many seconds from one request to the next:
 # a jump of the system's clock does not make rows old.
 _LONGEST_STEP = 600
+# What the ledger's clock shows.
+_TICKS = "(SELECT ticks FROM clock)"
 
 
 class Lock(Choice):
@@ -112,45 +107,57 @@ class Ledger:
 
         return self._database.read(work)
 
-    def probe(self, key: str, places: Iterable[Place]) -> StateProblem | None:
+    def probe(
+        self, key: str, places: Iterable[Place], *, known: bool = True
+    ) -> StateProblem | None:
         """Write rows for what is going to be tried: a full disk shows before MAIL.
 
-        Old rows are forgotten, at most one in a hundred.
+        `known`: whether somebody is finished, by finished(). Old rows are forgotten, at
+        most one in a hundred.
         """
-        named = [(key, blob(name), nth) for name, nth in places]
+        named = [(key, blob(name), nth, _KEEP) for name, nth in places]
+        database = self._database
 
         def work(connection: Connection) -> None:
-            ticks = _advance(connection, self._database.clock())
-            if named:
+            now = database.clock()
+            if not 0 <= now - database.swept < database.sweep_interval:
+                database.swept = now
+                ticks = _advance(connection, now)
+            else:
+                ticks = None
+            if named and known:
                 # Still tried: no one who is finished may be forgotten before that ends.
                 connection.execute(
-                    "UPDATE ledger SET due = max(due, ?) WHERE request = ?",
-                    (ticks + _KEEP, key),
+                    f"UPDATE ledger SET due = max(due, {_TICKS} + ?) WHERE request = ?",
+                    (_KEEP, key),
                 )
-            _forget(connection, ticks)
+            if ticks is not None:
+                _forget(connection, ticks)
             connection.executemany(
                 "INSERT INTO ledger (request, recipient, nth, result, dsn, due)"
-                " VALUES (?, ?, ?, 'open', x'', ?) ON CONFLICT DO NOTHING",
-                [(*row, ticks + _KEEP) for row in named],
+                f" VALUES (?, ?, ?, 'open', x'', {_TICKS} + ?)"
+                " ON CONFLICT DO UPDATE SET due = max(due, excluded.due)",
+                named,
             )
 
-        return self._database.write(work)
+        return database.write(work)
 
     def record(
         self, key: str, results: Mapping[Place, Finished]
     ) -> StateProblem | None:
         """Remember results. They are on the disk when this returns None."""
 
+        rows = [
+            (key, blob(name), nth, _word(result), packed(result.dsn), _KEEP)
+            for (name, nth), result in results.items()
+        ]
+
         def work(connection: Connection) -> None:
-            due = _ticks(connection) + _KEEP
             connection.executemany(
                 "INSERT INTO ledger (request, recipient, nth, result, dsn, due)"
-                " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
+                f" VALUES (?, ?, ?, ?, ?, {_TICKS} + ?) ON CONFLICT DO UPDATE SET"
                 " result = excluded.result, dsn = excluded.dsn, due = excluded.due",
-                [
-                    (key, blob(name), nth, _word(result), packed(result.dsn), due)
-                    for (name, nth), result in results.items()
-                ],
+                rows,
             )
 
         return self._database.write(work, durable=True)
@@ -159,12 +166,12 @@ class Ledger:
         """Postfix is told now that all are done. Advisory: the rows may go sooner."""
 
         def work(connection: Connection) -> None:
-            due = _ticks(connection) + _KEEP_SETTLED
             connection.execute(
-                "UPDATE ledger SET due = ? WHERE request = ?", (due, key)
+                f"UPDATE ledger SET due = {_TICKS} + ? WHERE request = ?",
+                (_KEEP_SETTLED, key),
             )
 
-        self._database.advise(self._database.write(work), None)
+        self._database.advise(self._database.later(work), None)
 
 
 def _hash(*parts: bytes) -> bytes:
@@ -184,10 +191,6 @@ def _finished(word: str, dsn: bytes) -> Finished:
     sent = word == "sent"
     disposition = Disposition.SENT if sent else Disposition.BOUNCED
     return Finished(disposition, unpacked(dsn), reported=word == "reported")
-
-
-def _ticks(connection: Connection) -> int:
-    return int(connection.execute("SELECT ticks FROM clock").fetchone()[0])
 
 
 def _advance(connection: Connection, now: float) -> int:

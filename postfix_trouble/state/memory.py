@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from postfix_trouble.core.outcome import DSN
 from postfix_trouble.core.value import Value
 from postfix_trouble.policy.throttle import Mark, Standing, judge
-from postfix_trouble.state.database import Database, blob, packed, text, unpacked
+from postfix_trouble.state.columns import blob, packed, text, unpacked
+from postfix_trouble.state.database import Database
 
 if TYPE_CHECKING:
     from sqlite3 import Connection

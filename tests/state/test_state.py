@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -23,6 +24,7 @@ from postfix_trouble.core.status import EnhancedStatus
 from postfix_trouble.policy.multi_recipient import Finished, Place
 from postfix_trouble.policy.throttle import Standing, suspended
 from postfix_trouble.state import Lock, Refusal, State, StateProblem, request_key
+from postfix_trouble.state.shared import SharedDatabase
 
 OK = DSN(EnhancedStatus("2.0.0"), "250 ok", "mx.b.test", "smtp", "250 ok")
 GONE = DSN(EnhancedStatus("5.1.1"), "550 gone: \u00fc", "mx.b.test", "smtp", "550 gone")
@@ -46,10 +48,14 @@ class Bench:
         self.directory = directory
         self.notes: list[str] = []
         self.now = 1e9
+        self.stays = False
 
     def open(self) -> State:
         state = State.open(
-            str(self.directory), self.notes.append, clock=lambda: self.now
+            str(self.directory),
+            self.notes.append,
+            clock=lambda: self.now,
+            stays=self.stays,
         )
         assert isinstance(state, State)
         self.opened.append(state)
@@ -627,3 +633,151 @@ def test_notices_are_rare(bench: Bench) -> None:
     assert notices.due("c.test", 13_599)
     assert notices.due("b.test", 13_600)
     assert notices.due("b.test", 5_000), "the clock was set back"
+
+
+# --- a process that stays -----------------------------------------------------------
+
+
+@pytest.fixture
+def shared(bench: Bench) -> State:
+    bench.stays = True
+    return bench.open()
+
+
+def together(*works: Callable[[], object]) -> list[object]:
+    """Do all of it, each in a thread of its own."""
+    found: list[object] = [None] * len(works)
+
+    def run(place: int) -> None:
+        found[place] = works[place]()
+
+    threads = [threading.Thread(target=run, args=(n,)) for n in range(len(works))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    return found
+
+
+def sent(state: State, key: str) -> Callable[[], object]:
+    return lambda: state.new_ledger().record(key, {ONE: SENT})
+
+
+def test_what_many_threads_record_is_there_for_others(
+    shared: State, bench: Bench
+) -> None:
+    keys = [f"key {number}" for number in range(40)]
+    assert together(*(sent(shared, key) for key in keys)) == [None] * 40
+    bench.stays = False
+    other = bench.open()
+    assert all(other.ledger.finished(key) == {ONE: SENT} for key in keys)
+
+
+def test_who_records_waits_for_the_disk_with_others(
+    shared: State, bench: Bench
+) -> None:
+    """While another process writes, many wait; then they need one transaction."""
+    shared.ledger.probe(KEY, [ONE])
+    holder = sqlite3.connect(bench.file, isolation_level=None, check_same_thread=False)
+    commits: list[str] = []
+    database: SharedDatabase = shared.ledger._database  # type: ignore[assignment]
+    assert database._connection is not None
+    database._connection.set_trace_callback(
+        lambda text: commits.append(text) if text == "COMMIT" else None
+    )
+    holder.execute("BEGIN IMMEDIATE")
+    keys = [f"key {number}" for number in range(10)]
+    threads = [threading.Thread(target=sent(shared, key)) for key in keys]
+    for thread in threads:
+        thread.start()
+    until = time.monotonic() + 10
+    while len(database._waiting) < 9 and time.monotonic() < until:
+        time.sleep(0.01)
+    holder.execute("ROLLBACK")
+    holder.close()
+    for thread in threads:
+        thread.join(30)
+    assert all(shared.ledger.finished(key) == {ONE: SENT} for key in keys)
+    assert len(commits) == 2
+
+
+def test_one_that_fails_leaves_the_others(shared: State) -> None:
+    """What can't be written is not written; the rest is, each once."""
+    database = shared.ledger._database
+    started = threading.Barrier(11)
+
+    def bad(connection: sqlite3.Connection) -> None:
+        connection.execute("INSERT INTO nowhere VALUES (1)")
+
+    def good(number: int) -> Callable[[], object]:
+        def run() -> object:
+            started.wait(30)
+            return shared.new_ledger().record(f"key {number}", {ONE: SENT})
+
+        return run
+
+    def failing() -> object:
+        started.wait(30)
+        return database.write(bad)
+
+    for _ in range(5):
+        found = together(failing, *(good(number) for number in range(10)))
+        assert isinstance(found[0], StateProblem)
+        assert found[1:] == [None] * 10
+    assert all(
+        shared.ledger.finished(f"key {number}") == {ONE: SENT} for number in range(10)
+    )
+
+
+def test_reading_does_not_wait_for_who_writes(shared: State, bench: Bench) -> None:
+    shared.ledger.record(KEY, {ONE: SENT})
+    with sqlite3.connect(bench.file, isolation_level=None) as holder:
+        holder.execute("BEGIN IMMEDIATE")
+        writing = threading.Thread(target=sent(shared, "another"))
+        writing.start()
+        assert shared.ledger.finished(KEY) == {ONE: SENT}
+        holder.execute("ROLLBACK")
+        writing.join(30)
+    holder.close()
+
+
+def test_what_may_be_written_later_is_written_at_the_end(
+    shared: State, bench: Bench
+) -> None:
+    shared.ledger.record(KEY, {ONE: SENT})
+    shared.ledger.settled(KEY)
+    shared.close()
+    with sqlite3.connect(bench.file) as connection:
+        ((due, ticks),) = connection.execute("SELECT due, ticks FROM ledger, clock")
+    connection.close()
+    assert due - ticks == 2 * DAY
+
+
+@pytest.mark.parametrize("stays", [True, False])
+@pytest.mark.parametrize("how", ["set aside", "removed"])
+def test_a_file_that_is_gone_is_not_written_to(
+    bench: Bench, stays: bool, how: str
+) -> None:
+    """Others, who look for it, would not find what is in there."""
+    bench.stays = stays
+    state = bench.open()
+    state.ledger.record(KEY, {ONE: SENT})
+    assert state.ledger.finished(KEY) == {ONE: SENT}
+    for path in bench.directory.glob("state-1.sqlite*"):
+        if how == "removed":
+            path.unlink()
+        else:
+            path.rename(f"{path}.corrupt-1")
+    state.ledger.record(KEY, {TWO: SENT})
+    assert bench.open().ledger.finished(KEY) == {TWO: SENT}
+    assert state.ledger.finished(KEY) == {TWO: SENT}
+
+
+def test_damage_while_it_is_in_use(shared: State, bench: Bench) -> None:
+    shared.ledger.record(KEY, {ONE: SENT})
+    assert shared.ledger.finished(KEY) == {ONE: SENT}
+    shared.close()
+    bench.file.write_bytes(b"no database at all" * 500)
+    assert isinstance(shared.ledger.finished(KEY), StateProblem)
+    assert together(*(sent(shared, f"{n}") for n in range(8))) == [None] * 8
+    assert shared.ledger.finished("7") == {ONE: SENT}
