@@ -37,7 +37,7 @@ AT_THE_EDGE = {
     "cli/address_check", "dns/nameservers", "dns/system", "lmtp/listener",
     "lmtp/server", "report/maillog", "engine/client", "engine/server",
     "smtp/connect", "smtp/connection", "smtp/smtplib_lean", "tables/sockets",
-    "tls/client_offer", "tls/handshake", "tls/trust",
+    "tls/client_offer", "tls/handshake", "tls/mta_sts_fetch", "tls/trust",
 }  # fmt: skip
 NOT_AT_ALL = {"dataclasses", "logging", "asyncio", "importlib.metadata", "configparser"}
 EMPTY_NAMES = {

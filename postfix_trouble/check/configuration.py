@@ -110,7 +110,7 @@ def _unknown(given: Collection[str]) -> Iterator[Finding]:
 
 def _combined(settings: Settings) -> Iterator[Finding]:
     """What only together makes no sense."""
-    for look in (_trust, _log_in, _name, _source, _give_up):
+    for look in (_trust, _mta_sts, _log_in, _name, _source, _give_up):
         try:
             yield from look(settings)
         except ConfigError:
@@ -131,9 +131,34 @@ def _trust(settings: Settings) -> Iterator[Finding]:
         )
 
 
-def trusts_somebody(settings: Settings) -> bool:
-    """Whether there are authorities that a certificate can lead to."""
-    places = ("smtp_tls_CAfile", "smtp_tls_CApath", "smtp_tls_trust_anchor_file")
+def _mta_sts(settings: Settings) -> Iterator[Finding]:
+    """What leaves nothing of MTA-STS policies, or makes them slow."""
+    name = "trouble_mta_sts"
+    if not settings.flag(name):
+        return
+    if not trusts_somebody(settings, anchors=False):
+        yield warning(
+            name,
+            "there is no authority to trust",
+            "no policy can be fetched, so none is applied",
+            "set smtp_tls_CAfile, or tls_append_default_CA = yes",
+        )
+    if not settings.text("trouble_state_directory"):
+        yield note(
+            name,
+            "without trouble_state_directory only serve and lmtp remember policies",
+            "deliver by itself fetches the policy for each message, and knows of none"
+            " while the web server or the TXT record can't be reached",
+        )
+
+
+def trusts_somebody(settings: Settings, *, anchors: bool = True) -> bool:
+    """Whether there are authorities that a certificate can lead to.
+
+    `anchors`: smtp_tls_trust_anchor_file counts.
+    """
+    places = ["smtp_tls_CAfile", "smtp_tls_CApath"]
+    places += ["smtp_tls_trust_anchor_file"] if anchors else []
     return any(map(settings.text, places)) or settings.flag("tls_append_default_CA")
 
 

@@ -12,6 +12,7 @@ from postfix_trouble.core.value import TYPE_CHECKING
 from postfix_trouble.report.log import printable
 from postfix_trouble.smtp.capabilities import Capabilities, parse
 from postfix_trouble.terminal.columns import Field, fields, table, wrapped
+from postfix_trouble.tls.mta_sts import matches
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from postfix_trouble.cli.live import Stage
     from postfix_trouble.core.relay import Relay
     from postfix_trouble.core.reply import Reply
+    from postfix_trouble.core.tls import StsPolicy
     from postfix_trouble.smtp.probing import Depth, ProbeResult
     from postfix_trouble.terminal.columns import Paint
 
@@ -125,9 +127,9 @@ def sentence(text: str, width: int, paint: Paint) -> list[str]:
 
 
 def _rows(finding: ProbeResult) -> list[Field]:
+    rows = [] if finding.sts is None else [_sts(finding.sts, finding.relay.host)]
     if finding.problem:
-        return [Field("problem", finding.problem, "red")]
-    rows = []
+        return [*rows, Field("problem", finding.problem, "red")]
     if finding.greeting:
         rows.append(_said("greeting", finding.greeting))
     if finding.hello:
@@ -144,6 +146,21 @@ def _rows(finding: ProbeResult) -> list[Field]:
     if finding.lost:
         rows.append(Field("problem", finding.lost, "red"))
     return rows or [Field("connected", "yes")]
+
+
+def _sts(policy: StsPolicy, host: str) -> Field:
+    """What the domain's MTA-STS policy is, and whether the server fits it."""
+    if not policy.mode:
+        why = f"no policy: {policy.problem}"
+        return Field("MTA-STS", why, "yellow" if policy.failure else "")
+    text = f"{policy.mode}; max_age {policy.max_age} s"
+    if policy.mx:
+        text += f"; mx {' '.join(policy.mx)}"
+        if not any(matches(host, x) for x in policy.mx):
+            text += "; this server is not among them"
+    if policy.problem:
+        text += f"; from the cache: {policy.problem}"
+    return Field("MTA-STS", text)
 
 
 def _said(label: str, reply: Reply) -> Field:
@@ -282,6 +299,7 @@ def finding_object(finding: ProbeResult) -> dict[str, Any]:
         "auth": None if auth is None else auth.split(),
         "tls_level": finding.policy and finding.policy.level.word,
         "tls": _tls_object(tls),
+        "mta_sts": finding.sts and finding.sts._asdict(),
         "login": None if login is None else isinstance(login, Authenticated),
         "mail": finding.mail and finding.mail.text,
         "rcpt": [{"command": x, "reply": y.text} for x, y in finding.recipients],

@@ -12,6 +12,7 @@ from __future__ import annotations
 import threading
 import time
 
+from postfix_trouble.client.mta_sts import ProcessMemory
 from postfix_trouble.core.outcome import DSN
 from postfix_trouble.core.value import TYPE_CHECKING, Value
 from postfix_trouble.dns.kept import KeptReplies
@@ -58,6 +59,7 @@ class Connections:
         #: What makes new ones cheap.
         self.tls = KeptTls(settings.seconds("smtp_tls_session_cache_timeout"))
         self.replies = KeptReplies()
+        self.sts = ProcessMemory()
         self._idle: list[_Idle] = []
         # Messages under way, by nexthop.
         self._busy: dict[str, int] = {}
@@ -182,6 +184,7 @@ class Lease:
         self._connections = connections
         self.tls = connections.tls
         self.replies = connections.replies
+        self.sts = connections.sts
         self._nexthop = request.nexthop
         by_sender = settings.flag("smtp_sender_dependent_authentication")
         login = settings.flag("smtp_sasl_auth_enable")

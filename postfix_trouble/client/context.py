@@ -7,7 +7,6 @@ import time
 from postfix_trouble.client.smtp_connection import SmtpConnection
 from postfix_trouble.client.tables import Tables
 from postfix_trouble.config.types import ConfigError
-from postfix_trouble.core.failure import TableError
 from postfix_trouble.core.hostname import IPV4, IPV6, address_family
 from postfix_trouble.core.outcome import DSN, Skipped
 from postfix_trouble.core.status import EnhancedStatus
@@ -24,10 +23,12 @@ if TYPE_CHECKING:
 
     from postfix_trouble.client.connection_cache import Lease
     from postfix_trouble.client.interfaces import Trace
+    from postfix_trouble.client.tls_policy import TlsPolicies
     from postfix_trouble.config.settings import Settings
     from postfix_trouble.core.envelope import DeliveryRequest
     from postfix_trouble.core.outcome import Outcome, Report
     from postfix_trouble.core.relay import Destination, Relay
+    from postfix_trouble.core.tls import StsPolicy
     from postfix_trouble.dns.lookup import Answer
     from postfix_trouble.dns.resolver import Resolver
     from postfix_trouble.message.message import Message
@@ -53,7 +54,12 @@ _NO_SOURCE = (("all",), ("loopback-only",), ("localhost",), ("127.0.0.1",))
 
 # Parameters that ask for TLS. Those that are on or off say "no" where they are off.
 _TLS_TEXTS = ("smtp_tls_security_level", "smtp_tls_policy_maps", "smtp_tls_per_site")
-_TLS_FLAGS = ("smtp_tls_wrappermode", "smtp_use_tls", "smtp_enforce_tls")
+_TLS_FLAGS = (
+    "smtp_tls_wrappermode",
+    "smtp_use_tls",
+    "smtp_enforce_tls",
+    "trouble_mta_sts",
+)
 
 
 class DeliveryContext(Tables):
@@ -96,6 +102,7 @@ class DeliveryContext(Tables):
         self._trace = trace
         self._credentials = credentials
         self._resolver: Resolver | None = None
+        self._tls_policies: TlsPolicies | None = None
 
     def on_outcomes(self, outcomes: tuple[Outcome, ...]) -> None:
         """Recipients are finished, and that is known to whoever must know it."""
@@ -138,19 +145,22 @@ class DeliveryContext(Tables):
 
     def _name_service(self) -> Resolver:
         if self._resolver is None:
-            from postfix_trouble.dns.resolver import Resolver
-
-            wanted = self.settings.text("smtp_dns_reply_filter")
-            self._resolver = Resolver(
-                self.settings,
-                self.time_left,
-                self.note,
-                lmtp=self.request.lmtp,
-                loop_detection=not self.request.server_named,
-                search_filter=self.filter_record if wanted else None,
-                kept=None if self.lease is None else self.lease.replies,
-            )
+            self._resolver = self._new_resolver(self.time_left)
         return self._resolver
+
+    def _new_resolver(self, time_left: Callable[[], float]) -> Resolver:
+        from postfix_trouble.dns.resolver import Resolver
+
+        wanted = self.settings.text("smtp_dns_reply_filter")
+        return Resolver(
+            self.settings,
+            time_left,
+            self.note,
+            lmtp=self.request.lmtp,
+            loop_detection=not self.request.server_named,
+            search_filter=self.filter_record if wanted else None,
+            kept=None if self.lease is None else self.lease.replies,
+        )
 
     def _query(self, name: str, kind: str) -> Answer:
         """Ask the DNS for more than the way to a server."""
@@ -158,78 +168,41 @@ class DeliveryContext(Tables):
 
     def tls_policy(self, destination: Destination, relay: Relay) -> TlsPolicy | Skipped:
         """The TLS policy for a server, or why it must be skipped."""
-        policy = self._tls_policy(destination, relay)
-        if isinstance(policy, Skipped) or not self._requiretls_asked():
-            return policy
-        from postfix_trouble.policy import requiretls as rule
+        if self._tls_policies is None:
+            text, flag = self.settings.text, self.settings.flag
+            wanted = any(map(text, _TLS_TEXTS)) or any(map(flag, _TLS_FLAGS))
+            if not (wanted or self.request.requiretls):
+                # Nobody asks for TLS: nothing of it is loaded.
+                return TlsPolicy()
+            from postfix_trouble.client.tls_policy import TlsPolicies
 
-        prefix = "lmtp" if self.request.lmtp else "smtp"
-        requiretls = rule.policy_for(
-            destination.host or destination.socket,
-            self.settings.words("smtp_requiretls_policy"),
-            lambda table, key: self.search("smtp_requiretls_policy", table, key),
-            table_error=TableError,
-            note=self.note,
-            parameter=f"{prefix}_requiretls_policy",
-        )
-        if requiretls is None:
-            unknown = Skipped(rule.misconfigured(relay.host), policy.status)
-            return self._passed_over(destination, relay, unknown)
-        policy = policy._replace(requiretls=requiretls)
-        low = rule.level_too_low(policy, relay.host)
-        if low is not None:
-            if rule.passed_over(requiretls, policy.level):
-                return self._passed_over(destination, relay, low)
-            self.note(low.why.reason)
-        return policy
+            self._tls_policies = TlsPolicies(
+                self,
+                self.request,
+                self.message,
+                query=self._query,
+                sts=self._sts_policies() if flag("trouble_mta_sts") else None,
+                kept=self.kept_tls,
+                wanted=wanted,
+            )
+        return self._tls_policies.policy(destination, relay)
 
-    def _passed_over(
-        self, destination: Destination, relay: Relay, low: Skipped
-    ) -> Skipped:
-        where = f"{destination.text}/{relay.host}"
-        self.note(f"warning: TLS policy lookup for {where}: {low.why.reason}")
-        return low
+    def _sts_policies(self) -> Callable[[str], StsPolicy]:
+        """Finds MTA-STS policies, and keeps them for others where there is a place."""
+        from postfix_trouble.client import mta_sts
 
-    def _requiretls_asked(self) -> bool:
-        asked, settings = self.request.requiretls, self.settings
-        return asked and settings.flag("requiretls_enable") and settings.follows("3.11")
-
-    def _tls_optional(self) -> bool:
-        """Whether the sender asks for delivery without TLS rather than none."""
-        wanted = self.settings.flag("tls_required_enable")
-        if not (wanted and self.settings.follows("3.10")) or self._requiretls_asked():
-            return False
-        return self.message.tls_optional()
-
-    def _tls_policy(
-        self, destination: Destination, relay: Relay
-    ) -> TlsPolicy | Skipped:
-        """What the settings ask of TLS with a server."""
-        text, flag = self.settings.text, self.settings.flag
-        if not (any(map(text, _TLS_TEXTS)) or any(map(flag, _TLS_FLAGS))):
-            # Nobody asks for TLS: nothing of it is loaded.
-            return TlsPolicy()
-        from postfix_trouble.tls import handshake as tls_handshake
-        from postfix_trouble.tls import policy as tls_policy
-
-        policy = tls_policy.policy(
+        memory: mta_sts.Memory = mta_sts.ProcessMemory()
+        if self.state is not None:
+            memory = self.state.sts_policies
+        elif self.lease is not None:
+            memory = self.lease.sts
+        return mta_sts.Policies(
             self.settings,
-            destination,
-            relay,
-            self.find,
-            table_error=TableError,
-            query=self._query,
+            memory,
+            self._new_resolver,
+            time_left=self.time_left,
             note=self.note,
-            prefix="lmtp" if self.request.lmtp else "smtp",
-            optional=self._tls_optional(),
-        )
-        if isinstance(policy, Skipped):
-            return policy
-        problem = tls_handshake.unready(policy, self.settings, self.kept_tls)
-        if problem is None:
-            return policy
-        self.note(f"warning: {problem.reason}")
-        return Skipped(problem, policy.status)
+        ).of
 
     def credentials(self, destination: Destination, relay: Relay) -> bool:
         """Whether a user name and password are known for this server."""

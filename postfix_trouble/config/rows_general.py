@@ -251,6 +251,9 @@ OURS = {
     "trouble_resolver_time_limit": P(
         "T", "30s", "limit of the DNS look-ups for one destination", 1
     ),
+    "trouble_mta_sts": P(
+        "B", "no", "find out and apply MTA-STS policies (RFC 8461), without a plug-in"
+    ),
     "trouble_postfix_version": P(
         "E",
         VERSIONS[-1],

@@ -8,7 +8,7 @@ from postfix_trouble.core.choice import Choice
 from postfix_trouble.core.envelope import DeliveryRequest, Recipient
 from postfix_trouble.core.relay import Relay
 from postfix_trouble.core.status import EnhancedStatus
-from postfix_trouble.core.tls import TlsFacts, TlsStatus
+from postfix_trouble.core.tls import StsPolicy, TlsFacts, TlsStatus
 from postfix_trouble.core.value import Value
 
 
@@ -32,6 +32,10 @@ class Skipped(Value):
     why: DSN
     # What is known of the policy.
     tls: TlsStatus = TlsStatus("unknown?")
+    # What the log was told.
+    said: str = ""
+    # What MTA-STS says of the destination, if somebody asked.
+    sts: StsPolicy | None = None
 
 
 class Situation(Value):

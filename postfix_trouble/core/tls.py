@@ -99,6 +99,24 @@ def _decided(feature: str, less: str = "", mark: str = "") -> str:
     return mark + name + (f":{less}" if less not in ("", name) else "")
 
 
+class StsPolicy(Value):
+    """What a domain's MTA-STS policy is (RFC 8461), or why there is none."""
+
+    domain: str
+    # enforce, testing, none; empty: there is no policy.
+    mode: str = ""
+    # Names of mail servers; "*." stands for one label.
+    mx: tuple[str, ...] = ()
+    # Seconds.
+    max_age: int = 0
+    # As it was fetched.
+    text: str = ""
+    # Why there is none, or why the one in the cache could not be refreshed.
+    problem: str = ""
+    # The same as a result type of RFC 8460 4.3.2.1; empty: the domain has none.
+    failure: str = ""
+
+
 class TlsPolicy(Value):
     """What is asked of a TLS session with one host (Postfix SMTP_TLS_POLICY)."""
 
@@ -120,6 +138,8 @@ class TlsPolicy(Value):
     tlsa: tuple[Tlsa, ...] = ()
     # What the log calls the level, if not by its name: that of DANE that came to less.
     name: str = ""
+    # What MTA-STS says of the destination; None: nobody asked.
+    sts: StsPolicy | None = None
 
     @property
     def status(self) -> TlsStatus:

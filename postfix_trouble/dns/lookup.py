@@ -13,9 +13,9 @@ class Record(Value):
 
     # As in the answer; for an alias, the name that it stands for.
     owner: str
-    # "MX", "A", "AAAA", "SRV", "TLSA", "CNAME".
+    # "MX", "A", "AAAA", "SRV", "TLSA", "CNAME", "TXT".
     kind: str
-    # Host name (empty: the root), address, or hexadecimal digits.
+    # Host name (empty: the root), address, hexadecimal digits, or text.
     data: str
     ttl: int = 0
     # MX preference or SRV priority.

@@ -112,7 +112,7 @@ class Resolver:
     # What dns/routing.py asks for (Lookups)
 
     def query(self, name: str, kind: str) -> Answer:
-        """Ask the DNS for records of a name: MX, A, AAAA, SRV, TLSA, CNAME."""
+        """Ask the DNS for records of a name: MX, A, AAAA, SRV, TLSA, CNAME, TXT."""
         key = (name.lower(), kind)
         if key not in self._known:
             self._known[key] = self._searched(name, kind)

@@ -14,7 +14,7 @@ from postfix_trouble.core.status import EnhancedStatus
 from postfix_trouble.core.steps import HandshakeFailed
 from postfix_trouble.core.value import TYPE_CHECKING, Value
 from postfix_trouble.policy import trouble
-from postfix_trouble.simulate.recognition import Heard, Logged, recognise
+from postfix_trouble.simulate.recognition import NOT_IN_STS, Heard, Logged, recognise
 from postfix_trouble.simulate.session import (
     EXAMPLE,
     STAGES,
@@ -191,6 +191,9 @@ def _happening(heard: Heard, stage: str, text: str) -> Happening | NotExplained:
         if stage in ("lookup", "connect"):
             return DSN(EnhancedStatus("4.4.1"), text)
         return HandshakeFailed(text) if stage == "handshake" else heard.lost
+    if heard.entry == NOT_IN_STS:
+        # No trace in the report: what an earlier server left there stands.
+        return DSN()
     if heard.own_reason:
         if stage == "handshake":
             why = heard.own_reason.partition(": ")[2]
@@ -213,7 +216,7 @@ def _subject(heard: Heard, happening: Happening) -> str:
     if isinstance(happening, Reply):
         return happening.text
     if isinstance(happening, DSN | OwnDecision):
-        return happening.reason
+        return heard.own_reason or happening.reason
     if isinstance(happening, HandshakeFailed):
         return "the TLS handshake fails"
     assert heard.lost is not None
@@ -296,6 +299,16 @@ def _remarks(
             said.append("a reply that nobody gets who keeps to the protocol")
     if isinstance(happening, OwnDecision) and not heard.entry:
         said.append("a reason unknown here: whether it throttles can't be told")
+    if heard.entry == NOT_IN_STS:
+        said.append(
+            "no connection is made: the MTA-STS policy of the domain is in force, and"
+            " names other hosts (probe shows it)"
+        )
+    if heard.own_reason.startswith("Server certificate not "):
+        said.append(
+            "the certificate is not for this name, or from nobody that is trusted; the"
+            " TLS level demands it, or the domain's MTA-STS policy (probe shows which)"
+        )
     if heard.logged and not heard.logged.word:
         said.append("the record is of a host that was skipped for the next one")
     return tuple(said)

@@ -56,6 +56,8 @@ _PREFIX = re.compile(
     r"^.*?(?:[\w/.-]*(?:smtp|lmtp|trouble)[\w/.-]*\[\d+\]|^): (?:[0-9A-Za-z]{5,25}: )?"
 )
 _NAMADDR = re.compile(r"(?P<host>[^\s\[]+)\[(?P<address>[^\]]+)\](?::(?P<port>\d+))?")
+# In place of an entry point: no session came of it.
+NOT_IN_STS = "MTA-STS"
 _SUSPENDED = "delivery temporarily suspended: "
 
 _SAID = re.compile(
@@ -76,6 +78,9 @@ _TIMED_OUT = re.compile(
 )
 _LOCAL_DATA = re.compile(r"^local data error while talking to (?P<where>\S+)$")
 _CONNECT = re.compile(r"^connect to (?P<where>\S+): .+$")
+_STS = re.compile(
+    r"^(?:warning: )?(?P<text>MX name '[^']*' does not match STS MX pattern for '.*')$"
+)
 # A reply alone, with what Postfix puts behind it.
 _ANSWER = re.compile(
     r"^(?P<reply>\d{3}(?:[ -].*)?) \(in reply to (?P<command>.+) command\)$", re.DOTALL
@@ -292,6 +297,9 @@ def _reason(reason: str, logged: Logged) -> Heard:
         return Heard(lost=Lost.DATA, relay=_relay(found["where"]))
     if _CODE.match(reason):
         return _reply_alone(reason, "dot")
+    found = _STS.match(reason)
+    if found:
+        return Heard(own_reason=found["text"], entry=NOT_IN_STS, stage="lookup")
     if reason.startswith("Cannot start TLS: "):
         return Heard(own_reason=reason, stage="handshake")
     stage = "connect" if _CONNECT.match(reason) else ""

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from postfix_trouble.core.outcome import Outcome, Report, ServerRecord
     from postfix_trouble.core.relay import Destination, Relay
     from postfix_trouble.core.steps import Answer, Step
-    from postfix_trouble.core.tls import TlsPolicy
+    from postfix_trouble.core.tls import StsPolicy, TlsPolicy
     from postfix_trouble.smtp.interfaces import DeliveryEnvironment, Route, Wire
     from postfix_trouble.smtp.session import Kept
 
@@ -75,6 +75,8 @@ class ProbeResult(Value):
     mail: Reply | None = None
     # Command line and the reply to it.
     recipients: tuple[tuple[str, Reply], ...] = ()
+    # What MTA-STS says of the destination, if somebody asked.
+    sts: StsPolicy | None = None
     # Where the connection broke, in the words of Phase; empty: it did not.
     lost: str = ""
     # It would take mail, as far as was asked.
@@ -210,8 +212,8 @@ class _Outside:
     def tls_policy(self, destination: Destination, relay: Relay) -> TlsPolicy | Skipped:
         policy = self._outside.tls_policy(destination, relay)
         if isinstance(policy, Skipped):
-            reason = policy.why.reason or "skipped: no TLS policy for it"
-            self._found(ProbeResult(relay, problem=reason))
+            reason = policy.why.reason or policy.said or "skipped: no TLS policy for it"
+            self._found(ProbeResult(relay, problem=reason, sts=policy.sts))
         return policy
 
     def connect(
@@ -219,9 +221,11 @@ class _Outside:
     ) -> Wire | DSN:
         wire = self._outside.connect(destination, relay, tls)
         if isinstance(wire, DSN):
-            self._found(ProbeResult(relay, tls, wire.reason))
+            self._found(ProbeResult(relay, tls, wire.reason, sts=tls.sts))
             return wire
-        return ProbeWire(wire, ProbeResult(relay, tls), self._depth, self._found)
+        return ProbeWire(
+            wire, ProbeResult(relay, tls, sts=tls.sts), self._depth, self._found
+        )
 
     def keeps(self, destination: Destination, relay: Relay, use: int) -> bool:
         return False

@@ -2,7 +2,8 @@
 
 - the ledger: recipients of unfinished requests for whom nothing is left to try. A
   promise hangs on it, so its rows are on the disk when record() returns;
-- destinations in trouble, refused log-ins, OAuth tokens, notices sent: advisory.
+- destinations in trouble, refused log-ins, OAuth tokens, MTA-STS policies, notices
+  sent: advisory.
   Without them things are slower, never wrong, so any problem is noted and ignored.
 
 No method raises for what the file system or SQLite do: the ledger returns a
@@ -17,7 +18,14 @@ from collections.abc import Callable
 
 from postfix_trouble.state.database import Database, StateProblem, directory_problem
 from postfix_trouble.state.ledger import Ledger, Lock, request_key
-from postfix_trouble.state.memory import Destinations, Logins, Notices, Refusal, Tokens
+from postfix_trouble.state.memory import (
+    Destinations,
+    Logins,
+    Notices,
+    Refusal,
+    StsPolicies,
+    Tokens,
+)
 
 __all__ = [
     "Destinations",
@@ -28,6 +36,7 @@ __all__ = [
     "Refusal",
     "State",
     "StateProblem",
+    "StsPolicies",
     "Tokens",
     "request_key",
 ]
@@ -43,6 +52,7 @@ class State:
         self.logins = Logins(database)
         self.tokens = Tokens(database)
         self.notices = Notices(database)
+        self.sts_policies = StsPolicies(database)
 
     @classmethod
     def open(

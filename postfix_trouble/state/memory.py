@@ -160,6 +160,37 @@ class Notices:
         return self._database.advise(self._database.write(work), False)
 
 
+class StsPolicies:
+    """What is known of MTA-STS policies, by domain, as text that is the caller's.
+
+    An unexpired one is kept, however long nobody asked for it.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._memory = _Memory(database, "mta-sts")
+
+    def get(self, domain: str) -> str:
+        """What put() was told, else empty."""
+        found = self._memory.get(domain)
+        return found[0] if found is not None else ""
+
+    def put(self, domain: str, text: str, expires: float, now: float) -> None:
+        """Keep it until the wall clock shows `expires`; forget others for which it
+        does."""
+
+        def work(connection: Connection) -> None:
+            connection.execute(
+                "DELETE FROM memory WHERE kind = 'mta-sts' AND moment < ?", (now,)
+            )
+            connection.execute(
+                "INSERT OR REPLACE INTO memory VALUES ('mta-sts', ?, ?, ?)",
+                (blob(domain), blob(text), expires),
+            )
+
+        self._database.advise(self._database.write(work), None)
+
+
 class _Memory:
     """Texts of one kind, each with a moment of the wall clock."""
 

@@ -14,7 +14,7 @@ from postfix_trouble.core.hostname import hostname_problem, idn_to_ascii
 from postfix_trouble.core.outcome import DSN, Skipped
 from postfix_trouble.core.relay import Destination, Relay
 from postfix_trouble.core.status import EnhancedStatus
-from postfix_trouble.core.tls import TlsLevel, TlsPolicy, TlsStatus
+from postfix_trouble.core.tls import StsPolicy, TlsLevel, TlsPolicy, TlsStatus
 from postfix_trouble.core.value import TYPE_CHECKING
 from postfix_trouble.tls.level import security_level
 from postfix_trouble.tls.policy_entry import Entry, parse_entry
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     # Name, kind of record.
     Query = Callable[[str, str], Answer]
+    # Domain, in A-label form.
+    Sts = Callable[[str], StsPolicy]
     # Parameter that names the tables, key, whether to fold its case.
     Find = Callable[[str, str, bool], str | None]
 
@@ -50,28 +52,38 @@ def policy(
     *,
     table_error: type[Exception],
     query: Query = _nothing,
+    sts: Sts | None = None,
     note: Callable[[str], None] = lambda text: None,
     prefix: str = "smtp",
     optional: bool = False,
 ) -> TlsPolicy | Skipped:
     """The policy for a server, or why the server is skipped before connecting.
 
-    `find` looks a key up in the tables of a parameter, and raises
-    `table_error` if that can't be done; `query` asks the DNS. `note` takes warnings for
-    the log, `prefix` (smtp or lmtp) names the parameters in them. `optional`: the
-    sender prefers delivery to TLS (TLS-Required: no), so no table is looked at.
+    `find` looks a key up in the tables of a parameter, and raises `table_error` if that
+    can't be done; `query` asks the DNS, `sts` finds the MTA-STS policy of a domain, and
+    is asked where no table has an entry. `note` takes warnings for the log, `prefix`
+    (smtp or lmtp) names the parameters in them. `optional`: the sender prefers delivery
+    to TLS (TLS-Required: no), so no table is looked at.
     """
+    said: list[str] = []
+
+    def tell(text: str) -> None:
+        said.append(text)
+        note(text)
+
     search = _PolicySearch(
-        settings, destination, relay, find, table_error, note, prefix
+        settings, destination, relay, find, table_error, tell, prefix
     )
     search.query = query
+    search.sts = sts
     search.optional = optional
     found = search()
     if isinstance(found, TlsPolicy):
-        return found
+        return found._replace(sts=search.sts_policy)
     if found.status:
         note(f"TLS policy lookup for {destination.text}/{relay.host}: {found.reason}")
-    return Skipped(found, search.known)
+    why = said[-1] if said else ""
+    return Skipped(found, search.known, why, search.sts_policy)
 
 
 def entry_policy(
@@ -122,6 +134,9 @@ class _PolicySearch:
         self.note = note
         self.prefix = prefix
         self.query: Query = _nothing
+        self.sts: Sts | None = None
+        #: What MTA-STS says of the destination, once somebody asked.
+        self.sts_policy: StsPolicy | None = None
         self.optional = False
         # Of the policy, where that is not the trouble.
         self.known = TlsStatus("unknown?")
@@ -130,11 +145,16 @@ class _PolicySearch:
         """Level first, then what goes with it."""
         common = security_level(self.settings)
         entry = Entry(self._at_most(common)) if self.optional else self._entry(common)
+        listed = entry is not None
+        entry = entry or Entry(common)
         if isinstance(entry, DSN):
             return entry
         level = entry.level
         if level in (TlsLevel.DANE, TlsLevel.DANE_ONLY):
-            return self._pinned(entry)
+            return self._pinned(entry, listed)
+        sts = None if listed or level is TlsLevel.FINGERPRINT else self._built_in()
+        if sts is not None:
+            return self.wrapped(sts)
         if level is TlsLevel.MAY and self.destination.socket:
             self.note(
                 "opportunistic TLS encryption is not appropriate "
@@ -143,8 +163,12 @@ class _PolicySearch:
             level = TlsLevel.NONE
         return self.wrapped(entry._replace(level=level))
 
-    def _pinned(self, entry: Entry) -> TlsPolicy | DSN:
-        """DANE: the level depends on what the host's records are."""
+    def _pinned(self, entry: Entry, listed: bool) -> TlsPolicy | DSN:
+        """DANE: the level depends on what the host's records are.
+
+        Where they can be used they count, and not MTA-STS (RFC 8461 2); but where
+        DNSSEC does not vouch for who the server is, MTA-STS can.
+        """
         from postfix_trouble.tls import dane
 
         found = dane.pinned(
@@ -158,6 +182,16 @@ class _PolicySearch:
         )
         if isinstance(found, DSN):
             return found
+        exchange = self.relay.exchange
+        vouched = found.level >= TlsLevel.DANE and (not exchange or exchange.authentic)
+        only = entry.level is TlsLevel.DANE_ONLY
+        sts = None if listed or vouched or only else self._built_in()
+        if sts is not None:
+            if found.level < TlsLevel.DANE:
+                return self.wrapped(sts)
+            strict = self.settings.flag("smtp_tls_enforce_sts_mx_patterns")
+            if strict and not self._named(sts):
+                return self._passed_over(entry)
         policy = self.wrapped(entry._replace(level=found.level))
         if isinstance(policy, DSN) or not found.names:
             return policy
@@ -191,13 +225,33 @@ class _PolicySearch:
 
     # --- tables
 
-    def _entry(self, common: TlsLevel) -> Entry | DSN:
-        """What the tables say, else the common level."""
+    def _built_in(self) -> Entry | None:
+        """What MTA-STS asks for, None if nothing; for what is a mail domain."""
+        host = idn_to_ascii(self.destination.host)
+        if self.sts is None or self.destination.no_mx or hostname_problem(host):
+            return None
+        from postfix_trouble.tls import mta_sts
+
+        self.sts_policy = self.sts(host)
+        return mta_sts.entry(self.sts_policy)
+
+    def _entry(self, common: TlsLevel) -> Entry | DSN | None:
+        """What the tables say; None: nothing."""
         if self.settings.text("smtp_tls_policy_maps"):
-            return self._by_policy() or Entry(common)
+            return self._by_policy()
         if self.settings.text("smtp_tls_per_site"):
-            return self._by_site(common)
-        return Entry(common)
+            from postfix_trouble.tls.per_site import by_site
+
+            return by_site(
+                common,
+                self.destination,
+                self.relay,
+                lambda key: self.find("smtp_tls_per_site", key, True),
+                self.table_error,
+                self.note,
+                f"{self.prefix}_tls_per_site",
+            )
+        return None
 
     def _by_policy(self) -> Entry | DSN | None:
         """tls_policy_lookup: parent domains only for what is a plain domain."""
@@ -230,34 +284,6 @@ class _PolicySearch:
         for token in entry.ignored:
             self.note(f'{where}: ignoring attribute "{token}" with TLS disabled')
         return entry
-
-    def _by_site(self, common: TlsLevel) -> Entry | DSN:
-        """tls_site_lookup: destination, then host.
-
-        MUST beats MUST_NOPEERMATCH beats NONE beats MAY; a MAY of the table yields
-        to a stronger common level.
-        """
-        order = ("may", "none", "must_nopeermatch", "must")
-        found: list[int] = []
-        keys = [("next-hop destination", self.destination.text)]
-        if self.relay.host.lower() != self.destination.text.lower():
-            keys.append(("server hostname", self.relay.host))
-        for klass, key in keys:
-            title = f"{self.prefix}_tls_per_site"
-            try:
-                value = self.find("smtp_tls_per_site", key, True)
-            except self.table_error:
-                self.note(f'{title}: {klass} "{key}": per-site table lookup error')
-                return DSN(EnhancedStatus("4.3.0"), "Temporary lookup error")
-            if value is not None and value.lower() not in order:
-                self.note(f"{title}: unknown TLS policy '{value}' for {klass} {key}")
-                return _CONFIGURATION
-            if value is not None:
-                found.append(order.index(value.lower()))
-        if any(found):
-            levels = (TlsLevel.NONE, TlsLevel.ENCRYPT, TlsLevel.VERIFY)
-            return Entry(levels[max(found) - 1])
-        return Entry(max(TlsLevel.MAY, common) if found else common)
 
     # --- what goes with the level -----------------------------------------------
 
@@ -342,28 +368,25 @@ class _PolicySearch:
 
         The policy was fetched by somebody else; that it was, is all we know of it.
         """
-        patterns = entry.all("mx_host_pattern")
-        if "sts" in map(str.lower, entry.all("policy_type")):
-            host = self.relay.host
-            if not any(_sts_matches(host, pattern) for pattern in patterns):
-                domain = entry.one("policy_domain") or self.destination.host
-                self.note(
-                    f"MX name '{host}' does not match STS MX pattern for '{domain}'"
-                )
-                return self._passed_over(entry)
+        if "sts" in map(str.lower, entry.all("policy_type")) and not self._named(entry):
+            return self._passed_over(entry)
         if entry.match:
             return ("hostname",)
         return self._match(Entry(entry.level))
+
+    def _named(self, entry: Entry) -> bool:
+        """Whether the host is one that an MTA-STS policy names."""
+        from postfix_trouble.tls.mta_sts import matches
+
+        host = self.relay.host
+        if any(matches(host, x) for x in entry.all("mx_host_pattern")):
+            return True
+        domain = entry.one("policy_domain") or self.destination.host
+        self.note(f"MX name '{host}' does not match STS MX pattern for '{domain}'")
+        return False
 
 
 def _digest(word: str) -> str:
     """A fingerprint as plain lower-case hex, empty if it is none."""
     found = re.fullmatch(r"[0-9A-Fa-f]{2}(?::?[0-9A-Fa-f]{2})*", word)
     return word.replace(":", "").lower() if found else ""
-
-
-def _sts_matches(host: str, pattern: str) -> bool:
-    host, pattern = host.lower().removesuffix("."), pattern.lower()
-    if pattern.startswith("*."):
-        return host.partition(".")[1:] == (".", pattern[2:])
-    return host == pattern

@@ -162,13 +162,18 @@ def _authority_files(settings: Settings) -> tuple[str, ...]:
 def _with_authorities(policy: TlsPolicy, settings: Settings) -> ssl.SSLContext:
     """For _verify(); trusts whom the settings name. Raises OSError, ValueError."""
     context = _context(policy)
+    load_authorities(context, settings)
+    return context
+
+
+def load_authorities(context: ssl.SSLContext, settings: Settings) -> None:
+    """Trust whom the settings name. Raises OSError, ValueError."""
     file = settings.text("smtp_tls_CAfile")
     directory = settings.text("smtp_tls_CApath")
     if file or directory:
         context.load_verify_locations(file or None, directory or None)
     if settings.flag("tls_append_default_CA"):
         _load_system_authorities(context)
-    return context
 
 
 def _load_system_authorities(context: ssl.SSLContext) -> None:

@@ -85,6 +85,9 @@ MISTAKES: dict[str, dict[str, str]] = {
     "a policy, and verify": {**POLICY, "smtp_tls_security_level": "verify"},
     "dane": {"smtp_tls_security_level": "dane"},
     "dane-only": {"smtp_tls_security_level": "dane-only"},
+    "no authority for MTA-STS": {"trouble_mta_sts": "yes"},
+    "no authority but for servers": {"trouble_mta_sts": "yes"}
+    | {"smtp_tls_trust_anchor_file": "/x", "trouble_state_directory": "/x"},
     "no level": {"smtp_tls_security_level": "may2", "smtp_sasl_auth_enable": "yes"},
     "nothing to log in with": {"smtp_sasl_auth_enable": "yes"},
     "nobody logs in": {"smtp_sasl_password_maps": "texthash:/x"},

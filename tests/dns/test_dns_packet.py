@@ -58,6 +58,7 @@ RECORDS = {
         "d.test", "TLSA", "00ABFF", 60, parameters=(3, 1, 1)
     ),
     "d.test. 60 IN CNAME e.test.": Record("d.test", "CNAME", "e.test", 60),
+    "d.test. 60 IN TXT two": Record("d.test", "TXT", "two", 60),
 }
 
 
@@ -72,9 +73,20 @@ def test_records(text: str) -> None:
 
 
 def test_other_kinds_are_counted_only() -> None:
-    packet = read(reply('d.test. 60 IN TXT "x"', "d.test. 60 IN MX 10 mx.test."))
+    packet = read(reply("d.test. 60 IN PTR e.test.", "d.test. 60 IN MX 10 mx.test."))
     assert packet.total == 2
     assert [x.kind for x in packet.records] == ["MX"]
+
+
+def test_strings_of_a_text_are_joined() -> None:
+    packet = reply('d.test. 60 IN TXT "v=STSv1;" " id=1" "" "\u00fc"')
+    assert read(packet).records[0].data == "v=STSv1; id=1\\xc3\\xbc"
+
+
+def test_text_that_ends_in_the_middle_of_a_string() -> None:
+    packet = reply("d.test. 60 IN TXT two").replace(b"\3two", b"\4two")
+    assert read(packet).damaged
+    assert not read(packet).records
 
 
 def test_one_odd_record_does_not_spoil_the_others() -> None:

@@ -30,6 +30,14 @@ def shown(case: Case) -> str:
     return " ".join(filter(None, words))
 
 
+STS = "MX name 'mx.else.test' does not match STS MX pattern for 'example.com'"
+PASSED_OVER = (
+    "no connection is made: the MTA-STS policy of the domain is in force, and names"
+    " other hosts (probe shows it)"
+)
+SKIPPED = "the record is of a host that was skipped for the next one"
+
+
 # Text, stage and the like; where it happened, whom it hits, who decides, with another
 # host left, at the last one, remarks.
 SITUATIONS: list[Any] = [
@@ -124,10 +132,17 @@ SITUATIONS: list[Any] = [
     (f"connect to {HOST}:25: refused", {}, "connect", ALL, "sess_fail", "keep",
      "defer 4.4.1 throttled", ()),
     (f"postfix/smtp[1]: 4ABCDEF: host {HOST} said: 450 no (in reply to DATA command)",
-     {}, "data", ALL, "mesg_fail", "keep 4.0.0", "defer 4.0.0",
-     ("the record is of a host that was skipped for the next one",)),
+     {}, "data", ALL, "mesg_fail", "keep 4.0.0", "defer 4.0.0", (SKIPPED,)),
     (f"lost connection with {HOST} while performing the LHLO handshake", {}, "lhlo",
      ALL, "stream_except", "keep 4.4.2", "defer 4.4.2 throttled", ()),
+    (f"postfix/smtp[1]: 4ABCDEF: warning: {STS}", {}, "lookup", ALL, "sess_fail",
+     "keep", "defer 4.3.0 throttled", (PASSED_OVER, SKIPPED)),
+    (STS, {}, "lookup", ALL, "sess_fail", "keep", "defer 4.3.0 throttled",
+     (PASSED_OVER,)),
+    (RECORD.format(OTHER, "4.7.5", "deferred", "Server certificate not verified"),
+     {}, "rcpt", ALL, "site_fail", "keep 4.7.5", "defer 4.7.5 throttled",
+     ("the certificate is not for this name, or from nobody that is trusted; the TLS"
+      " level demands it, or the domain's MTA-STS policy (probe shows which)",)),
 ]  # fmt: skip
 
 
