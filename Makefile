@@ -35,7 +35,7 @@ FOLDER = install -d -m 755
 FILE = install -m 644
 
 .PHONY: help tools venv dev demo test check cover test-long test-all lint type bandit \
-	audit man mutants fuzz soak reliability bench bench-delivery bench-throughput \
+	audit man mutants fuzz soak soak-memory reliability bench bench-delivery bench-throughput \
 	bench-dead install uninstall deb clean
 
 help: ## list the targets
@@ -135,6 +135,9 @@ soak: venv ## MESSAGES (100000) through a real Postfix, killing (root, four hour
 		>.soak.txt || { cat .soak.txt; exit 1; }
 	@cat .soak.txt
 	@$(BIN)/python3 tools/reliability.py .soak.txt
+
+soak-memory: venv ## 20,000 messages through an engine: it must not grow (two minutes)
+	@$(BIN)/python3 tests/engine/memory.py $(BIN)/postfix-trouble
 
 reliability: venv ## make all faults and attacks, and docs/reliability.md of that
 	@$(PYTEST) $(MANY) -m 'fault or attack' --junitxml=.reliability.xml $(PYTEST_ARGS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 from importlib import import_module
 from pathlib import Path
@@ -16,7 +17,7 @@ from postfix_trouble.report.maillog import MailLog
 
 # Deliveries at once, and seconds that one may take: pipe(8) bounces after 1000.
 _MOST = 100
-_SECONDS = 900.0
+_SECONDS = 900
 # Subjects of which a delivery may need any module.
 _DELIVERY = (
     *("core", "policy", "config", "tables", "message", "state", "dns", "sasl", "tls"),
@@ -33,6 +34,7 @@ def run(argv: list[str]) -> int:
         if line.recipients:
             raise options.UsageError(f"no such argument: {line.recipients[0]}")
         most = options.number(line, "--deliveries", _MOST)
+        seconds = options.number(line, "--time-limit", _SECONDS)
         listeners = listener.inherited(os.environ)
         if line.switch("--listen"):
             listeners.append(_listener(line.value("--listen")))
@@ -44,12 +46,15 @@ def run(argv: list[str]) -> int:
         os.write(2, f"postfix-trouble serve: {text}\n".encode("utf-8", "replace"))
         return EX_CONFIG
     load_all()
+    # All that is here now stays: what comes and goes is looked through sooner.
+    gc.collect()
+    gc.freeze()
     services = Services()
     engine = Engine(
         listeners,
         services.deliver,
         most=most,
-        seconds=_SECONDS,
+        seconds=seconds,
         note=log.write,
         reload=services.forget,
     )

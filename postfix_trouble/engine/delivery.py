@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import os
 import threading
+from io import BytesIO
 from typing import IO, TYPE_CHECKING
 
 from postfix_trouble.client.connection_cache import Connections
 from postfix_trouble.client.service import Service
 from postfix_trouble.core.file_stamp import file_stamp
-from postfix_trouble.engine.request import Watch
+from postfix_trouble.engine.request import Watch, nothing_known
 from postfix_trouble.message.message import Message
 from postfix_trouble.pipe import command, options
 from postfix_trouble.pipe.deadline import Settled
@@ -52,10 +53,16 @@ class Services:
             end = pipe8.deferred("4.3.5", text)
             watch.answer(end.code, end.output)
             return
-        call = Call(line, watch, self.entry, _message(file))
+        message = _message(file)
+        call = Call(line, watch, self.entry, message)
         watch.conclude = lambda: _concluded(call)
-        end = call.run()
-        watch.answer(end.code, call.text(end))
+        try:
+            end = call.run()
+            watch.answer(end.code, call.text(end))
+        finally:
+            # The call has the watch, and the message: a circle would keep it for long.
+            watch.conclude = nothing_known
+            message.close()
 
     def entry(self, line: CommandLine) -> Entry:
         """The log and the service for the options of a request. Raises ConfigError,
@@ -121,8 +128,7 @@ def _key(line: CommandLine) -> Hashable:
 
 
 def _message(file: IO[bytes]) -> Message:
-    """The spooled message. It has a descriptor only if it is large."""
-    try:
-        return Message([], os.dup(file.fileno()))
-    except OSError:
-        return Message.from_bytes(file.read())
+    """The message, which is in memory unless it is large. Raises OSError."""
+    if isinstance(file, BytesIO):
+        return Message.from_bytes(file.getvalue())
+    return Message([], os.dup(file.fileno()))

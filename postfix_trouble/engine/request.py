@@ -40,13 +40,26 @@ class Abandoned(Exception):
     """Nobody waits for this request. Ends the work on it; the engine catches it."""
 
 
+def nothing_known() -> tuple[int, bytes]:
+    """The answer when the end of the message is out, and nobody knows more."""
+    return EX_TEMPFAIL, UNKNOWN
+
+
 class Watch:
     """Deadline, interruptions and the answer of one request. For two threads."""
 
-    def __init__(self, answer: Callable[[int, bytes], None]) -> None:
+    def __init__(
+        self,
+        answer: Callable[[int, bytes], None],
+        answered: Callable[[], None],
+        left: Callable[[], bool],
+    ) -> None:
         """`answer` sends an exit status and the text for pipe(8); it is called once,
-        by either thread, and must not block."""
+        by either thread, and must not block. `answered` is called after that. `left`:
+        whether the client has closed its connection, by a look at it."""
         self._answer = answer
+        self._answered = answered
+        self._left = left
         self._lock = threading.Lock()
         self._state = WAITING
         self._gone = False
@@ -54,7 +67,7 @@ class Watch:
         self._told = False
         self._end = time.monotonic() + 900.0
         #: What to answer when all have the message, but the worker hangs.
-        self.conclude: Callable[[], tuple[int, bytes]] = lambda: (EX_TEMPFAIL, UNKNOWN)
+        self.conclude: Callable[[], tuple[int, bytes]] = nothing_known
 
     # --- for the worker
 
@@ -72,7 +85,8 @@ class Watch:
         False also means that from now on nobody but the server's reply decides.
         """
         with self._lock:
-            if self._state == ANSWERED or self._gone:
+            # The one who watches may not have seen it yet.
+            if self._state == ANSWERED or self._gone or self._left():
                 return True
             self._state = CRITICAL
             return False
@@ -107,6 +121,8 @@ class Watch:
     def _tell(self, status: int, text: bytes) -> None:
         self._answer(status, text)
         self._told = True
+        # Who is woken by this looks at that.
+        self._answered()
 
     # --- for the one who watches
 

@@ -48,8 +48,12 @@ class Schedule(Generic[T]):
             self._waiting.append(request)
             ready = sum(1 for one in self._waiting if self._may_run(one))
             if ready > self._idle and self._workers < self._most:
-                self._workers += 1
-                self._start_worker()
+                try:
+                    self._start_worker()
+                    self._workers += 1
+                except RuntimeError:
+                    # No room for a thread: those that are there will do, or nobody.
+                    pass
             self._changed.notify()
 
     def next(self) -> T | None:

@@ -9,13 +9,16 @@ pipe(8) loses its patience.
 
 from __future__ import annotations
 
+import errno
 import os
+import select
 import selectors
 import signal
 import socket
 import struct
 import threading
 import time
+from io import BytesIO
 from typing import IO, TYPE_CHECKING
 
 from postfix_trouble.core.sysexits import EX_TEMPFAIL
@@ -36,6 +39,8 @@ IN_MEMORY = 1 << 20
 #: Bytes of all arguments; Linux gives a program no more than some megabytes.
 _MOST_ARGUMENTS = 8 << 20
 _PIECE = 1 << 18
+# Seconds to wait where there are no descriptors left.
+_BREATH = 0.05
 # Seconds that workers get to put things away when the engine ends.
 _LINGER = 2.0
 # How much of its time a request may wait for a worker.
@@ -46,21 +51,21 @@ _BUSY = b"4.3.2 all deliveries that the engine makes at once are busy"
 _BUG = b"4.3.0 internal error, see the log"
 
 
-def _spool() -> IO[bytes]:
-    """A place for a message; a large one is on the disk."""
-    from tempfile import SpooledTemporaryFile
-
-    return SpooledTemporaryFile(IN_MEMORY)
+def _write(file: IO[bytes], data: bytes | memoryview) -> None:
+    left = memoryview(data)
+    while left:
+        left = left[file.write(left) :]
 
 
 class _Client:
     """One connection, and the request that comes over it."""
 
-    def __init__(self, sock: socket.socket, answer_sent: Callable[[], None]) -> None:
+    def __init__(self, sock: socket.socket, answered: Callable[[], None]) -> None:
         self.sock = sock
-        self.watch = Watch(self._send_answer)
+        self.watch = Watch(self._send_answer, answered, self._left)
         self.arguments: list[str] = []
-        self.message: IO[bytes] = _spool()
+        # In memory, or a file without a name.
+        self.message: IO[bytes] = BytesIO()
         self.ended = False
         # When somebody has to look at it, and what is to be done then.
         self.due = 0.0
@@ -72,7 +77,6 @@ class _Client:
         self.heard_out = False
         self._size = 0
         self._buffer = b""
-        self._answer_sent = answer_sent
 
     @property
     def nexthop(self) -> str:
@@ -92,19 +96,24 @@ class _Client:
         except OSError:
             # It has gone; pipe(8) has deferred the mail.
             pass
-        self._answer_sent()
 
-    def receive(self) -> bool:
-        """Read what has come. False: the client has gone, or talks nonsense."""
+    def _left(self) -> bool:
+        poll = select.poll()
+        poll.register(self.sock, select.POLLRDHUP)
+        return bool(poll.poll(0))
+
+    def receive(self, room: memoryview) -> bool:
+        """Read what has come, by way of `room`, which all clients share. False: the
+        client has gone, or talks nonsense."""
         try:
-            data = self.sock.recv(_PIECE)
+            count = self.sock.recv_into(room)
         except BlockingIOError:
             return True
         except OSError:
             return False
-        if not data:
+        if not count:
             return False
-        self._buffer += data
+        self._buffer += room[:count]
         at = 0
         while len(self._buffer) - at >= protocol.HEAD:
             length = int.from_bytes(self._buffer[at + 1 : at + 5], "big")
@@ -129,12 +138,25 @@ class _Client:
             self._size += len(data) + 1
             self.arguments.append(os.fsdecode(data))
         elif kind == protocol.PIECE:
-            self.message.write(data)
+            self._keep(data)
         elif kind == protocol.END:
             self.ended = True
         else:
             return False
         return True
+
+    def _keep(self, piece: bytes) -> None:
+        """Add to the message. Raises OSError if there is no room on the disk."""
+        if isinstance(self.message, BytesIO):
+            before = self.message.getbuffer()
+            if len(before) + len(piece) > IN_MEMORY:
+                from tempfile import TemporaryFile
+
+                # Without a buffer: what does not fit is to show here, not at the end.
+                self.message = TemporaryFile(buffering=0)  # noqa: SIM115  closed later
+                _write(self.message, before)
+            del before
+        _write(self.message, piece)
 
     def interrupt(self, how: Callable[[], float | None]) -> None:
         """The client, or the clock, wants an end."""
@@ -173,6 +195,7 @@ class Engine:
         self._clients: set[_Client] = set()
         self._schedule: Schedule[_Client] = Schedule(most, self._start_worker)
         self._workers: list[threading.Thread] = []
+        self._room = memoryview(bytearray(_PIECE))
         self._selector = selectors.DefaultSelector()
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
@@ -243,7 +266,10 @@ class Engine:
     def _accept(self, listener: Listener) -> None:
         try:
             sock, _ = listener.socket.accept()
-        except OSError:
+        except OSError as problem:
+            if problem.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+                # It waits until somebody else has ended.
+                time.sleep(_BREATH)
             return
         size = struct.calcsize("3i")
         try:
@@ -263,7 +289,7 @@ class Engine:
     def _heard(self, client: _Client) -> None:
         ended = client.ended
         try:
-            sound = client.receive()
+            sound = client.receive(self._room)
         except OSError as problem:
             # No room for the message.
             self._note(f"warning: cannot keep a message: {problem}")
@@ -310,8 +336,8 @@ class Engine:
 
     def _start_worker(self) -> None:
         worker = threading.Thread(target=self._work, daemon=True)
-        self._workers.append(worker)
         worker.start()
+        self._workers.append(worker)
 
     def _work(self) -> None:
         while (client := self._schedule.next()) is not None:
@@ -328,3 +354,5 @@ class Engine:
                 # Where it is not answered, something of ours has failed.
                 client.watch.answer(EX_TEMPFAIL, _BUG)
                 self._schedule.done(client)
+            # Until the next one comes, nothing of this one is kept.
+            del client

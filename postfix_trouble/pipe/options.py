@@ -100,6 +100,11 @@ LMTP_OPTIONS = (
 SERVE_OPTIONS = (
     Option("--listen", "unix:PATH", "Listen there for `deliver --engine=PATH`."),
     Option("--deliveries", "COUNT", "Make at most so many deliveries at once (100)."),
+    Option(
+        "--time-limit",
+        "SECONDS",
+        "Defer what is not delivered so long after it came (900); below pipe(8)'s.",
+    ),
     *(option for option in OPTIONS if option.name == "--log-file"),
 )
 

@@ -40,7 +40,8 @@ if TYPE_CHECKING:
 
 # Bytes per write: a limit of time for each is a limit for a slow but steady receiver.
 _WRITE = 65536
-
+# Per read: room that Python takes first, and leaves holes of in what stays.
+_READ = 4096
 # Seconds of one wait at most: more milliseconds don't fit into what poll(2) takes.
 _LONGEST = 1e6
 
@@ -310,7 +311,7 @@ class Connection(smtplib.SMTP):
                 self.sock.settimeout(min(seconds, _LONGEST))
             else:
                 self._wait(select.POLLIN, seconds)
-            return self.sock.recv(_WRITE) or Lost.EOF
+            return self.sock.recv(_READ) or Lost.EOF
         except BlockingIOError:
             # What poll(2) has promised can have gone bad meanwhile.
             return self._receive()

@@ -128,5 +128,6 @@ complete -c postfix-trouble -n '__fish_seen_subcommand_from lmtp' -l log-file -r
 complete -c postfix-trouble -n '__fish_seen_subcommand_from lmtp' -s h -l help -d 'Show this message and exit'
 complete -c postfix-trouble -n '__fish_seen_subcommand_from serve' -l listen -x -d 'Listen there for `deliver --engine=PATH`'
 complete -c postfix-trouble -n '__fish_seen_subcommand_from serve' -l deliveries -x -d 'Make at most so many deliveries at once (100)'
+complete -c postfix-trouble -n '__fish_seen_subcommand_from serve' -l time-limit -x -d 'Defer what is not delivered so long after it came (900); below pipe(8)\'s'
 complete -c postfix-trouble -n '__fish_seen_subcommand_from serve' -l log-file -r -F -d 'Log there, not to syslog'
 complete -c postfix-trouble -n '__fish_seen_subcommand_from serve' -s h -l help -d 'Show this message and exit'

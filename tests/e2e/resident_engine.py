@@ -75,9 +75,10 @@ class ResidentEngine:
     def _end(self, number: signal.Signals) -> int:
         if self._process is None:
             return 0
-        process, self._process = self._process, None
-        process.send_signal(number)
-        return process.wait(PATIENCE)
+        self._process.send_signal(number)
+        status = self._process.wait(PATIENCE)
+        self._process = None
+        return status
 
 
 def clients(program: Path) -> dict[str, Path]:

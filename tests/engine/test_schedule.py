@@ -18,8 +18,11 @@ class Started:
 
     def __init__(self) -> None:
         self.count = 0
+        self.problem: Exception | None = None
 
     def __call__(self) -> None:
+        if self.problem is not None:
+            raise self.problem
         self.count += 1
 
 
@@ -56,6 +59,19 @@ def test_workers_are_started_when_they_are_needed() -> None:
     schedule.put(Request("b.test"))
     schedule.put(Request("c.test"))
     assert started.count == 2
+    assert one is not None
+    schedule.done(one)
+    assert schedule.next() == Request("b.test")
+
+
+def test_no_room_for_another_worker() -> None:
+    """The one that is there does it all."""
+    started = Started()
+    schedule: Schedule[Request] = Schedule(2, started)
+    schedule.put(Request("a.test"))
+    one = schedule.next()
+    started.problem = RuntimeError("can't start new thread")
+    schedule.put(Request("b.test"))
     assert one is not None
     schedule.done(one)
     assert schedule.next() == Request("b.test")

@@ -7,9 +7,14 @@ recipient has the message or its sender was told (or it is still queued), and wh
 has it twice was the victim of a kill or of a server that did not answer. Whoever was
 refused was reported by the very process that was told so, unless it was killed.
 
+With --engine they go to an engine that stays, by the client in C where there is a
+compiler: a part of them while engines are killed, a part while clients are, pipe(8)s,
+all three; and a part while the engine is restarted every second, of which nobody may
+notice anything.
+
 It needs root and Linux: the Postfix is a private one, in namespaces of its own.
 
-usage: soak.py [--messages N] [--seconds N] [--seed N] [--kills PER-SECOND]
+usage: soak.py [--engine] [--messages N] [--seconds N] [--seed N] [--kills PER-SECOND]
 
 100,000 messages take about four hours on two processors (`make soak`); 2,000 are in the
 tests. What is kept of each message does not grow with its size.
@@ -40,6 +45,7 @@ if __name__ == "__main__":
 
 from installation import install
 from private_postfix import PrivatePostfix, deliveries, transport
+from resident_engine import ResidentEngine, clients
 
 import private_network
 from fickle_server import TAKE_AND_CLOSE, Copy, FickleServer
@@ -76,6 +82,23 @@ WINDOW = 3.0
 BACKLOG = 400
 # And those that are left when the killing ends.
 LAST = 20
+# What is killed: without an engine all of it at once, with one in turns.
+LAUNCHER, INTERPRETER, PIPE8, ENGINE = "launcher", "interpreter", "pipe(8)", "engine"
+WITHOUT = frozenset({LAUNCHER, INTERPRETER, PIPE8})
+RESTARTED = frozenset({"restart"})
+TURNS = [
+    frozenset({ENGINE}),
+    frozenset({LAUNCHER, INTERPRETER}),
+    frozenset({PIPE8}),
+    WITHOUT | {ENGINE},
+    RESTARTED,
+]
+# Messages that are worth a turn; with fewer there are but the last two.
+FEW = 50
+# Whose kill may come between the dot and the commit of any message.
+EVERYBODY = "*"
+# Seconds that an engine is away, at most, and those that it stays.
+AWAY, STAYS = 0.3, 1.0
 
 
 class Taken(NamedTuple):
@@ -141,36 +164,66 @@ class Whims:
 class Killer(threading.Thread):
     """Kills processes of the transport. `kills`: (what, queue id, when)."""
 
-    def __init__(self, program: Path, rate: float, seed: int) -> None:
+    def __init__(
+        self,
+        program: Path,
+        rate: float,
+        seed: int,
+        wanted: frozenset[str] = WITHOUT,
+        engine: ResidentEngine | None = None,
+    ) -> None:
         super().__init__(daemon=True)
         self.kills: list[tuple[str, str, float]] = []
+        # Process ids of engines.
+        self.dead: set[str] = set()
+        self.problem: Exception | None = None
         self.over = threading.Event()
         self._program = str(program).encode()
         self._namespace = os.readlink("/proc/self/ns/mnt")
         self._rate = rate
         self._rng = random.Random(seed)
+        self._wanted = wanted
+        self._engine = engine
 
     def run(self) -> None:
-        while not self.over.wait(self._rng.expovariate(self._rate)):
-            victims = self._victims()
+        try:
+            self._kill_some()
+        except Exception as problem:  # noqa: BLE001  looked at in the end
+            self.problem = problem
+
+    def _kill_some(self) -> None:
+        while not self.over.wait(self._pause()):
+            if self._wanted == RESTARTED:
+                self._restart()
+                continue
+            victims = [each for each in self._victims() if each[1] in self._wanted]
             if victims:
-                self._kill(*self._rng.choice(victims))
+                what = self._rng.choice(sorted({what for _, what, _ in victims}))
+                one = self._rng.choice([each for each in victims if each[1] == what])
+                self._kill(*one)
+
+    def _pause(self) -> float:
+        if self._wanted == RESTARTED:
+            return STAYS
+        return self._rng.expovariate(self._rate)
 
     def _victims(self) -> list[tuple[int, str, str]]:
         found = []
+        if self._engine is not None:
+            found.append((self._engine.pid, ENGINE, EVERYBODY))
         for directory in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
                 if os.readlink(directory / "ns/mnt") != self._namespace:
                     continue  # somebody else's
                 argv = (directory / "cmdline").read_bytes().split(b"\0")
                 if b"--queue-id" in argv and self._program in argv:
-                    what = "launcher"
+                    what = LAUNCHER
                 elif b"--queue-id" in argv and any(
                     word.startswith(b"@launcher=") for word in argv
                 ):
-                    what = "interpreter"
+                    what = INTERPRETER
                 elif argv[0] == b"pipe" and self._rng.random() < 0.1:
-                    found.append((int(directory.name), "pipe(8)", ""))
+                    found.append((int(directory.name), PIPE8, ""))
                     continue
                 else:
                     continue
@@ -180,8 +233,21 @@ class Killer(threading.Thread):
 
     def _kill(self, process: int, what: str, queue_id: str) -> None:
         with contextlib.suppress(ProcessLookupError):
-            os.kill(process, signal.SIGKILL)
+            if what == ENGINE and self._engine is not None:
+                self.dead.add(str(process))
+                self._engine.kill()
+            else:
+                os.kill(process, signal.SIGKILL)
             self.kills.append((what, queue_id, time.monotonic()))
+        if what == ENGINE and self._engine is not None:
+            time.sleep(self._rng.uniform(0, AWAY))
+            self._engine.start()
+
+    def _restart(self) -> None:
+        assert self._engine is not None
+        assert self._engine.drain() == 0
+        self.kills.append(("nobody: restarted", "", time.monotonic()))
+        self._engine.start()
 
 
 class Mail(NamedTuple):
@@ -252,7 +318,7 @@ def balance(
             windows = sum(
                 abs(when - copy.at) < WINDOW
                 for copy in mine
-                for when in moments[queue_id]
+                for when in moments[queue_id] + moments[EVERYBODY]
             )
             allowed = 1 + windows + sum(not copy.told for copy in mine)
             sums["recipients"] += 1
@@ -276,21 +342,19 @@ def balance(
     return sums, wrong
 
 
-def reported_late(
-    log: Path, names: dict[str, str], mails: list[Mail], but: set[str]
-) -> tuple[int, list[str]]:
+def reported_late(log: Path, wanted: set[str], dead: set[str]) -> tuple[int, list[str]]:
     """How many attempts reported whom they had refused, and those that did not.
 
-    `log`: the program's own. `but`: queue ids of which a process was killed, and those
-    that Postfix has bounced.
+    `log`: the program's own. `wanted`: queue ids of messages whose sender is to be
+    told; not those of which a process was killed, nor those that Postfix has bounced.
+    `dead`: process ids of engines that were killed.
     """
-    null = {names.get(r) for mail in mails if not mail.sender for r in mail.recipients}
     refused: dict[tuple[str, str], str] = {}
     submitted: set[tuple[str, str]] = set()
     with log.open(errors="backslashreplace") as lines:
         for line in lines:
             found = re.search(r"\[(\d+)\]: (\w+): (.*)", line)
-            if found is None:
+            if found is None or found[1] in dead or found[2] not in wanted:
                 continue
             attempt, text = (found[1], found[2]), found[3]
             if ", status=bounced " in text:
@@ -303,7 +367,7 @@ def reported_late(
     late = [
         f"not reported at once: {queue_id}[{process}]: {text}"
         for (process, queue_id), text in refused.items()
-        if (process, queue_id) not in submitted and queue_id not in but | null
+        if (process, queue_id) not in submitted
     ]
     return len(refused.keys() & submitted), late
 
@@ -319,42 +383,93 @@ def bounced_by_postfix(log: Path) -> set[str]:
         }
 
 
-def soak(
-    postfix: PrivatePostfix, program: Path, log: Path, options: argparse.Namespace
-) -> tuple[Counter[str], list[str]]:
-    rng = random.Random(options.seed)
-    server = FickleServer(Whims(options.seed), listen=SERVER)
-    collector = FickleServer(listen=COLLECTOR)
-    server.journal = journal = Journal()
-    collector.journal = reports = Reports()
-    killer = Killer(program, options.kills, options.seed)
-    begun = time.monotonic()
-    mails = []
-    with server, collector:
-        killer.start()
-        for number in range(options.messages):
-            mail, message = made(number, rng)
-            postfix.submit(*mail.recipients, sender=mail.sender, message=message)
-            mails.append(mail)
-            if number % 50 == 49:
-                drain(postfix, BACKLOG, 1e9)
-            if number % 5000 == 4999:
-                print(f"{number + 1} submitted", file=sys.stderr, flush=True)
-        until = time.monotonic() + options.seconds
-        drain(postfix, LAST, until)
-        # Towards the end all is left to end by itself.
-        killer.over.set()
-        killer.join()
-        drain(postfix, 0, until)
-        left = queue()
-    names = queue_ids(postfix.log_file)
-    sums, wrong = balance(mails, journal.taken, reports.told, killer.kills, names, left)
-    but = {queue_id for _, queue_id, _ in killer.kills}
-    but |= bounced_by_postfix(postfix.log_file)
-    sums["reported at once"], late = reported_late(log, names, mails, but)
-    wrong += late
-    sums["seconds"] = round(time.monotonic() - begun)
-    return sums, wrong
+def unanswered(log: Path, names: set[str]) -> list[str]:
+    """What Postfix logged of clients that had no answer, for messages of these names.
+
+    An engine that is restarted finishes what it has begun.
+    """
+    with log.open(errors="backslashreplace") as lines:
+        return [
+            f"not answered: {record.queue_id}: {record.reason}"
+            for line in lines
+            for record in deliveries(line)
+            if "with the engine" in record.reason and record.queue_id in names
+        ]
+
+
+class Soak(NamedTuple):
+    """Where it takes place."""
+
+    postfix: PrivatePostfix
+    program: Path
+    # The program's.
+    log: Path
+    engine: ResidentEngine | None
+    options: argparse.Namespace
+
+    def turn(
+        self, numbers: range, wanted: frozenset[str]
+    ) -> tuple[Counter[str], list[str]]:
+        """Messages of these numbers, while processes of those kinds are killed."""
+        options, postfix = self.options, self.postfix
+        seed = options.seed + numbers.start
+        rng = random.Random(seed)
+        server = FickleServer(Whims(seed), listen=SERVER)
+        collector = FickleServer(listen=COLLECTOR)
+        server.journal = journal = Journal()
+        collector.journal = reports = Reports()
+        killer = Killer(self.program, options.kills, seed, wanted, self.engine)
+        begun = time.monotonic()
+        mails = []
+        with server, collector:
+            killer.start()
+            for number in numbers:
+                mail, message = made(number, rng)
+                postfix.submit(*mail.recipients, sender=mail.sender, message=message)
+                mails.append(mail)
+                if number % 50 == 49:
+                    drain(postfix, BACKLOG, 1e9)
+                if number % 5000 == 4999:
+                    print(f"{number + 1} submitted", file=sys.stderr, flush=True)
+            until = time.monotonic() + options.seconds
+            drain(postfix, LAST, until)
+            # Towards the end all is left to end by itself.
+            killer.over.set()
+            killer.join()
+            drain(postfix, 0, until)
+            left = queue()
+        names = queue_ids(postfix.log_file)
+        kills = killer.kills
+        sums, wrong = balance(mails, journal.taken, reports.told, kills, names, left)
+        mine = {names.get(r, "?"): mail for mail in mails for r in mail.recipients}
+        told = {queue_id for queue_id, mail in mine.items() if mail.sender}
+        told -= {queue_id for _, queue_id, _ in kills}
+        told -= bounced_by_postfix(postfix.log_file)
+        sums["reported at once"], late = reported_late(self.log, told, killer.dead)
+        wrong += late
+        if killer.problem is not None:
+            wrong.append(f"engine: {killer.problem!r}")
+        if wanted == RESTARTED:
+            wrong += unanswered(postfix.log_file, set(mine))
+        sums["seconds"] = round(time.monotonic() - begun)
+        return sums, wrong
+
+    def run(self) -> tuple[Counter[str], list[str]]:
+        """All turns. The sums, and what is wrong."""
+        turns = [WITHOUT] if self.engine is None else TURNS
+        if self.options.messages < len(turns) * FEW:
+            turns = turns[-2:]
+        share = -(-self.options.messages // len(turns))
+        sums: Counter[str] = Counter()
+        wrong: list[str] = []
+        for place, wanted in enumerate(turns):
+            first = place * share
+            last = min(first + share, self.options.messages)
+            more, faults = self.turn(range(first, last), wanted)
+            sums += more
+            wrong += faults
+            print(f"{', '.join(sorted(wanted))}: {more}", file=sys.stderr, flush=True)
+        return sums, wrong
 
 
 def drain(postfix: PrivatePostfix, wanted: int, until: float) -> None:
@@ -364,23 +479,29 @@ def drain(postfix: PrivatePostfix, wanted: int, until: float) -> None:
         time.sleep(0.7)
 
 
-def example(installed: Path, place: Path) -> str:
+def example(program: Path, place: Path, engine: ResidentEngine | None) -> str:
     """The second entry of master.cf.example, with the paths of this run."""
     state = place / "state"
     state.mkdir(mode=0o700)
     shutil.chown(state, ACCOUNT)
     text = (ROOT / "master.cf.example").read_text()
     for standing, here in {
-        "/usr/local/bin/postfix-trouble": str(installed),
+        "/usr/local/bin/postfix-trouble": str(program),
         "/var/lib/postfix-trouble": str(state),
         "user=trouble": f"user={ACCOUNT}",
     }.items():
         text = text.replace(standing, here)
-    return transport(text, "troubles")
+    entry = transport(text, "troubles")
+    if engine is None:
+        return entry
+    run = f"{program} deliver"
+    assert run in entry
+    return entry.replace(run, f"{run} --engine={engine.path}")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Soak the transport in trouble.")
+    parser.add_argument("--engine", action="store_true", help="one that stays")
     parser.add_argument("--messages", type=int, default=2000)
     parser.add_argument("--seconds", type=int, default=600, help="for what is queued")
     parser.add_argument("--kills", type=float, default=3.0, help="per second")
@@ -394,21 +515,29 @@ def main() -> int:
     except private_network.NotAllowed as reason:
         print(f"not shown: {reason}")
         return 77
-    installed = install(place / "program")
+    program = installed = install(place / "program")
+    engine = None
+    if options.engine:
+        known = clients(installed)
+        program = known.get("c", known["python"])
+        engine = ResidentEngine(installed, place / "engine", ACCOUNT)
+        engine.start()
     log = place / "trouble.log"
     log.touch()
     shutil.chown(log, ACCOUNT)
     postfix = PrivatePostfix(
         place / "postfix",
         main={**MAIN, "trouble_log_file": str(log)},
-        master=example(installed, place),
+        master=example(program, place, engine),
         routes=ROUTES,
     )
     postfix.start()
     try:
-        sums, wrong = soak(postfix, installed, log, options)
+        sums, wrong = Soak(postfix, program, log, engine, options).run()
     finally:
         postfix.stop()
+        if engine is not None:
+            engine.drain()
     for name, number in sums.items():
         print(f"{number:8} {name}")
     print(f"seed {options.seed}")
