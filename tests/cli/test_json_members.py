@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 from by_hand import LOCAL, output
+from pseudo_terminal import piped
 
+from postfix_trouble.core import sysexits
 from scripted_server import ScriptedServer
 
 PAGE = Path(__file__).parent.parent.parent / "man/postfix-trouble.1"
@@ -71,3 +73,43 @@ def test_members_of_a_mistake() -> None:
     for name in ("send", "probe", "explain", "check"):
         found = members(json.loads(output(name, "--json", "--bogus").stdout))
         assert set(found) <= section("EXIT STATUS")
+
+
+@pytest.mark.parametrize("shown", ["--no-dns", "--show", "--show-changed"])
+def test_members_of_check(shown: str) -> None:
+    done = output("check", "--json", "-o", "smtp_helo_timeout=5s", shown)
+    assert set(members(json.loads(done.stdout))) <= section("CHECK")
+
+
+@pytest.mark.parametrize("reply", ["250 2.1.5 Ok", "450 4.2.0 later", "550 5.1.1 no"])
+def test_members_of_deliver(reply: str, certificates: Path) -> None:
+    script = {
+        "keywords": ("STARTTLS",),
+        "tls": {"cert": "good"},
+        "stages": {"rcpt": reply},
+    }
+    with ScriptedServer(script, certificates=str(certificates)) as server:
+        settings = (
+            "myhostname=a.test",
+            "soft_bounce=yes",
+            "smtp_tls_security_level=may",
+        )
+        argv = [word for pair in settings for word in ("-o", pair)]
+        argv += ["--sender", "s@a.test", "--nexthop", f"[{LOCAL}]:{server.port}"]
+        done = piped("deliver", "--json", *argv, "--", "r@b.test", text="A: b\n\n")
+    found = set(members(json.loads(done.stdout)))
+    assert {"cipher", "subject"} <= found <= section("DELIVER")
+
+
+def codes(page: str) -> set[int]:
+    """The exit codes that have an item of their own."""
+    text = (PAGE.parent / page).read_text()
+    status = text.partition("\n.Sh EXIT STATUS\n")[2].partition("\n.Sh ")[0]
+    items = re.findall(r"(?m)^\.It ([\d ,]+)$", status)
+    return {int(code) for code in re.findall(r"\d+", " ".join(items))}
+
+
+def test_exit_codes() -> None:
+    known = set(sysexits.NAMES)
+    assert codes("postfix-trouble.1") == known | {130}
+    assert codes("postfix-trouble.8") == known - {sysexits.EX_USAGE}
