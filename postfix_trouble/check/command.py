@@ -21,7 +21,7 @@ from postfix_trouble.config.effective import ParameterRow, effective
 from postfix_trouble.config.settings import ConfigError
 from postfix_trouble.core.sysexits import EX_CONFIG, EX_OK
 from postfix_trouble.terminal import screen
-from postfix_trouble.terminal.help_text import ExplainedCommand
+from postfix_trouble.terminal.help_text import ExplainedCommand, override_option
 from postfix_trouble.terminal.parameters import make_settings, overriding, read_config
 
 if TYPE_CHECKING:
@@ -56,13 +56,7 @@ EXAMPLES = [
     help="Read parameters from this main.cf. Without this option and -o, --master-cf"
     " and --state-directory: main.cf and master.cf of Postfix's own config_directory.",
 )
-@click.option(
-    "-o",
-    "overrides",
-    metavar="NAME=VALUE",
-    multiple=True,
-    help="Set a main.cf parameter.",
-)
+@override_option
 @click.option("--lmtp", is_flag=True, help="The lmtp_ parameters are those that count.")
 @click.option(
     "--master-cf",

@@ -6,10 +6,13 @@ a command line that can't be understood, 78 for a configuration that can't be us
 
 from __future__ import annotations
 
+import os
 import sys
 
 from postfix_trouble.core.sysexits import EX_CONFIG, EX_OK, EX_USAGE, NAMES
 
+# A shell asks what may follow: click answers.
+_COMPLETE = "_POSTFIX_TROUBLE_COMPLETE"
 # What stands in the place of a command.
 _WORDS = ("help", "-h", "--help", "--version")
 
@@ -45,7 +48,8 @@ def _with_click(argv: list[str]) -> int:
     from postfix_trouble.terminal import screen
 
     try:
-        if argv[:1] not in ([word] for word in (*NAMES, *_WORDS)):
+        known = (*NAMES, *_WORDS)
+        if _COMPLETE not in os.environ and (not argv or argv[0] not in known):
             raise click.UsageError(command_problem(argv))
         code = group.main(argv, prog_name="postfix-trouble", standalone_mode=False)
         sys.stdout.flush()

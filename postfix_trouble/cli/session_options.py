@@ -10,6 +10,7 @@ from postfix_trouble.cli import user_input
 from postfix_trouble.config.parameters import lmtp_name
 from postfix_trouble.config.settings import Settings
 from postfix_trouble.core.value import Value
+from postfix_trouble.terminal.help_text import config_option, override_option
 from postfix_trouble.terminal.parameters import make_settings, overriding, read_config
 
 if TYPE_CHECKING:
@@ -94,19 +95,8 @@ _OPTIONS = (
     ),
     click.option("--helo", metavar="NAME", help="Our name in EHLO."),
     click.option("--soft-bounce", is_flag=True, help="As with soft_bounce = yes."),
-    click.option(
-        "-o",
-        "overrides",
-        metavar="NAME=VALUE",
-        multiple=True,
-        help="Set a main.cf parameter.",
-    ),
-    click.option(
-        "--config",
-        metavar="FILE",
-        type=click.Path(),
-        help="Read parameters from a main.cf.",
-    ),
+    override_option,
+    config_option,
 )
 
 

@@ -12,7 +12,11 @@ from postfix_trouble.core.sysexits import EX_OK, EX_USAGE
 from postfix_trouble.simulate import answer, explanation, records
 from postfix_trouble.simulate.session import STAGES
 from postfix_trouble.terminal import screen
-from postfix_trouble.terminal.help_text import ExplainedCommand
+from postfix_trouble.terminal.help_text import (
+    ExplainedCommand,
+    config_option,
+    override_option,
+)
 from postfix_trouble.terminal.parameters import given_values
 
 if TYPE_CHECKING:
@@ -55,19 +59,8 @@ EXAMPLES = [
     default=0,
     help="Time that the message has been in the queue.",
 )
-@click.option(
-    "-o",
-    "overrides",
-    metavar="NAME=VALUE",
-    multiple=True,
-    help="Set a main.cf parameter.",
-)
-@click.option(
-    "--config",
-    metavar="FILE",
-    type=click.Path(),
-    help="Read parameters from a main.cf.",
-)
+@override_option
+@config_option
 @click.option(
     "--table",
     metavar="STAGE",

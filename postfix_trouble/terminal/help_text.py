@@ -103,6 +103,32 @@ def _words(line: str) -> list[str]:
     return words
 
 
+def _parameter_names(
+    _context: click.Context, _option: click.Parameter, begun: str
+) -> list[str]:
+    """The parameters that -o may mean, for completion."""
+    from postfix_trouble.config.parameters import TABLE
+
+    names = (f"{name}=" for name, row in TABLE.items() if not row.unsupported)
+    return sorted(name for name in names if name.startswith(begun))
+
+
+override_option = click.option(
+    "-o",
+    "overrides",
+    metavar="NAME=VALUE",
+    multiple=True,
+    shell_complete=_parameter_names,
+    help="Set a main.cf parameter.",
+)
+config_option = click.option(
+    "--config",
+    metavar="FILE",
+    type=click.Path(),
+    help="Read parameters from a main.cf.",
+)
+
+
 def option_command(
     name: str,
     table: Sequence[Any],
@@ -125,6 +151,7 @@ def option_command(
             multiple=option.repeatable,
             help=option.meaning,
             type=_type(option),
+            shell_complete=_parameter_names if option.name == "-o" else None,
         )
         for option in table
     ]
