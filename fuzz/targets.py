@@ -39,7 +39,7 @@ from postfix_trouble.smtp.replies import ReplyReader, status_of
 from postfix_trouble.tables import text as text_table
 from postfix_trouble.tables.expressions import perl, posix
 from postfix_trouble.tables.patterns import parse as pattern_table
-from postfix_trouble.tls import certificate
+from postfix_trouble.tls import certificate, mta_sts
 
 RELAY = Relay("mx.test", "192.0.2.1", 25)
 
@@ -356,6 +356,29 @@ def addresses(data: bytes) -> None:
             assert is_lmtp or not each.socket, each
 
 
+def sts(data: bytes) -> None:
+    """A policy is whole, and the same when it comes out of the cache, or there is none;
+    an id is one that RFC 8461 allows."""
+    found = mta_sts.parse("d.test", data)
+    if isinstance(found, mta_sts.NoPolicy):
+        assert found.problem.isprintable()
+        assert found.failure
+    else:
+        assert found.mode in ("enforce", "testing", "none")
+        assert found.mx or found.mode == "none"
+        assert 0 <= found.max_age <= mta_sts.MOST_AGE
+        kept = mta_sts.Cached("1", 1.5, 2.5, found)
+        assert mta_sts.unpacked("d.test", mta_sts.packed(kept)) == kept
+        entry = mta_sts.entry(found)
+        assert (entry is None) is (found.mode != "enforce")
+        assert not any(mta_sts.matches("", pattern) for pattern in found.mx)
+    text = text_of(data)
+    mta_sts.unpacked("d.test", text)
+    identity = mta_sts.identity(text.split("\n"))
+    if isinstance(identity, str):
+        assert re.fullmatch(r"[0-9A-Za-z]{1,32}", identity)
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "replies": replies,
     "ehlo": ehlo,
@@ -371,4 +394,5 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "header": message_header,
     "lmtp": lmtp_input,
     "address": addresses,
+    "sts": sts,
 }

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 import time
+from _thread import allocate_lock
 from typing import TYPE_CHECKING
 
 from postfix_trouble.core.hostname import IPV4, IPV6
@@ -42,7 +42,7 @@ class ProcessMemory:
 
     def __init__(self) -> None:
         self._known: dict[str, tuple[str, float]] = {}
-        self._lock = threading.Lock()
+        self._lock = allocate_lock()
 
     def get(self, domain: str) -> str:
         """What put() was told, else empty."""

@@ -35,7 +35,10 @@ class Record(Value):
         elif self.kind == "TLSA":
             numbers = self.parameters
         dot = "." if self.kind in ("MX", "SRV", "CNAME") else ""
-        words = (f"{self.owner}.", self.ttl, "IN", self.kind, *numbers, self.data + dot)
+        data = self.data + dot
+        if self.kind == "TXT":
+            data = "".join(x if x.isprintable() else "?" for x in data)
+        words = (f"{self.owner}.", self.ttl, "IN", self.kind, *numbers, data)
         return " ".join(map(str, words))
 
 

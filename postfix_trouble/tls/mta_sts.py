@@ -198,7 +198,7 @@ def packed(cached: Cached) -> str:
 def unpacked(domain: str, text: str) -> Cached:
     """From there; if it is none of ours, nothing is known."""
     head, _, body = text.partition("\n")
-    policy = parse(domain, body.encode()) if body else None
+    policy = parse(domain, body.encode("utf-8", "surrogateescape")) if body else None
     try:
         identity, fetched, tried = head.split(" ")
         known = Cached(identity, float(fetched), float(tried))

@@ -83,6 +83,11 @@ def test_strings_of_a_text_are_joined() -> None:
     assert read(packet).records[0].data == "v=STSv1; id=1\\xc3\\xbc"
 
 
+def test_text_in_the_log_is_printable() -> None:
+    packet = reply("d.test. 60 IN TXT two").replace(b"two", b"t\0\n")
+    assert str(read(packet).records[0]) == "d.test. 60 IN TXT t??"
+
+
 def test_text_that_ends_in_the_middle_of_a_string() -> None:
     packet = reply("d.test. 60 IN TXT two").replace(b"\3two", b"\4two")
     assert read(packet).damaged

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -193,6 +194,18 @@ def test_the_state_directory_remembers(here: Place) -> None:
         code, text = here.deliver(server, *state)
     assert (code, text) == (75, "4.7.5 Server certificate not verified")
     assert len(here.web.requests) == 1
+
+
+def test_what_is_known_costs_no_web_client() -> None:
+    """http.client takes longer to load than the rest of a delivery to run."""
+    code = (
+        "import sys, postfix_trouble.client.mta_sts; "
+        "print('http.client' in sys.modules, 'ssl' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", code], capture_output=True, check=True
+    )
+    assert done.stdout == b"False False\n"
 
 
 def test_the_lmtp_server_remembers(here: Place) -> None:
