@@ -14,9 +14,6 @@ from postfix_trouble.core.value import Value
 
 Paint = Callable[[str, str], str]
 
-# Below this a label gets a line of its own.
-NARROW = 60
-
 
 class Field(Value):
     """A label and a text; `colour` is that of the text."""
@@ -38,22 +35,13 @@ def wrapped(text: str, width: int) -> list[str]:
     return wrap(text, max(width, 10), break_on_hyphens=False) or [""]
 
 
-def fields(
-    rows: Sequence[Field], width: int, paint: Paint = plain, *, column: int = 0
-) -> Iterator[str]:
-    """Labels to the left and texts beside them, or below in a narrow place.
-
-    `column`: where texts begin, if labels leave room for that.
-    """
-    column = max(column, *(len(row.label) + 2 for row in rows), 2)
+def fields(rows: Sequence[Field], width: int, paint: Paint = plain) -> Iterator[str]:
+    """Labels to the left and texts beside them, in as many lines as it takes."""
+    column = max((len(row.label) for row in rows), default=0) + 2
     for label, text, colour in rows:
-        if width < NARROW:
-            yield paint("bold", label)
-            yield from (f"  {paint(colour, x)}" for x in wrapped(text, width - 2))
-            continue
-        lines = wrapped(text, width - column)
-        yield f"{paint('bold', label.ljust(column))}{paint(colour, lines[0])}"
-        for line in lines[1:]:
+        first, *others = wrapped(text, width - column)
+        yield f"{paint('bold', label.ljust(column))}{paint(colour, first)}"
+        for line in others:
             yield " " * column + paint(colour, line)
 
 
@@ -94,16 +82,10 @@ def table(
             yield ""
         first, *others = row
         yield from (paint("bold", line) for line in wrapped(first.text, width))
-        labelled = [
-            cell._replace(label=f"  {title.lower()}")
+        named = [
+            cell._replace(label=title.lower())
             for title, cell in zip(head[1:], others, strict=True)
             if cell.text
         ]
-        labelled += [cell._replace(label=f"  {cell.label}") for cell in below]
-        # A list in a narrow place would take two lines for each word.
-        room = max((len(cell.label) for cell in labelled), default=0) + 2
-        for cell in labelled:
-            lines = wrapped(cell.text, width - room)
-            yield cell.label.ljust(room) + paint(cell.colour, lines[0])
-            for line in lines[1:]:
-                yield " " * room + paint(cell.colour, line)
+        for line in fields([*named, *below], width - 2, paint):
+            yield f"  {line}"

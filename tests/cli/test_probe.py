@@ -88,11 +88,11 @@ def test_servers_in_order(certificates: Path) -> None:
     first, second = {"host": "mx2"}, {"host": "mx3", "stages": {"banner": "554 no"}}
     with serving(zone) as dns:
         dns_option = ["-o", f"trouble_nameserver={dns.address}"]
-        for name, more in (("", []), ("-all", ["--all"])):
+        for name, more in (("", []), ("-all", ["--all"]), ("-all-40", ["--all"])):
             with ScriptedServer(first, second) as server:
                 port = ["-o", f"smtp_tcp_port={server.port}"]
                 argv = ["probe", "d.example", *NAME, *dns_option, *port, *more]
-                text, code = screen(*argv)
+                text, code = screen(*argv, columns=40 if "40" in name else 80)
             assert code == 0
             assert_golden(f"probe-order{name}", normal(text, server))
 
