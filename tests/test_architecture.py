@@ -34,7 +34,8 @@ ALL_PURE = ("policy", "config")
 # Who may speak to a network.
 NETWORK = {"smtplib", "ssl", "socket", "_socket", "dns", "pycares"}
 AT_THE_EDGE = {
-    "cli/address_check", "dns/nameservers", "dns/system", "lmtp/listener",
+    "cli/address_check", "client/tls_reports", "dns/nameservers", "dns/system",
+    "lmtp/listener",
     "lmtp/server", "report/maillog", "engine/client", "engine/server",
     "smtp/connect", "smtp/connection", "smtp/smtplib_lean", "tables/sockets",
     "tls/client_offer", "tls/handshake", "tls/mta_sts_fetch", "tls/trust",

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from postfix_trouble.client.connection_cache import Lease
-    from postfix_trouble.client.interfaces import Trace
+    from postfix_trouble.client.interfaces import TlsReporter, Trace
     from postfix_trouble.client.tls_policy import TlsPolicies
     from postfix_trouble.config.settings import Settings
     from postfix_trouble.core.envelope import DeliveryRequest
@@ -103,6 +103,8 @@ class DeliveryContext(Tables):
         self._credentials = credentials
         self._resolver: Resolver | None = None
         self._tls_policies: TlsPolicies | None = None
+        #: Who is told what becomes of TLS; None: nobody.
+        self.tls_reports: TlsReporter | None = None
 
     def on_outcomes(self, outcomes: tuple[Outcome, ...]) -> None:
         """Recipients are finished, and that is known to whoever must know it."""
@@ -145,10 +147,11 @@ class DeliveryContext(Tables):
 
     def _name_service(self) -> Resolver:
         if self._resolver is None:
-            self._resolver = self._new_resolver(self.time_left)
+            self._resolver = self.new_resolver(self.time_left)
         return self._resolver
 
-    def _new_resolver(self, time_left: Callable[[], float]) -> Resolver:
+    def new_resolver(self, time_left: Callable[[], float]) -> Resolver:
+        """One with a limit of its own, in seconds."""
         from postfix_trouble.dns.resolver import Resolver
 
         wanted = self.settings.text("smtp_dns_reply_filter")
@@ -199,7 +202,7 @@ class DeliveryContext(Tables):
         return mta_sts.Policies(
             self.settings,
             memory,
-            self._new_resolver,
+            self.new_resolver,
             time_left=self.time_left,
             note=self.note,
         ).of
@@ -257,6 +260,9 @@ class DeliveryContext(Tables):
         self, destination: Destination, relay: Relay, tls: TlsPolicy
     ) -> Wire | DSN:
         """Open a connection, or say why not."""
+        reports, policies = self.tls_reports, self._tls_policies
+        if reports and policies and tls.level and not policies.optional():
+            reports.prepare(destination)
         if self.lease is not None:
             self.lease.opens(destination, relay, tls)
         if self._trace is None:

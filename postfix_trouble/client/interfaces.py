@@ -12,6 +12,8 @@ from postfix_trouble.config.settings import Settings
 from postfix_trouble.core.envelope import DeliveryRequest
 from postfix_trouble.core.outcome import DSN
 from postfix_trouble.core.relay import Destination, Relay
+from postfix_trouble.core.steps import TlsResult
+from postfix_trouble.core.tls import TlsPolicy
 from postfix_trouble.message.message import Message
 from postfix_trouble.message.stages import Stages
 from postfix_trouble.sasl.choose import Credentials
@@ -35,6 +37,8 @@ class RunningDelivery(Protocol):
     #: Asked right before the dot: whether nobody waits for the outcome.
     abandoned: Callable[[], bool]
     state: State | None
+    #: Who is told what became of TLS; None: nobody.
+    tls_reports: TlsReporter | None
 
     @property
     def kept_tls(self) -> KeptTls | None:
@@ -53,6 +57,25 @@ class RunningDelivery(Protocol):
 
     def stages(self, seven_bit: bool) -> Stages | None:
         """What is to be done to the message on its way; None if nothing is."""
+        ...
+
+
+class TlsReporter(Protocol):
+    """Is told what became of TLS, for those who want to know (tls_reports.py)."""
+
+    def prepare(self, destination: Destination) -> None:
+        """A connection to one of its servers is to be made."""
+        ...
+
+    def tell(
+        self,
+        destination: Destination,
+        relay: Relay,
+        policy: TlsPolicy,
+        result: TlsResult,
+        our_address: str,
+    ) -> None:
+        """A connection has come to a result. Raises nothing."""
         ...
 
 

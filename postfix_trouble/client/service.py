@@ -167,6 +167,7 @@ class Service:
             trace=caller.trace,
             credentials=caller.credentials,
         )
+        self._report_tls(context)
         report = self._attempt(context, caller.stream)
         if not nobody_waits:
             # Otherwise we hung up, which says nothing about the destination.
@@ -263,6 +264,18 @@ class Service:
                 retry_time = self.settings.seconds("trouble_destination_retry_time")
                 self._throttled = Throttled(retry_time, self.state)
             return self._throttled
+
+    def _report_tls(self, context: DeliveryContext) -> None:
+        """Tell what becomes of TLS, if the settings say so (TLSRPT)."""
+        if not context.request.lmtp and self.settings.flag("smtp_tlsrpt_enable"):
+            from postfix_trouble.client.tls_reports import TlsReports
+
+            context.tls_reports = TlsReports(
+                self.settings,
+                context.new_resolver,
+                time_left=context.time_left,
+                note=context.note,
+            )
 
     def _remember(self, report: Report, note: Callable[[str], None]) -> None:
         """What the next requests should know; no outcome changes."""

@@ -20,6 +20,7 @@ from postfix_trouble.core.steps import (
     Send,
     SendBody,
     StartTls,
+    TlsResult,
     Unsendable,
 )
 from postfix_trouble.core.value import TYPE_CHECKING
@@ -76,6 +77,10 @@ class SmtpConnection:
         self._reads = 0
         self._destination = destination
         self._tls = tls
+        self._our_address = ""
+        if delivery.tls_reports is not None and connection.sock is not None:
+            # The handshake may leave nothing to ask.
+            self._our_address = str(connection.sock.getsockname()[0])
         # What to do once the server has spoken under TLS.
         self._secured: Callable[[], None] | None = None
         self._actions: dict[type, Callable[[Any], Answer]] = {
@@ -86,6 +91,7 @@ class SmtpConnection:
             SendBody: self._send_body,
             LookUp: self._look_up,
             Pause: self._pause,
+            TlsResult: self._tell_tls,
             Pending: lambda step: connection.pending(),
             Hangup: lambda step: connection.drop(),
             Note: lambda step: self._delivery.note(step.text),
@@ -215,6 +221,12 @@ class SmtpConnection:
             level = self._tls.level
             delivery.note(tls_handshake.tls_summary(facts, connection.relay, level))
         return facts
+
+    def _tell_tls(self, step: TlsResult) -> None:
+        reports, connection = self._delivery.tls_reports, self._connection
+        if reports is not None:
+            where = self._destination, connection.relay, self._tls
+            reports.tell(*where, step, self._our_address)
 
     def _authenticate(self, step: Authenticate) -> Answer:
         from postfix_trouble.client.login import log_in

@@ -92,7 +92,7 @@ class TlsPolicies:
         asked, settings = self._request.requiretls, self._settings
         return asked and settings.flag("requiretls_enable") and settings.follows("3.11")
 
-    def _optional(self) -> bool:
+    def optional(self) -> bool:
         """Whether the sender asks for delivery without TLS rather than none."""
         wanted = self._settings.flag("tls_required_enable")
         if not (wanted and self._settings.follows("3.10")) or self._requiretls_asked():
@@ -113,7 +113,7 @@ class TlsPolicies:
             sts=self._sts,
             note=self._note,
             prefix=self._prefix,
-            optional=self._optional(),
+            optional=self.optional(),
         )
         if isinstance(policy, Skipped):
             return policy

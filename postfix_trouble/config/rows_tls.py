@@ -113,11 +113,16 @@ TLS = {
         "B", "no", "raw public keys", since="3.9", unsupported=_OPENSSL
     ),
     "smtp_tlsrpt_enable": P(
+        "B", "no", "tell a reporter what became of TLS (TLSRPT)", since="3.10"
+    ),
+    "smtp_tlsrpt_socket_name": P(
+        "S", "", "the reporter's socket, below queue_directory", since="3.10"
+    ),
+    "smtp_tlsrpt_skip_reused_handshakes": P(
         "B",
-        "no",
-        "report TLS failures",
+        "${{$trouble_postfix_version} <level {3.11} ? {yes} : {no}}",
+        "not when a TLS session is resumed",
         since="3.10",
-        unsupported="reports are made by a library of Postfix 3.10",
     ),
     "smtp_tls_loglevel_maps": P(
         "M",

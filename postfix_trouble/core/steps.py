@@ -109,6 +109,19 @@ class Pause(Value):
     seconds: float
 
 
+class TlsResult(Value):
+    """What became of TLS on this connection, for TLSRPT. Answer: None."""
+
+    # A result type of RFC 8460 4.3; empty: success.
+    failure: str = ""
+    # More about it.
+    reason: str = ""
+    # The server's reply to EHLO or HELO in the clear.
+    hello: str = ""
+    # The TLS session was one of before.
+    resumed: bool = False
+
+
 class Pending(Value):
     """Has the server said something that nobody asked for? Answer: bool."""
 
@@ -163,6 +176,7 @@ Step = (
     | SendBody
     | LookUp
     | Pause
+    | TlsResult
     | Pending
     | Hangup
     | Note

@@ -136,6 +136,10 @@ class TlsPolicy(Value):
     requiretls: RequireTls = RequireTls.DISABLE
     # DANE: one of these has to match, and for an authority one of the names of `match`.
     tlsa: tuple[Tlsa, ...] = ()
+    # A result type of RFC 8460 by which no certificate is the right one; empty: none.
+    must_fail: str = ""
+    # DANE: all records about mail servers, as master files have their data.
+    records: tuple[str, ...] = ()
     # What the log calls the level, if not by its name: that of DANE that came to less.
     name: str = ""
     # What MTA-STS says of the destination; None: nobody asked.

@@ -120,6 +120,7 @@ def _hello(session: Session, *, esmtp: bool) -> Script[bool]:
             session.stream_except(reply, phase)
             return False
         if reply.klass == 2:
+            session.hello = session.hello if session.tls else reply.text
             return (yield from _read_capabilities(session, reply, phase))
         if session.lmtp or reply.code == 421:
             _refused(session, reply)
@@ -131,6 +132,7 @@ def _hello(session: Session, *, esmtp: bool) -> Script[bool]:
     if reply.klass != 2:
         _refused(session, reply)
         return False
+    session.hello = reply.text
     return True
 
 

@@ -75,6 +75,8 @@ class Session:
         self.capabilities: Capabilities
         self.tls: TlsFacts | None = None
         self.lmtp = self.request.lmtp
+        # The reply to EHLO or HELO in the clear; nobody asks for it over TLS.
+        self.hello = ""
         # Of the last reply: its time limit and words apply while we log in.
         self.phase: Phase
         # The connection is of no more use, not even for QUIT.

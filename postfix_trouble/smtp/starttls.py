@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from postfix_trouble.core.reply import Lost, Reply
 from postfix_trouble.core.steps import HandshakeFailed, Phase, StartTls
-from postfix_trouble.core.tls import TlsLevel
+from postfix_trouble.core.tls import RequireTls, TlsLevel
 from postfix_trouble.core.value import TYPE_CHECKING
 from postfix_trouble.policy.trouble import Fail
 from postfix_trouble.tls import level as tls_level
@@ -34,8 +34,16 @@ def start_tls(session: Session) -> Script[bool | None]:
             return True if (yield from shake_hands(session)) else None
         fork = tls_level.refused_fork(level)
         refusal = reply.oneline
+        # Before 3.11, only where it is a must.
+        told = fork.go is not Go.PLAINTEXT or session.settings.follows("3.11")
     else:
         reply, refusal = Reply.local(fork.status), ""
+        strict = session.tls_policy.requiretls >= RequireTls.OPPORTUNISTIC_STARTTLS
+        told = strict or fork.go is not Go.PLAINTEXT
+    if told and _reported(session):
+        from postfix_trouble.tls.tlsrpt import NOT_SUPPORTED
+
+        yield NOT_SUPPORTED._replace(hello=session.hello)
     if fork.go is not Go.STARTTLS and session.tls_policy.requiretls:
         from postfix_trouble.policy import requiretls
 
@@ -60,6 +68,8 @@ def shake_hands(session: Session) -> Script[bool]:
     """The handshake, and whether the server is who it should be. False: it failed."""
     answer: TlsFacts | HandshakeFailed = yield StartTls()
     level = session.tls_policy.level
+    if _reported(session):
+        yield from _report(session, answer)
     if isinstance(answer, HandshakeFailed):
         fork = tls_level.handshake_fork(level, answer.setting)
         flags = Fail.THROTTLE if fork.throttle else Fail.NONE
@@ -88,6 +98,27 @@ def shake_hands(session: Session) -> Script[bool]:
     # What DANE came to, where no record could be compared with.
     attempt.tls = attempt.tls.level_met("encrypt" if level is TlsLevel.ENCRYPT else "")
     return True
+
+
+def _reported(session: Session) -> bool:
+    """Whether somebody may want to know (TLSRPT)."""
+    return not session.lmtp and session.settings.flag("smtp_tlsrpt_enable")
+
+
+def _report(session: Session, answer: TlsFacts | HandshakeFailed) -> Script[None]:
+    from postfix_trouble.tls import tlsrpt
+
+    policy, resumed = session.tls_policy, False
+    known = tlsrpt.before_handshake(policy)
+    if isinstance(answer, HandshakeFailed):
+        if answer.setting:
+            # Ours is the fault.
+            return
+        result = known or tlsrpt.HANDSHAKE_FAILED
+    else:
+        result = known or tlsrpt.after_handshake(policy, answer)
+        resumed = answer.resumed
+    yield result._replace(hello=session.hello, resumed=resumed)
 
 
 def _tls_failed(session: Session, fork: Fork, reply: Reply) -> None:

@@ -55,6 +55,8 @@ class Pinned(Value):
     records: tuple[Tlsa, ...] = ()
     # Names that a certificate may have; the first is where the records were found.
     names: tuple[str, ...] = ()
+    # All of the records, as text, in the order in which Postfix reports them.
+    texts: tuple[str, ...] = ()
     # What the log calls it, if that is another name than the level has.
     name: str = ""
 
@@ -109,16 +111,17 @@ def pinned(
     usable = _comparable(records, digests, relay, note)
     # Anybody could have named that server.
     name = "halfdane" if insecure_mx else level.word
+    texts = tuple(" ".join((*map(str, x.parameters), x.data)) for x in records[::-1])
     if not usable and not only:
         note(
             f"warning: {relay.namaddrport}: all TLSA records unusable, "
             "fallback to unauthenticated TLS"
         )
-        return Pinned(TlsLevel.ENCRYPT, (), (base,), name)
+        return Pinned(TlsLevel.ENCRYPT, (), (base,), texts, name)
     # The destination's name is as good as the host's, even where nothing but the
     # administrator's word leads from one to the other.
     more = relay.exchange.names[::-1] if relay.exchange else ()
-    return Pinned(level, usable, tuple(dict.fromkeys((base, *more))), name)
+    return Pinned(level, usable, tuple(dict.fromkeys((base, *more))), texts, name)
 
 
 def no_dane(level: TlsLevel, settings: Settings, *, lmtp: bool) -> str:

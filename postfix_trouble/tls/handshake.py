@@ -148,6 +148,9 @@ def _facts(
         )
         matched = certificate.names_match(shown, wanted)
         problem = "" if matched else "hostname mismatch"
+    if policy.must_fail and policy.level >= TlsLevel.FINGERPRINT:
+        trusted, matched = False, False
+        problem = f"external policy failure ({policy.must_fail})"
     details = (*shown.details, *((("problem", problem),) if problem else ()))
     return facts._replace(trusted=trusted, matched=matched, details=details)
 

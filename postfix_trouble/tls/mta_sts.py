@@ -150,6 +150,21 @@ def entry(policy: StsPolicy) -> Entry | None:
     )
 
 
+def said(entry: Entry, domain: str) -> StsPolicy | None:
+    """The policy that a plug-in tells of, for a domain if it names none."""
+    if (entry.one("policy_type") or "").lower() != "sts":
+        return None
+    lines = entry.all("policy_string")
+    modes = [x.partition(":")[2].strip() for x in lines if x.startswith("mode:")]
+    level = "enforce" if entry.level > TlsLevel.ENCRYPT else "testing"
+    return StsPolicy(
+        entry.one("policy_domain") or domain,
+        modes[0] if modes else level,
+        entry.all("mx_host_pattern"),
+        text="\n".join(lines),
+    )
+
+
 # --- the cache ----------------------------------------------------------------------
 
 

@@ -198,7 +198,11 @@ class _PolicySearch:
         # A name with a dot at its end is never one of the words for other names.
         name = found.names[0].removesuffix(".") + "."
         return policy._replace(
-            servername=name, match=found.names, tlsa=found.records, name=found.name
+            servername=name,
+            match=found.names,
+            tlsa=found.records,
+            records=found.texts,
+            name=found.name,
         )
 
     def wrapped(self, entry: Entry) -> TlsPolicy | DSN:
@@ -222,8 +226,6 @@ class _PolicySearch:
         """What is left of the common level where TLS is not required."""
         wrapped = self.settings.flag("smtp_tls_wrappermode")
         return min(common, TlsLevel.ENCRYPT if wrapped else TlsLevel.MAY)
-
-    # --- tables
 
     def _built_in(self) -> Entry | None:
         """What MTA-STS asks for, None if nothing; for what is a mail domain."""
@@ -265,7 +267,12 @@ class _PolicySearch:
                 self.note(f"{self._where()}: policy table lookup error")
                 return _CONFIGURATION
             if value is not None:
-                return self.parsed(value)
+                entry = self.parsed(value)
+                if isinstance(entry, Entry) and entry.one("policy_type"):
+                    from postfix_trouble.tls.mta_sts import said
+
+                    self.sts_policy = said(entry, self.destination.host)
+                return entry
             dot = key.find(".", 1) if parents else 0
             key = key[dot:] if dot > 0 else ""
         return None
@@ -317,6 +324,7 @@ class _PolicySearch:
             servername,
             anchors,
             wrapped,
+            must_fail=(entry.one("policy_failure") or "").lower(),
         )
 
     def _exclusions(self, entry: Entry) -> str:

@@ -17,6 +17,7 @@ import setting_cases
 import side_by_side
 import text_cases
 import tls_cases
+import tlsrpt_cases
 import variants
 from installation import install
 from private_postfix import PrivatePostfix, transport
@@ -31,6 +32,7 @@ GROUPS = {
     **setting_cases.GROUPS,
     **text_cases.GROUPS,
     **tls_cases.GROUPS,
+    **tlsrpt_cases.GROUPS,
 }
 CASES = {
     **dns_cases.CASES,
@@ -39,6 +41,7 @@ CASES = {
     **text_cases.CASES,
     **text_cases.UNTOLD,
     **tls_cases.CASES,
+    **tlsrpt_cases.CASES,
 }
 
 # Both clients read these from main.cf. Nobody who does something is so slow.

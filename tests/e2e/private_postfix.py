@@ -76,6 +76,8 @@ class Delivery(NamedTuple):
 _RECORD = re.compile(
     r"\s(?P<tag>\S+)\[\d+\]: (?P<queue_id>\w+): to=<(?P<recipient>.*?)>,"
     r"( orig_to=<.*?>,)? relay=(?P<relay>\S+),( conn_use=\d+,)? delay=\S+, delays=\S+,"
+    # From 3.11 on.
+    r"( tls=\S+,)?"
     # A long reason is cut, with the parenthesis that ends it.
     r" dsn=(?P<dsn>[\d.]+), status=(?P<status>\w+) \((?P<reason>.*?)\)?$"
 )

@@ -88,6 +88,7 @@ def test_whole_object() -> None:
                     "trusted": False,
                     "matched": False,
                     "certificate": True,
+                    "resumed": False,
                     "details": {"subject": "mx.test"},
                 },
                 "reused": False,

@@ -175,7 +175,9 @@ def test_exchangers_without_dnssec_where_only_a_table_says_dane() -> None:
 def test_no_exchanger_no_doubt() -> None:
     host = RELAY._replace(exchange=None)
     found, _, _ = pinned({AT: [USABLE]}, host)
-    assert found == dane.Pinned(TlsLevel.DANE, (USABLE_TLSA,), (HOST,), "dane")
+    assert found == dane.Pinned(
+        TlsLevel.DANE, (USABLE_TLSA,), (HOST,), (USABLE,), "dane"
+    )
 
 
 NO_DNSSEC = "configured with dnssec lookups disabled"

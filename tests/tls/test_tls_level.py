@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from postfix_trouble.config.settings import ConfigError, Settings
 from postfix_trouble.core.outcome import DSN, Skipped
 from postfix_trouble.core.relay import Destination, Relay
-from postfix_trouble.core.tls import TlsFacts, TlsLevel, TlsPolicy
+from postfix_trouble.core.tls import StsPolicy, TlsFacts, TlsLevel, TlsPolicy
 from postfix_trouble.tls import offer as tls_offer
 from postfix_trouble.tls import policy as tls_policy
 from postfix_trouble.tls.level import (
@@ -200,10 +200,13 @@ GOOD = [
     (
         "secure policy_type=STS policy_domain=example.test policy_ttl=86400 "
         "policy_string=a policy_string=b",
-        NAMED,
+        NAMED._replace(sts=StsPolicy("example.test", "enforce", text="a\nb")),
     ),
     *(
-        (f"secure policy_type=no-policy-found policy_failure={why}", NAMED)
+        (
+            f"secure policy_type=no-policy-found policy_failure={why}",
+            NAMED._replace(must_fail=why.lower()),
+        )
         for why in (
             "sts-policy-fetch-error",
             "sts-policy-invalid",
