@@ -6,6 +6,7 @@ the options that have to be there."""
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
 from postfix_trouble.check.findings import error, note, warning
 from postfix_trouble.core.value import TYPE_CHECKING, Value
@@ -47,6 +48,14 @@ def judge(
         yield from _word(name, word)
     yield from _recipients(name, argv, line)
     yield from _options(name, line, single, kept)
+    engine = line.values.get("--engine")
+    if engine is not None and ("deliver", f"--engine={engine}") not in pairwise(argv):
+        yield warning(
+            name,
+            "--engine is not the first option, or not written as --engine=PATH",
+            "no engine is used: one process a mail",
+            f"write deliver --engine={engine} in argv=, and all else behind it",
+        )
     if single:
         # There is one recipient, and one of each of its macros.
         return

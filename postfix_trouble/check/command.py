@@ -71,6 +71,11 @@ EXAMPLES = [
     type=click.Path(file_okay=False, readable=False),
     help="Look into it.",
 )
+@click.option(
+    "--engine",
+    metavar="PATH",
+    help="See whether the engine at this socket answers this account.",
+)
 @click.option("--no-dns", is_flag=True, help="Ask no name server.")
 @click.option("--show", is_flag=True, help="Print all parameters that are in force.")
 @click.option("--show-changed", is_flag=True, help="Those that are not as by default.")
@@ -82,6 +87,7 @@ def command(
     lmtp: bool,
     master_cf: str | None,
     state_directory: str | None,
+    engine: str | None,
     no_dns: bool,
     show: bool,
     show_changed: bool,
@@ -89,8 +95,8 @@ def command(
     as_json: bool,
 ) -> int:
     """Check the configuration, the entries in master.cf, tables, secrets, the state
-    directory, name servers and sendmail(1). For each problem it says what happens to
-    mail, and how to fix it.
+    directory, the engine, name servers and sendmail(1). For each problem it says what
+    happens to mail, and how to fix it.
 
     Exit status: 0, or 78 if there is an error.
     """
@@ -124,12 +130,8 @@ def command(
             else []
         )
         found += [] if no_dns else inspection.answered(settings)
-    if master_cf:
-        from postfix_trouble.check.entries import look
-
-        path = os.path.abspath(master_cf)
-        found += look(path, _postconf(os.path.dirname(path)))
-    elif not as_json:
+    found += _outside(engine, master_cf)
+    if not (master_cf or as_json):
         found.append(note("master.cf", "not looked at (--master-cf FILE)"))
     found = once(found)
     _print(found, quiet, as_json)
@@ -149,6 +151,19 @@ def _config_directory() -> str:
     asked = [postconf, "-d", "-h", "config_directory"]
     done = subprocess.run(asked, capture_output=True, text=True, check=False)
     return done.stdout.strip() or _DEFAULT
+
+
+def _outside(engine: str | None, master_cf: str | None) -> Iterator[Finding]:
+    """What others are to us: the engine, and Postfix."""
+    if engine:
+        from postfix_trouble.check.engine_inspection import answered
+
+        yield from answered(engine)
+    if master_cf:
+        from postfix_trouble.check.entries import look
+
+        path = os.path.abspath(master_cf)
+        yield from look(path, _postconf(os.path.dirname(path)))
 
 
 def _existing(path: str) -> str | None:

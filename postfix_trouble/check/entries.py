@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from postfix_trouble.check import account, entry, run_as
+from postfix_trouble.check import account, engine_limits, entry, run_as
 from postfix_trouble.check.argv import Line
 from postfix_trouble.check.findings import error, note, warning
 from postfix_trouble.config import master_cf
@@ -68,6 +68,10 @@ def look(path: str, postconf: str) -> Iterator[Finding]:
             consequence = f"{each.service.command}(8), or lmtp(8), does not start"
             remedy = "correct it in main.cf (postconf(5))"
             yield error(entry.about(each.service), problem.problem, consequence, remedy)
+    for engine, users in _engines(found, values).items():
+        from postfix_trouble.check.engine_inspection import compared
+
+        yield from compared(engine, users, postconf)
 
 
 def _entry(
@@ -121,6 +125,32 @@ def _syslog(each: PipeEntry, postconf: str) -> Iterator[Finding]:
         )
 
 
+def _engines(
+    found: list[PipeEntry], values: Mapping[str, str]
+) -> dict[str, list[engine_limits.User]]:
+    """Engines by their sockets, and the entries that use them."""
+    engines: dict[str, list[engine_limits.User]] = {}
+    for each in found:
+        name, limit = each.service.name, each.service.process_limit
+        try:
+            read = _line(each)
+            if not limit.isdigit():
+                limit = _value(values, "default_process_limit", "100")
+            known = _overridden(values, each.overrides)
+            user = engine_limits.User(
+                each.service,
+                to_integer("default_process_limit", limit),
+                _seconds(known, f"{name}_time_limit", "$command_time_limit"),
+                _settings(read).seconds("trouble_deadline"),
+            )
+        except (ConfigError, options.UsageError):
+            # The look at the entry has said so.
+            continue
+        if path := read.value("--engine"):
+            engines.setdefault(path, []).append(user)
+    return engines
+
+
 # --- the command line ---------------------------------------------------------------
 
 
@@ -166,6 +196,8 @@ def _own_arguments(line: options.CommandLine) -> list[str]:
     found = ["--config", line.value("--config")]
     for name, text in _overrides(line).items():
         found += ["-o", f"{name}={text}"]
+    if line.switch("--engine"):
+        found += ["--engine", line.value("--engine")]
     return [*found, *(["--lmtp"] if line.switch("--lmtp") else [])]
 
 

@@ -32,6 +32,8 @@ _TERMINATED = "4.3.0 terminated by signal"
 _LOST = "4.3.0 lost connection with the engine"
 _IN_DOUBT = f"{_LOST} -- message may be sent more than once"
 _NOBODY = "4.3.0 nobody waits for an answer"
+#: Why there is no engine, where it is somebody else's.
+OTHER_ACCOUNT = "it runs as another account"
 
 
 class NoEngine(Exception):
@@ -224,19 +226,24 @@ class _Request:
         return gone or any(event & select.POLLERR for _, event in poll.poll(0))
 
 
-def _connected(path: str) -> socket.socket:
+def _connected(path: str, *, whoever: bool = False) -> socket.socket:
     """A connection to an engine of this account, or of root. Raises NoEngine."""
     if not path.startswith("/") or len(os.fsencode(path)) >= 108:
         raise NoEngine("the path is not absolute, or too long")
+    sock = None
     try:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         sock.setblocking(False)
         sock.connect(path)
+        peer = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
     except OSError as problem:
+        if sock is not None:
+            sock.close()
         raise NoEngine(os.strerror(problem.errno or 0)) from None
-    peer = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-    if int.from_bytes(peer[4:8], sys.byteorder) not in (os.geteuid(), 0):
-        raise NoEngine("it runs as another account")
+    account = int.from_bytes(peer[4:8], sys.byteorder)
+    if not whoever and account not in (os.geteuid(), 0):
+        sock.close()
+        raise NoEngine(OTHER_ACCOUNT)
     return sock
 
 
@@ -258,9 +265,9 @@ def _greeted(sock: socket.socket) -> tuple[int, int]:
 
 
 def look(path: str) -> tuple[int, int]:
-    """Be greeted, and leave: seconds that a request may take, deliveries at once.
-    Raises NoEngine."""
-    sock = _connected(path)
+    """Be greeted, and leave: seconds that a request may take, deliveries at once. Root
+    may ask the engine of any account. Raises NoEngine."""
+    sock = _connected(path, whoever=os.geteuid() == 0)
     try:
         select.select([sock.fileno()], [], [], protocol.GREETED_WITHIN)
         return _greeted(sock)

@@ -27,6 +27,8 @@ GREETED_WITHIN = 2.0
 #: Seconds that a client waits beyond the limit that the greeting names, or once it has
 #: got a signal.
 AFTER = 15.0
+#: The part of that limit for which a request may wait for a free delivery.
+PATIENCE = 0.3
 #: Bytes of an answer, at most.
 MOST_ANSWER = 64 << 20
 #: The exit status that means success on the way to pipe(8); see the launcher.

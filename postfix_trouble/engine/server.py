@@ -43,8 +43,6 @@ _PIECE = 1 << 18
 _BREATH = 0.05
 # Seconds that workers get to put things away when the engine ends.
 _LINGER = 2.0
-# How much of its time a request may wait for a worker.
-_PATIENCE = 0.3
 
 _BUSY = b"4.3.2 all deliveries that the engine makes at once are busy"
 
@@ -331,7 +329,9 @@ class Engine:
 
     def _enqueue(self, client: _Client) -> None:
         client.message.seek(0)
-        client.due = min(client.due, time.monotonic() + self._seconds * _PATIENCE)
+        client.due = min(
+            client.due, time.monotonic() + self._seconds * protocol.PATIENCE
+        )
         self._schedule.put(client)
 
     def _start_worker(self) -> None:

@@ -117,6 +117,11 @@ MISTAKES = {
     "macros": (argv(*ARGV, "${from}", "$", "a${}b", "$(to)", "$x"), LINE, ONE),
     "envid": (argv(*ARGV, "${envid}"), LINE, ONE),
     "quotes": (argv(*ARGV, "'${sender}'", '"a'), LINE, ONE),
+    "--engine that is not the first option": (
+        argv(*ARGV[:2], "--engine", "/run/engine", *ARGV[2:]),
+        with_value("--engine", "/run/engine"),
+        ONE,
+    ),
     "no recipients": (ENTRY, to(), ONE),
     "other recipients": (ENTRY, to("${user}@${domain}"), ONE),
     "more recipients": (ENTRY, to("${recipient}", "postmaster@x"), ONE),
