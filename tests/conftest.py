@@ -75,19 +75,6 @@ def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
 
 
-# Files by what they take, the worst first.
-SLOW = (
-    "soak",
-    "8bit_utf8",
-    "lmtp_command_with_postfix",
-    "recorded",
-    "install",
-    "recipients",
-    "readme",
-    "kills",
-)
-
-
 def pytest_configure(config: pytest.Config) -> None:
     """The marks of which docs/reliability.md is made; see reliability_rows.py."""
     # A shell has its background jobs ignore SIGINT, and what they start would too.
@@ -100,11 +87,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests with a real Postfix are skipped where it can't be run."""
-    # What takes a minute or more comes first: the others are dealt out around it.
-    places = {f"test_{name}.py": place for place, name in enumerate(SLOW)}
-    here = {path.name for path in Path(__file__).parent.rglob("test_*.py")}
-    assert places.keys() <= here, f"SLOW: {places.keys() - here}"
-    items.sort(key=lambda item: places.get(item.path.name, len(SLOW)))
+    items.sort(key=lambda item: item.get_closest_marker("first") is None)
     for item in items:
         for kind in ("fault", "attack"):
             for mark in item.iter_markers(kind):

@@ -19,7 +19,7 @@ from fresh_checkout import PIPE_ENVIRONMENT, fresh_checkout, open_place, run
 from scripted_server import ScriptedServer
 
 ROOT = Path(__file__).parent.parent
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.first, pytest.mark.long]
 
 SHARE = {
     "bash-completion/completions/postfix-trouble",

@@ -19,6 +19,8 @@ from fresh_checkout import ROOT, fresh_checkout, open_place, run
 from private_network import NAME_SERVER
 from scripted_server import ScriptedServer
 
+pytestmark = pytest.mark.first
+
 PROGRAMS = ("make", "postfix-trouble", ".venv/bin/", "sudo ", "cat ", "echo ", "man ")
 # Not run as they stand: all tests in a test would be a few too many.
 INSTEAD = {

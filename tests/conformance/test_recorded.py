@@ -22,6 +22,8 @@ from recorded import (
 import private_network
 from dns_server import serving
 
+pytestmark = pytest.mark.first
+
 # What is not built yet: the beginning of a scenario's name (a family, most often), and
 # the reason. They run all the same, and one that passes is an error here.
 NOT_YET: dict[str, str] = {}

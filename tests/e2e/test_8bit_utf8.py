@@ -13,7 +13,7 @@ from text_cases import CASES, HOST, MAILS, OFF, UNTOLD
 
 from scripted_server import ScriptedServer
 
-pytestmark = pytest.mark.more
+pytestmark = [pytest.mark.first, pytest.mark.more]
 
 SMTPD = ("127.42.0.2", 2525)
 

@@ -23,7 +23,7 @@ from private_postfix import MESSAGE, PrivatePostfix
 from fickle_server import FickleServer
 from waiting import wait
 
-pytestmark = pytest.mark.more
+pytestmark = [pytest.mark.first, pytest.mark.more]
 
 SERVER, COLLECTOR = "127.40.0.1:2525", "127.40.0.2:2525"
 ROUTES = """\

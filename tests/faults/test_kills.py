@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.first
+
 HARNESS = Path(__file__).with_name("kill_harness.py")
 
 

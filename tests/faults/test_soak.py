@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.first
+
 SOAK = Path(__file__).with_name("soak.py")
 
 
