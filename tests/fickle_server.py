@@ -17,34 +17,31 @@ the judge.
 
 from __future__ import annotations
 
-import contextlib
 import select
 import socket
-import struct
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import NamedTuple, TypeAlias
+from functools import partial
+from typing import Any, NamedTuple, TypeAlias
 
-PATIENCE = 60.0
+from servers.dialogue import SUCCESS, Connection, address
+from servers.listener import Listener
+from servers.turn import poll
+
 TAKE_AND_CLOSE = "take and close"
-GREETING = (
-    "250-mx.fickle.test\n250-PIPELINING\n250-SIZE 102400000\n250-8BITMIME\n"
-    "250 ENHANCEDSTATUSCODES"
-)
-SUCCESS = {
-    "connect": "220 mx.fickle.test ESMTP",
-    "ehlo": GREETING,
-    "mail": "250 2.1.0 Ok",
-    "rcpt": "250 2.1.5 Ok",
-    "data": "354 go ahead",
-    "dot": "250 2.0.0 Ok: queued",
-    "quit": "221 2.0.0 Bye",
-    "rset": "250 2.0.0 Ok",
+SCRIPT = {
+    "host": "mx.fickle.test",
+    "keywords": ("PIPELINING", "SIZE 102400000", "8BITMIME", "ENHANCEDSTATUSCODES"),
 }
-VERBS = {"EHLO": "ehlo", "MAIL": "mail", "RCPT": "rcpt", "DATA": "data"}
-VERBS |= {"QUIT": "quit", "RSET": "rset"}
+# As a script has it, where that is another word.
+STAGES = {"banner": "connect", "eod": "dot", "connect": ""}
+ENDINGS: dict[str, Any] = {
+    "close": {"then": "close"},
+    "reset": {"then": "reset"},
+    TAKE_AND_CLOSE: {"then": "close"},
+}
 
 Judge: TypeAlias = Callable[[str, str, int], str | None]
 
@@ -61,16 +58,12 @@ class Copy(NamedTuple):
     told: bool
 
 
-class _Over(Exception):
-    """The connection has ended."""
-
-
 def accept_all(_stage: str, _subject: str, _times: int) -> str | None:
     return None
 
 
-class FickleServer:
-    """Listens at HOST:PORT from entering to leaving."""
+class FickleServer(Listener):
+    """Listens at HOST:PORT; serves from entering to leaving."""
 
     def __init__(
         self,
@@ -79,134 +72,75 @@ class FickleServer:
         listen: str = "127.0.0.1:0",
         interfere: Callable[[str], object] = lambda stage: None,
     ) -> None:
+        super().__init__(listen)
         self.judge = judge
         self.interfere = interfere
         self.journal: list[Copy] = []
-        self.connections = 0
         self._asked: Counter[tuple[str, str]] = Counter()
-        self._turn = threading.Lock()
-        host, _, port = listen.rpartition(":")
-        self._listener = socket.create_server((host, int(port)), backlog=128)
-        self.port: int = self._listener.getsockname()[1]
+        self._counting = threading.Lock()
+        self._count = 0
+        self.bind()
 
-    def __enter__(self) -> FickleServer:
-        threading.Thread(target=self._accept, daemon=True).start()
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
+    @property
+    def connections(self) -> int:
+        """How many were made."""
+        self._turn.settle()
+        return self._count
 
     def copies(self, recipient: str) -> int:
         """How many messages were taken for a recipient."""
         return sum(copy.recipients.count(recipient) for copy in self.journal)
 
-    def verdict(self, stage: str, subject: str) -> str:
+    def verdict(self, stage: str, subject: str) -> str | None:
         """Ask the judge, and count that."""
         self.interfere(stage)
-        with self._turn:
+        with self._counting:
             times = self._asked[stage, subject]
             self._asked[stage, subject] += 1
-        return self.judge(stage, subject, times) or SUCCESS.get(stage, "500 5.5.2 what")
+        return self.judge(stage, subject, times)
 
-    def _accept(self) -> None:
-        while True:
-            try:
-                peer, _ = self._listener.accept()
-            except OSError:
-                return
-            self.connections += 1
-            peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            peer.settimeout(PATIENCE)
-            session = _Session(self, peer)
-            threading.Thread(target=session.serve, daemon=True).start()
+    def begin(self, peer: socket.socket) -> Connection:
+        """Judged at each stage."""
+        self._count += 1
+        return _Judged(self, peer)
 
 
-class _Session:
+class _Judged(Connection):
     """One connection."""
 
     def __init__(self, server: FickleServer, peer: socket.socket) -> None:
+        super().__init__(SCRIPT, peer, False, "", {})
         self._server = server
-        self._peer = peer
-        self._pending = b""
-        self._sender: str | None = None
-        self._recipients: list[str] = []
+        self._subject = ""
 
-    def serve(self) -> None:
-        try:
-            self._say("connect", "")
-            while True:
-                self._command(self._line().decode("utf-8", "replace"))
-        except (OSError, _Over):
-            pass
-        finally:
-            self._peer.close()
+    def _command(self, line: bytes) -> None:
+        self._subject = address(line)
+        verb = line[:4].upper()
+        if verb == b"RCPT" and self._sender is None:
+            self._play("503 5.5.1 need MAIL")
+        elif verb == b"DATA" and not self._accepted:
+            self._play("554 5.5.1 no valid recipients")
+        else:
+            super()._command(line)
 
-    def _command(self, line: str) -> None:
-        stage = VERBS.get(line[:4].upper(), "unknown")
-        subject = line.partition("<")[2].rpartition(">")[0]
-        if stage == "rcpt" and self._sender is None:
-            self._obey("503 5.5.1 need MAIL")
-            return
-        if stage == "data" and not self._recipients:
-            self._obey("554 5.5.1 no valid recipients")
-            return
-        said = self._say(stage, subject)
-        if stage in ("mail", "rset"):
-            begun = stage == "mail" and said.startswith("2")
-            self._sender, self._recipients = subject if begun else None, []
-        elif stage == "rcpt" and said.startswith("2"):
-            self._recipients.append(subject)
-        elif stage == "data" and said.startswith("3"):
-            self._message()
-        elif stage == "quit":
-            raise _Over
+    def _judgement(self, stage: str, subject: str) -> str | None:
+        return self._turn.pause(partial(self._server.verdict, stage, subject))
 
-    def _message(self) -> None:
-        self._obey(self._server.verdict("body", self._recipients[0]), quiet=True)
-        while b"\r\n.\r\n" not in b"\r\n" + self._pending:
-            self._pending += self._receive()
-        text, _, self._pending = (b"\r\n" + self._pending).partition(b"\r\n.\r\n")
+    def _choose(self, *stages: str) -> Any:
+        stage = STAGES.get(stages[-1], stages[-1])
+        subject = self._accepted[0][1] if stage == "body" else self._subject
+        said = self._judgement(stage, subject) if stage else None
+        return None if said is None else ENDINGS.get(said, said)
+
+    def _answer_the_dot(self) -> None:
         at = time.monotonic()
-        verdict = self._server.verdict("dot", self._recipients[0])
-        if verdict.startswith("2") or verdict == TAKE_AND_CLOSE:
-            told = verdict != TAKE_AND_CLOSE and not self._left_alone()
-            recipients = tuple(self._recipients)
-            copy = Copy(self._sender or "", recipients, text[2:] + b"\r\n", at, told)
+        recipients = tuple(address for _, address in self._accepted)
+        said = self._judgement("dot", recipients[0]) or SUCCESS["eod"]
+        if said.startswith("2") or said == TAKE_AND_CLOSE:
+            # Not if it did not wait for the answer.
+            told = not poll((self._peer.fileno(), select.POLLRDHUP), 0)
+            told = told and said != TAKE_AND_CLOSE
+            copy = Copy(self._sender or "", recipients, self._messages.pop(), at, told)
             self._server.journal.append(copy)
-        self._sender, self._recipients = None, []
-        self._obey(verdict)
+        self._play(ENDINGS.get(said, said))
         self._server.interfere("told")
-
-    def _left_alone(self) -> bool:
-        """Whether the client did not wait for the answer."""
-        poll = select.poll()
-        poll.register(self._peer.fileno(), select.POLLRDHUP)
-        return bool(poll.poll(0))
-
-    def _say(self, stage: str, subject: str) -> str:
-        verdict = self._server.verdict(stage, subject)
-        self._obey(verdict)
-        return verdict
-
-    def _obey(self, verdict: str, *, quiet: bool = False) -> None:
-        if verdict == "reset":
-            linger = struct.pack("ii", 1, 0)
-            self._peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-        if verdict in ("close", "reset", TAKE_AND_CLOSE):
-            raise _Over
-        if not quiet:
-            self._peer.sendall(verdict.replace("\n", "\r\n").encode() + b"\r\n")
-
-    def _line(self) -> bytes:
-        while b"\n" not in self._pending:
-            self._pending += self._receive()
-        line, _, self._pending = self._pending.partition(b"\n")
-        return line.removesuffix(b"\r")
-
-    def _receive(self) -> bytes:
-        octets = self._peer.recv(65536)
-        if not octets:
-            raise _Over
-        return octets

@@ -7,17 +7,15 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import TracebackType
 
 from postfix_trouble.config.settings import Settings
 from postfix_trouble.lmtp import server as lmtp_server
 from postfix_trouble.lmtp.delivery import LmtpService
 from postfix_trouble.report.maillog import MailLog
+from waiting import PATIENCE, wait
 
-PATIENCE = 60.0
 PROGRAM = [sys.executable, "-I", "-m", "postfix_trouble", "lmtp"]
 MESSAGE = (
     b"Received: by client.test (Postfix, from userid 0)\n"
@@ -39,12 +37,7 @@ class Client:
     def __enter__(self) -> Client:
         return self
 
-    def __exit__(
-        self,
-        _kind: type[BaseException] | None,
-        _problem: BaseException | None,
-        _where: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_exc: object) -> None:
         self.hang_up()
 
     def hang_up(self) -> None:
@@ -105,12 +98,7 @@ class Service:
     def __enter__(self) -> Service:
         return self
 
-    def __exit__(
-        self,
-        _kind: type[BaseException] | None,
-        _problem: BaseException | None,
-        _where: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_exc: object) -> None:
         for thread in self._threads:
             thread.join(PATIENCE)
         self.service.__exit__()
@@ -152,12 +140,8 @@ class Process:
         )
 
     def connect(self) -> Client:
-        until = time.monotonic() + PATIENCE
         connection = socket.socket(socket.AF_UNIX)
-        while connection.connect_ex(str(self.path)):
-            assert self.process.poll() is None
-            assert time.monotonic() < until
-            time.sleep(0.01)
+        wait(lambda: connection.connect_ex(str(self.path)) == 0)
         return Client(connection)
 
     def end(self) -> tuple[int, str]:

@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from email import message_from_bytes, policy
 from pathlib import Path
@@ -22,6 +21,7 @@ from dns_server import serving
 from postfix_trouble.cli import user_input
 from postfix_trouble.cli.sample_message import sample_message
 from scripted_server import ScriptedServer
+from waiting import wait
 
 TLS_KEYWORDS = ("PIPELINING", "SIZE 10240000", "STARTTLS", "AUTH PLAIN", "8BITMIME")
 TROUBLE = {
@@ -486,14 +486,13 @@ def test_interrupted(stage: str, doubt: bool) -> None:
         ) as child:
             # What the server has got is on its way no more.
             last = "<message" if doubt else "MAIL"
-            until = time.monotonic() + 20
-            while not any(
-                command.startswith(last)
-                for connection in server.connections
-                for command in connection.commands
-            ):
-                assert time.monotonic() < until
-                time.sleep(0.01)
+            wait(
+                lambda: any(
+                    command.startswith(last)
+                    for connection in server.connections
+                    for command in connection.commands
+                )
+            )
             child.send_signal(signal.SIGINT)
             _, errors = child.communicate(timeout=60)
     assert child.returncode == -signal.SIGINT

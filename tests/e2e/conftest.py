@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,7 +19,7 @@ import tls_cases
 import tlsrpt_cases
 import variants
 from installation import install
-from private_postfix import PrivatePostfix, transport
+from private_postfix import PrivatePostfix, open_directory, transport
 
 ROOT = Path(__file__).parent.parent.parent
 ACCOUNT = "nobody"
@@ -64,10 +63,8 @@ TIMEOUTS = {
 @pytest.fixture(scope="session")
 def place() -> Iterator[Path]:
     """A directory that every account can read, with a short path."""
-    directory = Path(tempfile.mkdtemp(prefix="postfix-trouble-", dir="/var/tmp"))
-    directory.chmod(0o755)
-    yield directory
-    shutil.rmtree(directory)
+    with open_directory() as directory:
+        yield directory
 
 
 @pytest.fixture(scope="session")

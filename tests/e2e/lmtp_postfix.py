@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,17 +22,6 @@ TOGETHER = """
 scache    unix  -       -       n       -       1       scache
 lmtp      unix  -       -       n       -       -       lmtp
 """
-
-
-@contextlib.contextmanager
-def open_directory() -> Iterator[Path]:
-    """A short path that all accounts can read."""
-    path = Path(tempfile.mkdtemp(prefix="lmtpd-", dir="/var/tmp"))
-    path.chmod(0o755)
-    try:
-        yield path
-    finally:
-        shutil.rmtree(path)
 
 
 class LmtpPostfix(Postfix):
@@ -120,7 +108,9 @@ class Sink:
         program = str(HERE / "recording_sink.py")
         argv = [str(self.port), str(self._file), str(self._delay)]
         self._process = subprocess.Popen(
-            [sys.executable, program, *argv], stdout=subprocess.PIPE
+            [sys.executable, program, *argv],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
         )
         assert self._process.stdout is not None
         assert self._process.stdout.readline()
@@ -142,7 +132,7 @@ class Sink:
         """How often mail was taken for each recipient."""
         lines = self._file.read_text().splitlines() if self._file.exists() else []
         words = (line.split() for line in lines)
-        return Counter(who.strip("<>") for who, what in words if what == "taken")
+        return Counter(who for who, what in words if what == "taken")
 
 
 def free_port() -> int:

@@ -25,6 +25,7 @@ from resident_engine import ResidentEngine, clients
 import needs
 from fickle_server import FickleServer
 from postfix_trouble.engine import protocol
+from waiting import wait
 
 pytestmark = pytest.mark.more
 
@@ -134,13 +135,6 @@ class World(NamedTuple):
         """Try again, now that all is well."""
         self.postfix.run_queue()
         self.postfix.delivered(recipients, status="sent")
-
-
-def wait(until: Callable[[], object]) -> None:
-    end = time.monotonic() + PATIENCE
-    while not until():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def processes(*words: bytes) -> list[tuple[int, list[bytes]]]:

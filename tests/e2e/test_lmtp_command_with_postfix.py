@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from lmtp_postfix import Lmtpd, LmtpPostfix, Sink, open_directory
+from lmtp_postfix import Lmtpd, LmtpPostfix, Sink
 from lmtp_soak import check_ledger, soak
-from private_postfix import PATIENCE
+from private_postfix import PATIENCE, open_directory
 
 from scripted_server import Script, ScriptedServer
 from waiting import wait
 
-pytestmark = pytest.mark.more
+pytestmark = [pytest.mark.first, pytest.mark.more]
 
 # An LMTP server and its Postfix, with options of the server, then main.cf.
 Start = Callable[..., tuple[LmtpPostfix, Lmtpd]]
@@ -56,9 +56,14 @@ class Chain(NamedTuple):
 @pytest.fixture(scope="module", params=["listener", "spawn"])
 def chain(request: pytest.FixtureRequest, installed: Path) -> Iterator[Chain]:
     """What tests share that want nothing special."""
-    one_by_one = {"lmtp_destination_concurrency_limit": "1", "in_flow_delay": "0"}
+    main = {
+        "lmtp_destination_concurrency_limit": "1",
+        "in_flow_delay": "0",
+        "lmtp_connection_cache_time_limit": "60s",
+    }
+    keep = ("-o", "smtp_connection_cache_time_limit=60s")
     with ScriptedServer() as server, starter(installed, request.param) as started:
-        yield Chain(*started(at(server), **one_by_one), server)
+        yield Chain(*started(at(server), *keep, **main), server)
 
 
 @pytest.fixture
@@ -116,10 +121,13 @@ def test_dsn_parameters_from_end_to_end(chain: Chain) -> None:
 def test_connections_are_used_again(chain: Chain) -> None:
     """lmtp(8)'s to us, and ours to the next hop."""
     postfix, lmtpd, server = chain
-    server.scripts = ({"stages": {"eod": {"reply": "250 2.0.0 Ok", "delay": 0.05}}},)
+    all_are_there = threading.Event()
+    delay = partial(all_are_there.wait, PATIENCE)
+    server.scripts = ({"stages": {"eod": {"reply": "250 2.0.0 Ok", "delay": delay}}},)
     recipients = [f"{n}@d.test" for n in range(10)]
     for recipient in recipients:
         postfix.submit(recipient)
+    all_are_there.set()
     found = postfix.delivered(recipients)
     assert {x.status for x in found.values()} == {"sent"}
     for log in (postfix.log(), "\n".join(lmtpd.log())):

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from lmtp_postfix import LmtpPostfix, open_directory
-from private_postfix import Delivery
+from lmtp_postfix import LmtpPostfix
+from private_postfix import Delivery, open_directory
 
 import needs
 

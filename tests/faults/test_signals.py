@@ -10,7 +10,6 @@ import subprocess
 import sys
 import termios
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO
@@ -27,8 +26,9 @@ from deliveries import (
 )
 
 import needs
-from fickle_server import SUCCESS, TAKE_AND_CLOSE, FickleServer
+from fickle_server import TAKE_AND_CLOSE, FickleServer
 from processes import alive
+from waiting import wait
 
 # More than sockets hold: while nobody reads, the dot has not been sent.
 ENDLESS = b"Subject: endless\n\n" + b"0123456789\n" * 3_000_000
@@ -65,7 +65,6 @@ def at(
     process: list[subprocess.Popen[bytes]] = []
     moment = Moment(stage, lambda: act(process[0]))
     server = FickleServer(interfere=moment)
-    server.__enter__()
     client = Client(program, place, server)
     more = client.with_state(*options) if state else options
     process.append(client.start(*more, recipients=recipients, message=message))
@@ -124,10 +123,7 @@ def test_killed_after_the_commit(program: str, tmp_path: Path) -> None:
 
 def in_the_books(log: Path) -> None:
     """What is logged is in the ledger."""
-    until = time.monotonic() + 20
-    while "status=sent" not in (log.read_text() if log.exists() else ""):
-        assert time.monotonic() < until
-        time.sleep(0.01)
+    wait(lambda: log.exists() and "status=sent" in log.read_text())
 
 
 @pytest.mark.fault("4 SIGTERM, SIGINT, SIGHUP before the dot")
@@ -170,16 +166,16 @@ def unread(pipe: IO[bytes]) -> int:
 def test_signal_while_reading(program: str, tmp_path: Path) -> None:
     with FickleServer() as server:
         process = Client(program, tmp_path, server).start(message=b"")
-        assert process.stdin
-        process.stdin.write(MESSAGE)
-        process.stdin.flush()
-        while unread(process.stdin):
-            time.sleep(0.01)
+        stdin = process.stdin
+        assert stdin
+        stdin.write(MESSAGE)
+        stdin.flush()
+        wait(lambda: not unread(stdin))
         os.killpg(process.pid, signal.SIGTERM)
         assert process.wait(60) == 75
         assert process.stdout
         assert process.stdout.read() == b"4.3.0 terminated by signal"
-        process.stdin.close()
+        stdin.close()
         process.stdout.close()
     assert server.connections == 0
 
@@ -265,10 +261,7 @@ def orphan(
         check=False,
         timeout=20,
     )
-    until = time.monotonic() + 20
-    while not code.exists():
-        assert time.monotonic() < until
-        time.sleep(0.02)
+    wait(code.exists)
     return int(code.read_text())
 
 
@@ -285,21 +278,19 @@ def test_half_a_message(program: str, tmp_path: Path, lines: int) -> None:
 def test_parent_gone_later(program: str, tmp_path: Path) -> None:
     begun, parent = tmp_path / "begun", tmp_path / "parent"
 
-    def judge(stage: str, _subject: str, _times: int) -> str:
+    def interfere(stage: str) -> None:
         if stage == "ehlo":
             begun.touch()
-            while alive(int(parent.read_text())):
-                time.sleep(0.01)
-        return SUCCESS.get(stage, "250 ok")
+            wait(lambda: not alive(int(parent.read_text())))
 
-    with FickleServer(judge) as server:
+    with FickleServer(interfere=interfere) as server:
         client = Client(program, tmp_path, server)
-        wait = f"""\
+        until_begun = f"""\
 open({str(parent)!r}, "w").write(str(os.getpid()))
 child.stdin.close()
 while not os.path.exists({str(begun)!r}): time.sleep(0.01)"""
         options = client.with_state()
-        assert orphan(client, tmp_path, 3, wait, *options) == 75
+        assert orphan(client, tmp_path, 3, until_begun, *options) == 75
         assert server.copies("r@b.test") == 0
         # The next attempt has the same message.
         message = b"Subject: half\n\n" + b"x\n" * 3
@@ -320,10 +311,7 @@ def test_launcher_gone(program: str, tmp_path: Path) -> None:
     client, server, process = at(program, tmp_path, "mail", kill)
     with server:
         process.communicate(timeout=60)
-        end = time.monotonic() + 20
-        while alive(python[0]):
-            assert time.monotonic() < end
-            time.sleep(0.01)
+        wait(lambda: not alive(python[0]))
         assert server.copies("r@b.test") == 0
         assert client.run().code == 0
     assert server.copies("r@b.test") == 1
@@ -341,9 +329,7 @@ def test_answer_to_nobody(program: str, tmp_path: Path, said: str | None) -> Non
 
     def close(stage: str) -> None:
         if stage == "mail":
-            until = time.monotonic() + 20
-            while not closed and time.monotonic() < until:
-                time.sleep(0.01)
+            wait(lambda: closed)
             output = closed[0].stdout
             assert output
             output.close()
@@ -448,9 +434,7 @@ def test_stopped_server(program: str, tmp_path: Path) -> None:
     )
     try:
         client = Client(program, tmp_path, "[127.0.0.1]:2591")
-        until = time.monotonic() + 20
-        while client.run().code != 0:
-            assert time.monotonic() < until
+        wait(lambda: client.run().code == 0)
         os.kill(sink.pid, signal.SIGSTOP)
         done = client.run("-o", "smtp_helo_timeout=1s")
         assert done.answer == (75, "4.4.2")

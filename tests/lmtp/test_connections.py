@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from lmtp_client import PATIENCE, MakeService, services
+from lmtp_client import MakeService, services
 from scripted_server import KEYWORDS, ScriptedServer
-from waiting import wait
+from waiting import PATIENCE, wait
 
 Listen = Callable[..., ScriptedServer]
 OK = "250 2.0.0 Ok: queued as SAMPLE"

@@ -21,10 +21,11 @@ from typing import Any
 import pytest
 
 import needs
-from lmtp_client import PATIENCE, PROGRAM, Client, MakeService, Process, services
+from lmtp_client import PROGRAM, Client, MakeService, Process, services
 from postfix_trouble.lmtp import delivery as lmtp_delivery
 from postfix_trouble.report import postmaster
 from scripted_server import Script, ScriptedServer
+from waiting import PATIENCE, wait
 
 OK = "250 2.0.0 Ok: queued as SAMPLE"
 
@@ -393,8 +394,7 @@ def test_sigterm_waits_for_the_message_under_way(tmp_path: Path) -> None:
         with process.connect() as busy, process.connect() as idle:
             busy.envelope("a@d.test")
             busy.end()
-            while not server.connections or not server.connections[0].messages:
-                time.sleep(0.01)
+            wait(lambda: server.connections and server.connections[0].messages)
             process.process.send_signal(signal.SIGTERM)
             assert idle.text() == "421 4.3.2 Service is shutting down"
             assert idle.text() == ""

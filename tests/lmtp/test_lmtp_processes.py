@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 import re
 import signal
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from lmtp_client import PATIENCE, Process
+from lmtp_client import Process
 from processes import alive
 from scripted_server import ScriptedServer
+from waiting import wait
 
 MOST = 6
 OK = "250 2.0.0 Ok: queued as SAMPLE"
@@ -54,14 +54,6 @@ def children(process: Process) -> set[int]:
     return set(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
 
 
-def soon(what: Callable[[], object]) -> None:
-    """Wait until it is true."""
-    until = time.monotonic() + PATIENCE
-    while not what():
-        assert time.monotonic() < until
-        time.sleep(0.01)
-
-
 def test_all_of_them_serve(
     start: Callable[[int], Process], server: ScriptedServer
 ) -> None:
@@ -85,7 +77,7 @@ def test_one_that_is_killed_is_replaced(start: Callable[[int], Process]) -> None
     before = children(process)
     victim = min(before)
     os.kill(victim, signal.SIGKILL)
-    soon(lambda: len(children(process) - {victim}) == 2)
+    wait(lambda: len(children(process) - {victim}) == 2)
     with process.connect() as client:
         assert client.send("a@d.test") == [OK]
     assert "warning: a process of the service ended (-9)" in process.log.read_text()
@@ -128,7 +120,7 @@ def test_nobody_serves_for_a_service_that_is_dead(
         them = children(process)
         process.process.kill()
         assert client.text() == "421 4.3.2 Service is shutting down"
-    soon(lambda: not any(map(alive, them)))
+    wait(lambda: not any(map(alive, them)))
 
 
 @pytest.mark.parametrize("count", ["0", "-1", "two"])

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import re
-import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +13,7 @@ from typing import Any
 import pytest
 
 from lmtp_client import MakeService, services
+from scripted_server import ScriptedServer
 
 PROGRAM = [sys.executable, "-I", "-m", "postfix_trouble", "deliver"]
 
@@ -35,60 +33,21 @@ SEQUENCES = [
     b"\r\n .\r\n",
     b"\r\n..\r\n",
 ]
+ONE_MESSAGE = ["EHLO", "MAIL", "RCPT", "DATA", "<message", "QUIT"]
 EVIL = b"MAIL FROM:<evil@d.test>\r\nRCPT TO:<evil@d.test>\r\nDATA\r\nowned\r\n.\r\n"
 
 
-class Sink:
+def sink_with(end: bytes) -> ScriptedServer:
     """A server with an idea of its own of where a line ends."""
-
-    def __init__(self, end: bytes) -> None:
-        self.end = end
-        self.commands: list[bytes] = []
-        self.messages: list[list[bytes]] = []
-        self.octets = b""
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
-        self._thread = threading.Thread(target=self._serve)
-
-    def __enter__(self) -> Sink:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        self._thread.join(60)
-        self._listener.close()
-
-    def _serve(self) -> None:
-        peer, _ = self._listener.accept()
-        # The client does not wait for the reply to QUIT, so that may find nobody.
-        with peer, contextlib.suppress(ConnectionError):
-            peer.settimeout(60)
-            peer.sendall(b"220 sink\r\n")
-            pending = b""
-            message: list[bytes] | None = None
-            while octets := peer.recv(65536):
-                self.octets += octets
-                *lines, pending = (pending + octets).split(self.end)
-                for line in lines:
-                    # What is left of CRLF, where half of it is enough.
-                    bare = line.strip(b"\r\n")
-                    if message is None:
-                        message = self._command(peer, bare)
-                    elif bare == b".":
-                        self.messages.append(message)
-                        message = None
-                        peer.sendall(b"250 taken\r\n")
-                    else:
-                        message.append(bare)
-
-    def _command(self, peer: socket.socket, line: bytes) -> list[bytes] | None:
-        verb = line.partition(b" ")[0]
-        self.commands.append(verb)
-        peer.sendall(b"354 go\r\n" if verb == b"DATA" else b"250 ok\r\n")
-        return [] if verb == b"DATA" else None
+    return ScriptedServer({"line_end": end})
 
 
-def deliver(sink: Sink, message: bytes) -> subprocess.CompletedProcess[bytes]:
+def verbs(sink: ScriptedServer) -> list[str]:
+    (connection,) = sink.connections
+    return [line.partition(" ")[0] for line in connection.commands]
+
+
+def deliver(sink: ScriptedServer, message: bytes) -> subprocess.CompletedProcess[bytes]:
     nexthop = f"[127.0.0.1]:{sink.port}"
     options = ["--nexthop", nexthop, "-o", "myhostname=me.test", "--log-file"]
     argv = [*PROGRAM, *options, "/dev/null", "--sender", "s@d.test", "--", "r@d.test"]
@@ -97,7 +56,7 @@ def deliver(sink: Sink, message: bytes) -> subprocess.CompletedProcess[bytes]:
     )
 
 
-def held(sink: Sink, message: bytes) -> None:
+def held(sink: ScriptedServer, message: bytes) -> None:
     done = deliver(sink, message)
     assert (done.returncode, done.stderr) == (0, b""), done.stdout
 
@@ -114,11 +73,10 @@ def test_message_stays_one_message(end: bytes) -> None:
         b"text %d" % number + sequence + EVIL
         for number, sequence in enumerate(SEQUENCES)
     )
-    with Sink(end) as sink:
+    with sink_with(end) as sink:
         held(sink, text)
-    assert sink.commands == [b"EHLO", b"MAIL", b"RCPT", b"DATA", b"QUIT"]
-    assert len(sink.messages) == 1
-    data = sink.octets.partition(b"DATA\r\n")[2]
+    assert verbs(sink) == ONE_MESSAGE
+    data = sink.connections[0].octets.partition(b"DATA\r\n")[2]
     assert data.count(b"\r\n.\r\n") == 1
     assert data.endswith(b"\r\n.\r\nQUIT\r\n")
     # Other stray CRs pass, as they do from Postfix.
@@ -140,16 +98,15 @@ def test_message_through_the_lmtp_server(serve: MakeService, end: bytes) -> None
     )
     # As a client must: a dot that begins a line is doubled.
     wire = text.replace(b"\r\n.", b"\r\n..") + b"\r\n.\r\n"
-    with Sink(end) as sink, serve(f"[127.0.0.1]:{sink.port}").connect() as client:
+    with sink_with(end) as sink, serve(f"[127.0.0.1]:{sink.port}").connect() as client:
         client.envelope("r@d.test")
         client.connection.sendall(wire + b"NOOP\r\n")
         assert client.reply() == "250"
         assert client.text() == "250 2.0.0 Ok"
         # Nothing that was in the message has been answered.
         assert client.ask("QUIT").startswith("221 ")
-    assert sink.commands == [b"EHLO", b"MAIL", b"RCPT", b"DATA", b"QUIT"]
-    assert len(sink.messages) == 1
-    data = sink.octets.partition(b"DATA\r\n")[2]
+    assert verbs(sink) == ONE_MESSAGE
+    data = sink.connections[0].octets.partition(b"DATA\r\n")[2]
     assert data.count(b"\r\n.\r\n") == 1
 
 
@@ -159,9 +116,9 @@ ENDINGS: list[Any] = [b"", b"\n", b"a", b"a\r", b"a\n.", b"a\n.\r", b".", b"a\r\
 @pytest.mark.attack("smuggling: ends of messages")
 @pytest.mark.parametrize("text", ENDINGS)
 def test_end_of_a_message(text: bytes) -> None:
-    with Sink(b"\r\n") as sink:
+    with sink_with(b"\r\n") as sink:
         held(sink, b"Subject: x\n\n" + text)
-    assert (len(sink.messages), sink.commands[-1]) == (1, b"QUIT")
+    assert verbs(sink) == ONE_MESSAGE
 
 
 @pytest.mark.attack("smuggling: ends of data across the pieces that are read")
@@ -171,7 +128,6 @@ def test_sequences_across_the_pieces_in_which_text_is_read(before: int) -> None:
     lines = b"y" * 60 + b"\n"
     fill = (lines * 1200)[: before - len(head)]
     text = head + fill + b"".join(b"." + end for end in ENDS) + EVIL
-    with Sink(b"\r") as sink:
+    with sink_with(b"\r") as sink:
         held(sink, text)
-    assert len(sink.messages) == 1
-    assert sink.commands.count(b"MAIL") == 1
+    assert verbs(sink) == ONE_MESSAGE

@@ -12,6 +12,7 @@ import pytest
 
 from postfix_trouble.report.sendmail import submit
 from processes import alive
+from waiting import wait
 
 MESSAGE = b"Subject: x\n\n.\nFrom me\n\xff\n"
 
@@ -119,8 +120,7 @@ def test_a_sendmail_that_hangs_is_killed_with_its_children(tmp_path: Path) -> No
     assert found == "killed after 10 seconds: hm"
     assert time.monotonic() - began < 60
     child = int((tmp_path / "child").read_text())
-    while alive(child):
-        assert time.monotonic() - began < 60
+    wait(lambda: not alive(child))
 
 
 def test_accepted_though_a_child_goes_on(tmp_path: Path) -> None:
@@ -134,20 +134,17 @@ def test_accepted_though_a_child_goes_on(tmp_path: Path) -> None:
 def test_what_is_sent_by_a_process_that_is_killed_is_whole(tmp_path: Path) -> None:
     """To who reads a pipe, half a message would be a message."""
     started, copy = tmp_path / "started", tmp_path / "copy"
-    wait = "while kill -0 $PPID; do sleep 0.01; done 2>/dev/null"
+    survive = "while kill -0 $PPID; do sleep 0.01; done 2>/dev/null"
     path = program(
-        tmp_path, f">{started}; {wait}; cat >{copy}.part; mv {copy}.part {copy}"
+        tmp_path, f">{started}; {survive}; cat >{copy}.part; mv {copy}.part {copy}"
     )
     message = b"x" * 999 + b"\n"
     child = os.fork()
     if child == 0:
         submit(message * 300, "", ["a@b"], sendmail_path=path, note=lambda text: None)
         os._exit(1)
-    until = time.monotonic() + 20
-    while not started.exists():
-        assert time.monotonic() < until
+    wait(started.exists)
     os.kill(child, 9)
     os.waitpid(child, 0)
-    while not copy.exists():
-        assert time.monotonic() < until
+    wait(copy.exists)
     assert copy.read_bytes() == message * 300
