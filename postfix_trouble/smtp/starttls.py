@@ -39,7 +39,7 @@ def start_tls(session: Session) -> Script[bool | None]:
     else:
         reply, refusal = Reply.local(fork.status), ""
         strict = session.tls_policy.requiretls >= RequireTls.OPPORTUNISTIC_STARTTLS
-        told = strict or fork.go is not Go.PLAINTEXT
+        told = strict or fork.go is not Go.PLAINTEXT or _tried_out(session)
     if told and _reported(session):
         from postfix_trouble.tls.tlsrpt import NOT_SUPPORTED
 
@@ -105,6 +105,14 @@ def _reported(session: Session) -> bool:
     return not session.lmtp and session.settings.flag("smtp_tlsrpt_enable")
 
 
+def _tried_out(session: Session) -> bool:
+    if session.tls_policy.sts is None:
+        return False
+    from postfix_trouble.tls.tlsrpt import tried_out
+
+    return tried_out(session.tls_policy, session.settings)
+
+
 def _report(session: Session, answer: TlsFacts | HandshakeFailed) -> Script[None]:
     from postfix_trouble.tls import tlsrpt
 
@@ -116,7 +124,8 @@ def _report(session: Session, answer: TlsFacts | HandshakeFailed) -> Script[None
             return
         result = known or tlsrpt.HANDSHAKE_FAILED
     else:
-        result = known or tlsrpt.after_handshake(policy, answer)
+        trial = tlsrpt.tried_out(policy, session.settings)
+        result = known or tlsrpt.after_handshake(policy, answer, trial=trial)
         resumed = answer.resumed
     yield result._replace(hello=session.hello, resumed=resumed)
 

@@ -148,6 +148,10 @@ def _facts(
         )
         matched = certificate.names_match(shown, wanted)
         problem = "" if matched else "hostname mismatch"
+    elif trusted and _tried_out(policy, settings):
+        wanted = certificate.references(("hostname",), "", relay.host)
+        if not certificate.names_match(shown, wanted):
+            problem = "hostname mismatch"
     if policy.must_fail and policy.level >= TlsLevel.FINGERPRINT:
         trusted, matched = False, False
         problem = f"external policy failure ({policy.must_fail})"
@@ -156,10 +160,20 @@ def _facts(
 
 
 def _judged(policy: TlsPolicy, settings: Settings) -> bool:
-    """Whether trust matters: below verify only for those who read the TLS log."""
+    """Whether trust matters: below verify only for those who read logs and reports."""
     if policy.level >= TlsLevel.VERIFY:
         return True
+    if _tried_out(policy, settings):
+        return True
     return settings.text("smtp_tls_loglevel") not in ("", "0")
+
+
+def _tried_out(policy: TlsPolicy, settings: Settings) -> bool:
+    if policy.sts is None:
+        return False
+    from postfix_trouble.tls.tlsrpt import tried_out
+
+    return tried_out(policy, settings)
 
 
 def _chain_problem(

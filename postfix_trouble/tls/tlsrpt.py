@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Any
 
+    from postfix_trouble.config.settings import Settings
     from postfix_trouble.core.relay import Relay
     from postfix_trouble.core.tls import TlsFacts, TlsPolicy
 
@@ -41,6 +42,8 @@ HANDSHAKE_FAILED = TlsResult("validation-failure", "tls-handshake-failure")
 
 # What OpenSSL says of a chain, and what that is here; anything else: not trusted.
 _EXPIRED = "certificate has expired"
+# The beginning of what is no fault of the server's.
+_OURS = "authorities can't be loaded"
 _NAMED = (
     "self-signed certificate",
     "self-signed certificate in certificate chain",
@@ -85,13 +88,34 @@ def before_handshake(policy: TlsPolicy) -> TlsResult | None:
     return None
 
 
-def after_handshake(policy: TlsPolicy, facts: TlsFacts) -> TlsResult:
-    """What a session comes to by the server's certificate."""
-    if policy.level < TlsLevel.FINGERPRINT or facts.matched:
+def tried_out(policy: TlsPolicy, settings: Settings) -> bool:
+    """Whether MTA-STS is in its testing mode: what fails is told and does not matter.
+
+    (RFC 8461 5. That of a plug-in is told of as Postfix does.) Who trusts nobody has
+    nothing to tell.
+    """
+    if policy.sts is None or policy.sts.mode != "testing":
+        return False
+    files = settings.text("smtp_tls_CAfile") or settings.text("smtp_tls_CApath")
+    if not files and not settings.flag("tls_append_default_CA"):
+        return False
+    return settings.flag("smtp_tlsrpt_enable") and settings.flag("trouble_mta_sts")
+
+
+def after_handshake(
+    policy: TlsPolicy, facts: TlsFacts, *, trial: bool = False
+) -> TlsResult:
+    """What a session comes to by the server's certificate.
+
+    `trial`: tried_out(), so the certificate counts though the level does without.
+    """
+    if facts.matched or (policy.level < TlsLevel.FINGERPRINT and not trial):
         return TlsResult()
     if policy.must_fail:
         return TlsResult(policy.must_fail)
     problem = dict(facts.details).get("problem", "")
+    if trial and facts.certificate and (not problem or problem.startswith(_OURS)):
+        return TlsResult()
     if problem == _EXPIRED:
         return TlsResult("certificate-expired")
     if problem in _NAMED:

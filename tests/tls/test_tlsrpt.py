@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from postfix_trouble.config.settings import Settings
 from postfix_trouble.core.relay import Relay
 from postfix_trouble.core.steps import TlsResult
 from postfix_trouble.core.tls import StsPolicy, TlsFacts, TlsLevel, TlsPolicy
@@ -86,6 +87,49 @@ def test_success() -> None:
 def test_certificate_does_not_matter_below_fingerprint(level: TlsLevel) -> None:
     found = tlsrpt.after_handshake(TlsPolicy(level), facts("certificate has expired"))
     assert found == TlsResult()
+
+
+@pytest.mark.parametrize(
+    ("found", "failure"),
+    [
+        (facts(), ""),
+        (facts("hostname mismatch"), "certificate-host-mismatch"),
+        # Nobody at this level says that it matched.
+        (facts()._replace(matched=False), ""),
+        (facts("authorities can't be loaded: No such file or directory"), ""),
+        (TlsFacts("TLSv1.2", "X", 128, certificate=False), "certificate-not-trusted"),
+    ],
+)
+def test_certificate_counts_where_mta_sts_is_tried_out(
+    found: TlsFacts, failure: str
+) -> None:
+    result = tlsrpt.after_handshake(TlsPolicy(TlsLevel.MAY), found, trial=True)
+    assert result.failure == failure
+
+
+@pytest.mark.parametrize(
+    ("mode", "values", "expected"),
+    [
+        ("testing", {}, True),
+        ("enforce", {}, False),
+        ("testing", {"smtp_tlsrpt_enable": "no"}, False),
+        ("testing", {"trouble_mta_sts": "no"}, False),
+        ("testing", {"smtp_tls_CAfile": ""}, False),
+        ("testing", {"smtp_tls_CAfile": "", "tls_append_default_CA": "yes"}, True),
+        (None, {}, False),
+    ],
+)
+def test_mta_sts_that_is_tried_out(
+    mode: str | None, values: dict[str, str], expected: bool
+) -> None:
+    both = {
+        "smtp_tlsrpt_enable": "yes",
+        "trouble_mta_sts": "yes",
+        "smtp_tls_CAfile": "/x",
+    }
+    sts = None if mode is None else STS._replace(mode=mode)
+    policy = TlsPolicy(TlsLevel.MAY, sts=sts)
+    assert tlsrpt.tried_out(policy, Settings({**both, **values})) is expected
 
 
 def test_records_of_no_use_are_a_failure_whatever_comes() -> None:
