@@ -30,13 +30,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
-#include <sys/file.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
-#include <syslog.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -127,7 +124,7 @@ static void on_signals(void (*handler)(int))
 /* --- one Python for this mail --- */
 
 /* Become Python, with the package beside us. Returns if that can't be. */
-static void run_python(char **words, pid_t launcher)
+static void run_python(char **words, pid_t launcher, const char *no_engine)
 {
     char *folder = realpath((const char *) getauxval(AT_EXECFN), NULL), *python;
     char **command;
@@ -136,7 +133,7 @@ static void run_python(char **words, pid_t launcher)
 
     while (words[count] != NULL)
         count++;
-    command = calloc(count + 7, sizeof *command);
+    command = calloc(count + 8, sizeof *command);
     if (folder == NULL || command == NULL)
         return;
     *strrchr(folder, '/') = '\0';
@@ -162,11 +159,13 @@ static void run_python(char **words, pid_t launcher)
     /* It looks whether its launcher is still there before it ends the message. */
     if (launcher != 0)
         command[at++] = print("@launcher=%ld", (long) launcher);
+    if (no_engine != NULL)
+        command[at++] = print("@no-engine=%s", no_engine);
     memcpy(command + at, words, count * sizeof *words);
     execvp(command[0], command);
 }
 
-static _Noreturn void one_shot(char **words)
+static _Noreturn void one_shot(char **words, const char *no_engine)
 {
     pid_t launcher = getpid(), child;
     sigset_t awaited = passed;
@@ -186,7 +185,7 @@ static _Noreturn void one_shot(char **words)
             _exit(DEFERRED);
         on_signals(SIG_DFL);
         sigprocmask(SIG_SETMASK, &before, NULL);
-        run_python(words, launcher);
+        run_python(words, launcher, no_engine);
         _exit(127);
     }
     while (waitpid(child, &status, WNOHANG) != child) {
@@ -252,8 +251,21 @@ static enum event wait_or_end(short wanted, int input)
     return event;
 }
 
-static char waiting[PIECE];     /* to be sent */
+static char *waiting;           /* to be sent */
 static size_t filled;
+
+static void frame(char kind, const char *data, size_t length)
+{
+    char head[] = { kind, (char) (length >> 24), (char) (length >> 16),
+        (char) (length >> 8), (char) length };
+
+    waiting = realloc(waiting, filled + sizeof head + length);
+    if (waiting == NULL)
+        defer(NO_MEMORY);
+    memcpy(waiting + filled, head, sizeof head);
+    memcpy(waiting + filled + sizeof head, data, length);
+    filled += sizeof head + length;
+}
 
 static void flush(void)
 {
@@ -270,31 +282,6 @@ static void flush(void)
             gone = 1;           /* it may have said why */
     }
     filled = 0;
-}
-
-static void add(const char *data, size_t length)
-{
-    while (length > 0) {
-        size_t part = sizeof waiting - filled;
-
-        if (part > length)
-            part = length;
-        memcpy(waiting + filled, data, part);
-        filled += part;
-        data += part;
-        length -= part;
-        if (filled == sizeof waiting)
-            flush();
-    }
-}
-
-static void frame(char kind, const char *data, size_t length)
-{
-    char head[] = { kind, (char) (length >> 24), (char) (length >> 16),
-        (char) (length >> 8), (char) length };
-
-    add(head, sizeof head);
-    add(data, length);
 }
 
 /* Connect and be greeted. Returns why there is no engine; NULL: there is one. */
@@ -333,42 +320,6 @@ static const char *greeted(const char *path)
         return "no greeting";
     end = now() + (seconds + AFTER) * 1000;
     return NULL;
-}
-
-/* Tell the log that there is no engine, at most once a minute for an account. */
-static void warn(const char *path, const char *why)
-{
-    char *mark = print("/tmp/postfix-trouble.%ld.warned", (long) geteuid());
-    int file = open(mark, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600), daemon;
-    struct sockaddr_un address = { AF_UNIX, "/dev/log" };
-    char date[32], *text;
-    struct stat last;
-    time_t seconds;
-
-    if (file >= 0 && fstat(file, &last) == 0 && last.st_uid == geteuid()
-        && last.st_nlink == 1) {
-        long age;
-
-        /* Who does not get the lock comes while another one warns. */
-        if (flock(file, LOCK_EX | LOCK_NB) != 0 || fstat(file, &last) != 0)
-            return;
-        age = (long) (time(NULL) - last.st_mtime);
-        if (last.st_size > 0 && age >= 0 && age < 60)
-            return;
-        if (pwrite(file, "\n", 1, 0) < 0)
-            last.st_size = 0;   /* no room: better once too often */
-    }
-    /* Not by syslog(3), which waits for ever for a daemon that does not read. */
-    seconds = time(NULL);
-    strftime(date, sizeof date, "%b %e %T", localtime(&seconds));
-    text = print("<%d>%s postfix-trouble[%ld]: warning: no engine at %s (%s):"
-                 " one process a mail", LOG_MAIL | LOG_INFO, date, (long) getpid(), path,
-                 why);
-    daemon = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    sendto(daemon, text, strlen(text), MSG_DONTWAIT | MSG_NOSIGNAL,
-           (struct sockaddr *) &address, sizeof address);
-    close(daemon);
-    close(file);
 }
 
 /* --- a request to the engine --- */
@@ -432,8 +383,8 @@ static _Noreturn void take_answer(int json, const char *lost)
     leave(head[5]);
 }
 
-/* Hand the request over, if there is an engine. Returns only if there is none. */
-static void by_engine(const char *path, char **words)
+/* Hand the request over, if there is an engine. Returns only if there is none: why. */
+static const char *by_engine(const char *path, char **words)
 {
     static char piece[PIECE];
     struct pollfd reader = { STDOUT_FILENO, 0, 0 };
@@ -443,8 +394,7 @@ static void by_engine(const char *path, char **words)
 
     if (why != NULL) {
         close(engine);
-        warn(path, why);
-        return;
+        return why;
     }
     for (; *words != NULL; words++) {
         options = options && strcmp(*words, "--") != 0;
@@ -486,12 +436,13 @@ static int by_hand(const char *command)
 int main(int count, char **words)
 {
     static const char option[] = "--engine=";
+    const char *no_engine = NULL;
 
     if (count < 1)
         defer("4.3.5 command line usage error: no command line");
     words++;
     if (by_hand(count > 1 ? words[0] : "")) {
-        run_python(words, 0);
+        run_python(words, 0, NULL);
         defer(print("4.3.0 cannot start Python: %s", strerror(errno)));
     }
     signal(SIGPIPE, SIG_IGN);   /* a write that fails is seen as that */
@@ -507,10 +458,7 @@ int main(int count, char **words)
     on_signals(catch_signal);
     sigprocmask(SIG_BLOCK, &passed, &before);
     if (count > 2 && strcmp(words[0], "deliver") == 0
-        && strncmp(words[1], option, sizeof option - 1) == 0) {
-        by_engine(words[1] + sizeof option - 1, words + 2);
-        words[1] = words[0];
-        words++;
-    }
-    one_shot(words);
+        && strncmp(words[1], option, sizeof option - 1) == 0)
+        no_engine = by_engine(words[1] + sizeof option - 1, words + 2);
+    one_shot(words, no_engine);
 }

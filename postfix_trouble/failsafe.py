@@ -26,6 +26,8 @@ INTERRUPTIBLE = ("send", "probe", "explain", "check")
 # comes from somewhere else means nothing to it.
 LAUNCHER = "@launcher="
 LAUNCHED_OK = 100
+# Its other mark: it has asked for the engine, and why there is none.
+NO_ENGINE = "@no-engine="
 
 # After `help`; with an address there it may stand in master.cf.
 HELP_ASKED = ([], ["deliver"], *([name] for name in HAND_COMMANDS))
@@ -52,9 +54,13 @@ def main() -> None:
         if argv and argv[0].startswith(LAUNCHER):
             parent = int(argv.pop(0)[len(LAUNCHER) :])
             ok = LAUNCHED_OK
+        no_engine = ""
+        if argv and argv[0].startswith(NO_ENGINE):
+            no_engine = argv.pop(0)[len(NO_ENGINE) :]
         command = argv[0] if argv else ""
         if command == "deliver" and not asks_for_help(argv):
-            code = deliver(argv[1:], parent, launched=ok != EX_OK)
+            launched = ok != EX_OK
+            code = deliver(argv[1:], parent, launched=launched, no_engine=no_engine)
         else:
             code = by_hand(argv)
     except MemoryError:
@@ -73,10 +79,11 @@ def main() -> None:
     os._exit(ok if code == EX_OK else code)
 
 
-def deliver(argv: list[str], parent: int, *, launched: bool) -> int:
+def deliver(argv: list[str], parent: int, *, launched: bool, no_engine: str) -> int:
     """The way of every mail: nothing but the answer may be printed, no time be lost.
 
     `parent`: the process that waits for the answer. Without it nothing is sent.
+    `no_engine`: why the launcher found none, if it has looked.
     """
     import gc
 
@@ -84,13 +91,16 @@ def deliver(argv: list[str], parent: int, *, launched: bool) -> int:
     silence_stderr()
     answer_signals(launched=launched)
     if argv and argv[0].startswith(ENGINE):
-        from postfix_trouble.engine.client import deliver as by_engine
+        from postfix_trouble.engine import client
 
-        code = by_engine(argv[0][len(ENGINE) :], argv[1:], parent)
-        if code is not None:
-            return code
-        argv = argv[1:]
-        answer_signals(launched=launched)
+        path = argv.pop(0)[len(ENGINE) :]
+        if no_engine:
+            client.warn(path, no_engine)
+        else:
+            code = client.deliver(path, argv, parent)
+            if code is not None:
+                return code
+            answer_signals(launched=launched)
     from postfix_trouble.pipe.deliver import run
 
     return run(argv, parent)

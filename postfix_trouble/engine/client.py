@@ -54,7 +54,7 @@ def deliver(path: str, argv: list[str], parent: int) -> int | None:
     try:
         request = _Request(path, parent)
     except NoEngine as problem:
-        _warn(path, str(problem))
+        warn(path, str(problem))
         return None
     except Ended as end:
         _say(str(end).encode())
@@ -275,7 +275,7 @@ def look(path: str) -> tuple[int, int]:
         sock.close()
 
 
-def _warn(path: str, why: str) -> None:
+def warn(path: str, why: str) -> None:
     """Tell the log that there is no engine, at most once a minute for an account."""
     import fcntl
 
