@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from _thread import allocate_lock
-from typing import TYPE_CHECKING
 
 from postfix_trouble.core.hostname import IPV4, IPV6
 from postfix_trouble.core.tls import StsPolicy
+from postfix_trouble.core.value import TYPE_CHECKING
 from postfix_trouble.dns.lookup import Result
 from postfix_trouble.dns.system import enabled_families
 from postfix_trouble.tls import mta_sts

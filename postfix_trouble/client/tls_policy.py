@@ -5,11 +5,10 @@ Loaded only where somebody asks for TLS.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from postfix_trouble.core.failure import TableError
 from postfix_trouble.core.outcome import Skipped
 from postfix_trouble.core.tls import TlsPolicy
+from postfix_trouble.core.value import TYPE_CHECKING
 from postfix_trouble.tls import handshake as tls_handshake
 from postfix_trouble.tls import policy as tls_policy
 
