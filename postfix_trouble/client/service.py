@@ -64,6 +64,8 @@ class Caller(Value):
     abandoned: Callable[[], bool] = lambda: False
     # The request comes close behind another one.
     stream: bool = False
+    # Nobody but us leaves a destination in trouble alone for a while.
+    throttles: bool = False
     # Sees the dialogue; and credentials that the user entered, for any server.
     trace: Trace | None = None
     credentials: Credentials | None = None
@@ -142,7 +144,7 @@ class Service:
         rest = tuple(x for x in request.recipients if not _unsendable(x))
         if not rest:
             return Report(request, bad)
-        why = _TOO_LATE if caller.time_left() <= 0 else self._suspended(request)
+        why = _TOO_LATE if caller.time_left() <= 0 else self._suspended(request, caller)
         if why is not None:
             outcomes = deferred(rest, why)
             tell(outcomes)
@@ -171,7 +173,7 @@ class Service:
         report = self._attempt(context, caller.stream)
         if not nobody_waits:
             # Otherwise we hung up, which says nothing about the destination.
-            self._remember(report, note)
+            self._remember(report, caller, note)
         report = self._afterwards(report, note, caller)
         _close_tables(context, note)
         return _with(bad, report._replace(request=request))
@@ -251,14 +253,16 @@ class Service:
 
     # --- destinations in trouble, and the postmaster
 
-    def _suspended(self, request: DeliveryRequest) -> DSN | None:
-        throttled = self._destinations()
+    def _suspended(self, request: DeliveryRequest, caller: Caller) -> DSN | None:
+        throttled = self._destinations(caller)
         return None if throttled is None else throttled.check(request.nexthop)
 
-    def _destinations(self) -> Throttled | None:
+    def _destinations(self, caller: Caller) -> Throttled | None:
         """Destinations in trouble; None where nobody would remember them."""
         with self._opening:
-            if self._throttled is None and (self.state or self._throttles):
+            if not (self.state or self._throttles or caller.throttles):
+                return None
+            if self._throttled is None:
                 from postfix_trouble.client.throttled import Throttled
 
                 retry_time = self.settings.seconds("trouble_destination_retry_time")
@@ -277,10 +281,12 @@ class Service:
                 note=context.note,
             )
 
-    def _remember(self, report: Report, note: Callable[[str], None]) -> None:
+    def _remember(
+        self, report: Report, caller: Caller, note: Callable[[str], None]
+    ) -> None:
         """What the next requests should know; no outcome changes."""
         try:
-            throttled = self._destinations()
+            throttled = self._destinations(caller)
             if throttled is not None:
                 throttled.remember(report)
         except Exception as bug:  # noqa: BLE001  the outcomes stand

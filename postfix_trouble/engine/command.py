@@ -7,27 +7,42 @@ import gc
 import os
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from postfix_trouble.config.settings import ConfigError
 from postfix_trouble.core.sysexits import EX_CONFIG, EX_OK
 from postfix_trouble.engine.delivery import Services
+from postfix_trouble.engine.lmtp import LmtpSide
 from postfix_trouble.engine.server import Engine
 from postfix_trouble.lmtp import listener
+from postfix_trouble.lmtp.command import listener_for
 from postfix_trouble.pipe import options
 from postfix_trouble.report.maillog import MailLog
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from postfix_trouble.pipe.options import CommandLine
 
 # Deliveries at once, and seconds that one may take: pipe(8) bounces after 1000.
 _MOST = 100
 _SECONDS = 900
+# Options of the LMTP side; without it they would be without effect.
+_LMTP_ONLY = (
+    *("--connections", "--mode", "--group", "--nexthop", "--lmtp", "-o", "--config"),
+    "--state-directory",
+)
 # Subjects of which a delivery may need any module.
 _DELIVERY = (
     *("core", "policy", "config", "tables", "message", "state", "dns", "sasl", "tls"),
-    *("smtp", "report", "client", "pipe"),
+    *("smtp", "report", "client", "pipe", "lmtp"),
 )
 
 
 def run(argv: list[str]) -> int:
     """Serve as the arguments after `serve` say. Returns the exit code."""
     log = MailLog("postfix-trouble")
+    listeners: list[listener.Listener] = []
     try:
         line = options.read(argv, options.SERVE_OPTIONS)
         log = MailLog("postfix-trouble", line.value("--log-file"))
@@ -40,7 +55,11 @@ def run(argv: list[str]) -> int:
             listeners.append(_listener(line.value("--listen")))
         if not listeners:
             raise options.UsageError("--listen unix:PATH is missing")
-    except (options.UsageError, OSError) as problem:
+        services = Services()
+        lmtp = _lmtp(line, services, log.write)
+    except (options.UsageError, ConfigError, OSError) as problem:
+        for each in listeners:
+            each.close()
         text = f"fatal: {problem}"
         log.write(text)
         os.write(2, f"postfix-trouble serve: {text}\n".encode("utf-8", "replace"))
@@ -49,7 +68,6 @@ def run(argv: list[str]) -> int:
     # All that is here now stays: what comes and goes is looked through sooner.
     gc.collect()
     gc.freeze()
-    services = Services()
     engine = Engine(
         listeners,
         services.deliver,
@@ -57,15 +75,36 @@ def run(argv: list[str]) -> int:
         seconds=seconds,
         note=log.write,
         reload=services.forget,
+        drain=lmtp.drain if lmtp else lambda: None,
     )
     engine.on_signals()
     where = line.value("--listen") or "sockets of the service manager"
     log.write(f"engine: listening on {where}, {most} deliveries at once")
     try:
+        if lmtp is not None:
+            log.write(f"engine: lmtp(8) is served on {line.value('--lmtp-listen')}")
+            lmtp.start()
         engine.run()
+        if lmtp is not None:
+            lmtp.join()
     finally:
         services.forget()
     return EX_OK
+
+
+def _lmtp(
+    line: CommandLine, services: Services, note: Callable[[str], None]
+) -> LmtpSide | None:
+    """What serves lmtp(8), if it is wanted. Raises UsageError, ConfigError, OSError."""
+    if not line.switch("--lmtp-listen"):
+        for name in _LMTP_ONLY:
+            if line.switch(name) or name in line.lists:
+                raise options.UsageError(f"{name}: --lmtp-listen is missing")
+        return None
+    services.entry(line).service.settings.refuse_unusable()
+    most = options.number(line, "--connections", _MOST)
+    where = listener_for(line, "--lmtp-listen")
+    return LmtpSide(where, services, line, most=most, note=note)
 
 
 def load_all() -> None:

@@ -179,13 +179,16 @@ class Engine:
         seconds: float,
         note: Callable[[str], None],
         reload: Callable[[], None],
+        drain: Callable[[], None] = lambda: None,
     ) -> None:
         """`most`: deliveries at once. `seconds`: what a request may take, from the
         moment that its client was greeted; it is told, and must be below pipe(8)'s
-        limit. `note`: writes to the log. `reload`: what SIGHUP asks for."""
+        limit. `note`: writes to the log. `reload`: what SIGHUP asks for. `drain` is
+        called when it is told to end."""
         self._listeners = list(listeners)
         self._deliver = deliver
         self._reload = reload
+        self._tell_drain = drain
         self._stopping = False
         self._seconds = seconds
         self._most = most
@@ -257,6 +260,7 @@ class Engine:
         if self._stopping:
             return
         self._stopping = True
+        self._tell_drain()
         for each in self._listeners:
             self._selector.unregister(each.socket)
             each.close()

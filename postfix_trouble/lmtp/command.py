@@ -19,7 +19,7 @@ from postfix_trouble.core.value import TYPE_CHECKING
 from postfix_trouble.lmtp import listener
 from postfix_trouble.lmtp import processes as lmtp_processes
 from postfix_trouble.lmtp import server as lmtp_server
-from postfix_trouble.lmtp.delivery import LmtpService
+from postfix_trouble.lmtp.delivery import LmtpClient, LmtpService
 from postfix_trouble.lmtp.dialogue import DEFAULT_LIMITS
 from postfix_trouble.pipe import command, options
 from postfix_trouble.report.maillog import MailLog
@@ -54,7 +54,7 @@ def run(argv: list[str]) -> int:
         most = options.number(line, "--connections", _MOST)
         processes = options.number(line, "--processes", 1)
         if line.switch("--listen"):
-            listeners.append(_listener(line))
+            listeners.append(listener_for(line, "--listen"))
         elif line.switch("--mode") or line.switch("--group"):
             raise options.UsageError("--mode, --group: --listen unix:PATH is missing")
     except (options.UsageError, ConfigError, OSError) as problem:
@@ -72,7 +72,7 @@ def run(argv: list[str]) -> int:
 
     if connection is not None:
         with start() as service:
-            _client_of(service, stop)(connection)
+            client_of(lambda: service, stop)(connection)
     elif processes == 1:
         _accept(listeners, start, stop, most)
     else:
@@ -88,7 +88,7 @@ def _accept(
 ) -> None:
     """Serve whoever comes, in this process."""
     with start() as service:
-        serve = _client_of(service, stop)
+        serve = client_of(lambda: service, stop)
         listener.accept_all(listeners, serve, stop, most=most, note=service.log.write)
 
 
@@ -121,19 +121,19 @@ def _share(
         retire()
 
 
-def _client_of(
-    service: LmtpService, stop: listener.Stop
+def client_of(
+    find: Callable[[], LmtpService], stop: listener.Stop
 ) -> Callable[[socket.socket], None]:
-    """What is done with a connection."""
-
-    settings = service.settings
-    requiretls = settings.flag("requiretls_enable") and settings.follows("3.11")
-    limits = DEFAULT_LIMITS._replace(requiretls=requiretls)
+    """What is done with a connection. `find`: the service of now."""
 
     def serve(client: socket.socket) -> None:
+        service = find()
+        settings = service.settings
+        requiretls = settings.flag("requiretls_enable") and settings.follows("3.11")
+        limits = DEFAULT_LIMITS._replace(requiretls=requiretls)
         lmtp_server.serve(
             client,
-            service.client().deliver,
+            LmtpClient(find).deliver,
             hostname=settings.text("myhostname"),
             limits=limits,
             stop=stop,
@@ -173,9 +173,9 @@ def _settings(line: CommandLine) -> Settings:
     return settings
 
 
-def _listener(line: CommandLine) -> listener.Listener:
+def listener_for(line: CommandLine, option: str) -> listener.Listener:
     """The socket that the options ask for. Raises UsageError, OSError."""
-    where, mode = line.value("--listen"), line.value("--mode")
+    where, mode = line.value(option), line.value("--mode")
     if not where.startswith("unix:") and (mode or line.switch("--group")):
         raise options.UsageError(f"--mode, --group: {where} is not unix:PATH")
     if mode and not (len(mode) <= 4 and set(mode) <= set("01234567")):

@@ -45,16 +45,21 @@ class _Part(Value):
 class LmtpService:
     """What all clients share."""
 
-    def __init__(self, settings: Settings, log: MailLog, *, nexthop: str) -> None:
-        """`nexthop`: for all mail; empty: relayhost, or else the recipient's domain."""
+    def __init__(
+        self,
+        settings: Settings,
+        log: MailLog,
+        *,
+        nexthop: str,
+        service: Service | None = None,
+    ) -> None:
+        """`nexthop`: for all mail; empty: relayhost, or else the recipient's domain.
+        `service`: one that is shared with others; they close it."""
         self.settings = settings
         self.log = log
         self.nexthop = nexthop or settings.text("relayhost")
-        self.service = Service(
-            settings,
-            log.write,
-            connections=Connections(settings),
-            throttles=True,
+        self.service = service or Service(
+            settings, log.write, connections=Connections(settings)
         )
         self.service.open_state(log.write)
 
@@ -66,14 +71,15 @@ class LmtpService:
 
     def client(self) -> LmtpClient:
         """Somebody to serve one client."""
-        return LmtpClient(self)
+        return LmtpClient(lambda: self)
 
 
 class LmtpClient:
     """One client's messages, one after the other."""
 
-    def __init__(self, service: LmtpService) -> None:
-        self._service = service
+    def __init__(self, find: Callable[[], LmtpService]) -> None:
+        """`find` is asked before each message: settings may have changed."""
+        self._find = find
         # When the last message was done: one that follows soon is part of a stream.
         self._last = float("-inf")
 
@@ -81,15 +87,16 @@ class LmtpClient:
         self, transaction: Transaction, client_gone: Callable[[], bool]
     ) -> Sequence[tuple[bytes, ...]]:
         """Deliver one message. The reply for each recipient, in their order."""
-        idle = self._service.settings.seconds("smtp_connection_cache_time_limit")
+        service = self._find()
+        idle = service.settings.seconds("smtp_connection_cache_time_limit")
         busy = time.monotonic() - self._last < idle
-        delivery = _Delivery(self._service, transaction, client_gone, busy)
+        delivery = _Delivery(service, transaction, client_gone, busy)
         try:
             delivery.run()
             self._last = time.monotonic()
             return [lmtp_replies.reply(outcome) for outcome in delivery.outcomes()]
         except (Exception, SystemExit) as bug:  # noqa: BLE001  some have the message
-            warn(self._service.log.write, "replies", bug)
+            warn(service.log.write, "replies", bug)
             return [
                 _PLAINLY.get(outcome.disposition, lmtp_dialogue.BUG)
                 for outcome in delivery.outcomes()
@@ -177,6 +184,7 @@ class _Delivery:
                     on_outcomes=self._record,
                     abandoned=self._client_gone,
                     stream=self._busy,
+                    throttles=True,
                 ),
             )
             self._record(report.outcomes)

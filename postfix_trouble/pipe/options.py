@@ -105,7 +105,12 @@ SERVE_OPTIONS = (
         "SECONDS",
         "Defer what is not delivered so long after it came (900); below pipe(8)'s.",
     ),
-    *(option for option in OPTIONS if option.name == "--log-file"),
+    Option(
+        "--lmtp-listen",
+        "unix:PATH|inet:HOST:PORT",
+        "Serve lmtp(8) there as well; what follows is for that, as with `lmtp`.",
+    ),
+    *(o for o in LMTP_OPTIONS if o.name not in ("--listen", "--processes")),
 )
 
 

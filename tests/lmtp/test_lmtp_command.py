@@ -430,13 +430,13 @@ import sys, threading
 from postfix_trouble.lmtp import command as lmtp, delivery as lmtp_delivery
 
 class CountedService(lmtp_delivery.LmtpService):
-    def client(self):
+    def __enter__(self):
         print("a library says something")
         print("a warning", file=sys.stderr)
         bug = threading.Thread(target=lambda: 1 / 0)
         bug.start()
         bug.join()
-        return super().client()
+        return super().__enter__()
 
 lmtp.LmtpService = CountedService
 sys.exit(lmtp.run(sys.argv[1:]))
