@@ -16,6 +16,7 @@ from postfix_trouble.lmtp.delivery import LmtpService
 from postfix_trouble.report.maillog import MailLog
 from waiting import PATIENCE, wait
 
+GIVEN = {"myhostname": "me.test"}
 PROGRAM = [sys.executable, "-I", "-m", "postfix_trouble", "lmtp"]
 MESSAGE = (
     b"Received: by client.test (Postfix, from userid 0)\n"
@@ -88,11 +89,18 @@ class Service:
     """An LMTP service in this process, and its log."""
 
     def __init__(self, log: str, nexthop: str = "", **settings: str) -> None:
+        self._start(log, nexthop, Settings(overrides={**GIVEN, **settings}))
+
+    @classmethod
+    def of(cls, log: str, nexthop: str, settings: Settings) -> Service:
+        """One with all settings given."""
+        made = cls.__new__(cls)
+        made._start(log, nexthop, settings)
+        return made
+
+    def _start(self, log: str, nexthop: str, settings: Settings) -> None:
         self._log = log
-        given = {"myhostname": "me.test", **settings}
-        self.service = LmtpService(
-            Settings(overrides=given), MailLog("trouble", log), nexthop=nexthop
-        )
+        self.service = LmtpService(settings, MailLog("trouble", log), nexthop=nexthop)
         self._threads: list[threading.Thread] = []
 
     def __enter__(self) -> Service:

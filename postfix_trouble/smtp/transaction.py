@@ -63,6 +63,8 @@ def transaction(session: Session) -> Script[None]:
         if data is not None and data.klass == 3:
             alive = yield from _message(session, course.accepted)
         else:
+            # After a strange reply to DATA it is left as one that never was to be kept.
+            session.keeping &= data is None or session.reusable
             alive = yield from _reset(session)
         session.attempt.complete |= alive
     if session.broken:

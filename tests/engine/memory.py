@@ -23,8 +23,7 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[:0] = [str(Path(__file__).parents[n]) for n in (1, 2)]
 
-from direct_client import DirectClient
-
+from engine_client import DirectClient
 from fickle_server import Copy, FickleServer
 
 # KiB.

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import memory
 import pytest
-from direct_client import DirectClient
 
+from engine_client import DirectClient
 from fickle_server import FickleServer
 from scripted_server import ScriptedServer
 
