@@ -38,7 +38,8 @@ AT_THE_EDGE = {
     "lmtp/listener",
     "lmtp/server", "report/maillog", "engine/client", "engine/server",
     "smtp/connect", "smtp/connection", "smtp/smtplib_lean", "tables/sockets",
-    "tls/client_offer", "tls/handshake", "tls/mta_sts_fetch", "tls/trust",
+    "tls/client_offer", "tls/handshake", "tls/mta_sts_fetch", "tls/ssl_lean",
+    "tls/trust",
 }  # fmt: skip
 NOT_AT_ALL = {"dataclasses", "logging", "asyncio", "importlib.metadata", "configparser"}
 EMPTY_NAMES = {

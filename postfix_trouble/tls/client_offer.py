@@ -7,18 +7,17 @@ that is said with the name of the parameter: no server is to blame.
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
 
 from postfix_trouble.config.parameters import lmtp_name
 from postfix_trouble.core.value import TYPE_CHECKING
 from postfix_trouble.sasl.redaction import exposure
 from postfix_trouble.tls import offer as tls_offer
 from postfix_trouble.tls import trust
-from postfix_trouble.tls.key_chain import chains, holds_key
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Iterator
+    from typing import IO
 
     from postfix_trouble.config.settings import Settings
     from postfix_trouble.core.tls import TlsPolicy
@@ -51,7 +50,7 @@ def kept_context(
 
 def client_context(policy: TlsPolicy, settings: Settings) -> ssl.SSLContext:
     """A context that accepts everybody, without authorities. Raises Unusable."""
-    import ssl
+    from postfix_trouble.tls.ssl_lean import ssl
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
@@ -67,8 +66,9 @@ def client_context(policy: TlsPolicy, settings: Settings) -> ssl.SSLContext:
 def _limit_protocols(
     context: ssl.SSLContext, policy: TlsPolicy
 ) -> tls_offer.Unusable | None:
-    import ssl
     import warnings
+
+    from postfix_trouble.tls.ssl_lean import ssl
 
     listed = tls_offer.protocols(policy.protocols)
     if isinstance(listed, tls_offer.Unusable):
@@ -81,8 +81,8 @@ def _limit_protocols(
     with warnings.catch_warnings():
         # Old protocols are deprecated; that is for the administrator to know.
         warnings.simplefilter("ignore")
-        context.minimum_version = ssl.TLSVersion[names[usable[0]]]
-        context.maximum_version = ssl.TLSVersion[names[usable[-1]]]
+        context.minimum_version = getattr(ssl.TLSVersion, names[usable[0]])
+        context.maximum_version = getattr(ssl.TLSVersion, names[usable[-1]])
         for number in range(usable[0], usable[-1]):
             if number not in usable:
                 context.options |= getattr(ssl, f"OP_NO_{names[number]}")
@@ -92,7 +92,7 @@ def _limit_protocols(
 def _set_ciphers(
     context: ssl.SSLContext, policy: TlsPolicy
 ) -> tls_offer.Unusable | None:
-    import ssl
+    from postfix_trouble.tls.ssl_lean import ssl
 
     ciphers = tls_offer.cipher_list(policy.ciphers, policy.exclude)
     if isinstance(ciphers, tls_offer.Unusable):
@@ -107,7 +107,7 @@ def _set_ciphers(
 
 def authority_problem(settings: Settings) -> str:
     """Why smtp_tls_CAfile can't be loaded, with the parameter; empty if it can."""
-    import ssl
+    from postfix_trouble.tls.ssl_lean import ssl
 
     name = "smtp_tls_CAfile"
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -141,7 +141,7 @@ def certificate_problem(settings: Settings) -> str:
 
     Files with a key in them that are open to everybody are not used.
     """
-    import ssl
+    from postfix_trouble.tls.ssl_lean import ssl
 
     try:
         for name, path in _secrets(settings):
@@ -156,6 +156,8 @@ def certificate_problem(settings: Settings) -> str:
 
 def _secrets(settings: Settings) -> Iterator[tuple[str, str]]:
     """Parameter and path of each file that a key is in. Raises Unusable."""
+    from postfix_trouble.tls.key_chain import holds_key
+
     name = "smtp_tls_chain_files"
     named = [(name, path) for path in settings.words(name)]
     if not named:
@@ -186,11 +188,14 @@ def load_certificates(context: ssl.SSLContext, settings: Settings) -> None:
 
 def _load_chains(context: ssl.SSLContext, files: tuple[str, ...]) -> None:
     """Raises OSError or ValueError."""
+    from postfix_trouble.tls.key_chain import chains
+
     found = chains((path, _read(path)) for path in files)
     if isinstance(found, str):
         raise ValueError(found)
     for chain in found:
-        with _as_file(chain.text) as path:
+        file, path = _as_file(chain.text)
+        with file:
             try:
                 _load(context, path)
             except (OSError, ValueError) as problem:
@@ -207,27 +212,26 @@ def _load(context: ssl.SSLContext, cert: str, key: str | None = None) -> None:
     context.load_cert_chain(cert, key, password="")  # nosec B106
 
 
-@contextmanager
-def _as_file(text: str) -> Iterator[str]:
+def _as_file(text: str) -> tuple[IO[str], str]:
     """OpenSSL's function takes a path. A key is not written to a disk if it can be."""
+    file: IO[str]
     if hasattr(os, "memfd_create") and os.path.isdir("/proc/self/fd"):
         descriptor = os.memfd_create("chain")
-        with os.fdopen(descriptor, "w", encoding="latin-1") as file:
-            file.write(text)
-            file.flush()
-            yield f"/proc/self/fd/{descriptor}"
+        path = f"/proc/self/fd/{descriptor}"
+        file = os.fdopen(descriptor, "w", encoding="latin-1")
     else:
         import tempfile
 
-        with tempfile.NamedTemporaryFile("w", encoding="latin-1") as other:
-            other.write(text)
-            other.flush()
-            yield other.name
+        file = tempfile.NamedTemporaryFile("w", encoding="latin-1")  # noqa: SIM115
+        path = file.name
+    file.write(text)
+    file.flush()
+    return file, path
 
 
 def words(problem: Exception) -> str:
     """What is wrong, as OpenSSL or the system says it."""
-    import ssl
+    from postfix_trouble.tls.ssl_lean import ssl
 
     if isinstance(problem, ssl.SSLError):
         if not problem.reason:

@@ -45,9 +45,8 @@ def handshake(
     follows from that is for policy.tls_level to say. `resumption`: in a process that
     stays.
     """
-    import ssl
-
     from postfix_trouble.tls.client_offer import Unusable, kept_context
+    from postfix_trouble.tls.ssl_lean import ssl
 
     secured, setting, session = None, "", None
     kept = None if resumption is None else resumption.kept

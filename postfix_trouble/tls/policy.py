@@ -8,8 +8,6 @@ understood, passes the server over: it is never replaced by a weaker one.
 
 from __future__ import annotations
 
-import re
-
 from postfix_trouble.core.hostname import hostname_problem, idn_to_ascii
 from postfix_trouble.core.outcome import DSN, Skipped
 from postfix_trouble.core.relay import Destination, Relay
@@ -369,7 +367,7 @@ class _PolicySearch:
             return entry.match
         word = "verify" if level is TlsLevel.VERIFY else "secure"
         listed = self.settings.text(f"smtp_tls_{word}_cert_match")
-        return tuple(re.sub(r"[,:\s]+", " ", listed).split())
+        return tuple(listed.replace(",", " ").replace(":", " ").split())
 
     def _sts(self, entry: Entry) -> tuple[str, ...] | DSN:
         """RFC 8461 section 4.1: the host must be one that the policy names.
@@ -396,5 +394,7 @@ class _PolicySearch:
 
 def _digest(word: str) -> str:
     """A fingerprint as plain lower-case hex, empty if it is none."""
+    import re  # where fingerprints are matched only
+
     found = re.fullmatch(r"[0-9A-Fa-f]{2}(?::?[0-9A-Fa-f]{2})*", word)
     return word.replace(":", "").lower() if found else ""

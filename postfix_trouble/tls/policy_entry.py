@@ -8,7 +8,6 @@ be an error about security, so nothing that is not understood is ignored.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 from postfix_trouble.core.hostname import hostname_problem
@@ -16,7 +15,7 @@ from postfix_trouble.core.tls import TlsLevel
 from postfix_trouble.core.value import Value
 
 _LEVELS = {level.word: level for level in TlsLevel}
-_TOKEN = re.compile(r"\{[^{}]*\}|[^ \t\r\n,{}]+")
+_WORD = r"\{[^{}]*\}|[^ \t\r\n,{}]+"
 _BY_NAME = (TlsLevel.VERIFY, TlsLevel.SECURE)
 _FAILURES = frozenset(
     (
@@ -85,13 +84,15 @@ def level_of(word: str) -> TlsLevel | None:
 
 def parse_entry(value: str) -> Entry | str:
     """Take an entry apart; a text for the log if that can't be done."""
-    word, *tokens = _TOKEN.findall(value) or [""]
+    import re  # where a table has something only
+
+    word, *tokens = re.findall(_WORD, value) or [""]
     if not word:
         return "invalid empty policy"
     level = level_of(word)
     if level is None:
         return f'invalid security level "{word}"'
-    if re.search(r"[{}]", _TOKEN.sub("", value)):
+    if re.search(r"[{}]", re.sub(_WORD, "", value)):
         return f'malformed attribute/value pair in "{value}"'
     if level is TlsLevel.NONE:
         return Entry(level, ignored=tuple(tokens))

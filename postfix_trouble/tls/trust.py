@@ -14,7 +14,6 @@ not of mail servers, and takes tens of milliseconds to load.
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 
 from postfix_trouble.core.tls import TlsLevel
 from postfix_trouble.core.value import TYPE_CHECKING
@@ -43,7 +42,7 @@ def security_level(policy: TlsPolicy) -> int:
 
 def shown_chain(session: ssl.SSLSocket) -> list[bytes]:
     """Certificates of a session as they came, DER, the server's own first."""
-    import ssl
+    from postfix_trouble.tls.ssl_lean import ssl
 
     # Public only from Python 3.13 on; before, the same is one level down.
     found = getattr(session, "get_unverified_chain", None)
@@ -97,9 +96,11 @@ def dane_problem(chain: list[bytes], policy: TlsPolicy) -> str:
         return "no matching DANE TLSA records"
     context = _context(policy)
     for one in anchored:
-        # What OpenSSL can't read is no authority; others may be.
-        with suppress(OSError, ValueError):
+        try:
             _trust_only(context, {one})
+        except (OSError, ValueError):
+            # What OpenSSL can't read is no authority; others may be.
+            continue
     problem = _verified(context, chain)
     if problem:
         return problem
@@ -109,7 +110,7 @@ def dane_problem(chain: list[bytes], policy: TlsPolicy) -> str:
 
 def _context(policy: TlsPolicy) -> ssl.SSLContext:
     """For _verify(); trusts nobody yet."""
-    import ssl
+    from postfix_trouble.tls.ssl_lean import ssl
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
@@ -128,7 +129,7 @@ def _verified(context: ssl.SSLContext, chain: list[bytes]) -> str:
 
 def _verify(context: ssl.SSLContext, chain: list[bytes], suite: bytes) -> str:
     """Play a server that shows this chain. What is wrong, empty if nothing is."""
-    import ssl
+    from postfix_trouble.tls.ssl_lean import ssl
 
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     client = context.wrap_bio(incoming, outgoing)
@@ -152,7 +153,7 @@ def _verify(context: ssl.SSLContext, chain: list[bytes], suite: bytes) -> str:
 
 
 def _authority_files(settings: Settings) -> tuple[str, ...]:
-    import ssl
+    from postfix_trouble.tls.ssl_lean import ssl
 
     given = map(settings.text, ("smtp_tls_CAfile", "smtp_tls_CApath"))
     paths = ssl.get_default_verify_paths()
@@ -178,7 +179,7 @@ def load_authorities(context: ssl.SSLContext, settings: Settings) -> None:
 
 def _load_system_authorities(context: ssl.SSLContext) -> None:
     """The hashed directory, of which OpenSSL reads what it needs: one file, not 140."""
-    import ssl
+    from postfix_trouble.tls.ssl_lean import ssl
 
     paths = ssl.get_default_verify_paths()
     if paths.capath and any(name.endswith(".0") for name in os.listdir(paths.capath)):
@@ -232,7 +233,7 @@ def _is_anchor(
 
 def _trust_only(context: ssl.SSLContext, trusted: set[bytes]) -> None:
     """Trust these certificates, whoever issued them. Raises OSError, ValueError."""
-    import ssl
+    from postfix_trouble.tls.ssl_lean import ssl
 
     context.load_verify_locations(cadata=b"".join(trusted))
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
