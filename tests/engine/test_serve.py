@@ -270,8 +270,9 @@ def test_a_silent_server_leaves_room_for_others(program: str, tmp_path: Path) ->
 def test_connections_to_listed_destinations_are_kept(engine: Engine) -> None:
     with ScriptedServer() as server:
         listed = ("-o", "smtp_connection_cache_destinations=127.0.0.1")
+        long = ("-o", "smtp_connection_cache_time_limit=60s")
         for _ in range(3):
-            assert engine.deliver(at(server), *listed)[0] == 0
+            assert engine.deliver(at(server), *listed, *long)[0] == 0
         assert len(server.connections) == 1
         assert copies(server) == 3
     assert engine.end() == 0
