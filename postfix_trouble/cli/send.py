@@ -210,6 +210,7 @@ class _Sending:
             )
         content = own_message.with_fields(content, own.fields, utf8=self.utf8)
         if not own_message.has_header(content):
+            self.warnings.append("the message has no header")
             screen.complain("warning: the message has no header")
         return Message.from_bytes(content)
 

@@ -107,6 +107,8 @@ def command(
         place = stage or ""
         return answer.explain(text, stage=place, lmtp=lmtp, values=values, age=age)
 
+    if what and summary:
+        raise click.UsageError("--summary is of what standard input has")
     if what:
         return _print(one(" ".join(what)), final, as_json, verbose)
     if (as_json or verbose or sys.stdin.isatty()) and not summary:

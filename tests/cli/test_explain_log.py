@@ -103,6 +103,11 @@ def test_line_that_is_no_record_is_told() -> None:
     assert "4.7.1" in done.stdout
 
 
+def test_summary_of_nothing_but_standard_input() -> None:
+    done = piped("explain", "--summary", "450 x")
+    assert (done.returncode, done.stdout) == (64, "")
+
+
 @pytest.mark.parametrize(
     ("text", "stage", "verdict"),
     [

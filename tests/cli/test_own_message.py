@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from pathlib import Path
@@ -139,8 +140,10 @@ def test_message_without_a_header_is_sent_with_a_warning() -> None:
     with ScriptedServer({}) as server:
         argv = ["send", *TO, "--server", f"{LOCAL}:{server.port}", "--message", "-"]
         done = output(*argv, text="Hello\n")
+        told = json.loads(output(*argv, "--json", text="Hello\n").stdout)
     assert done.returncode == 0
     assert "warning: the message has no header" in done.stderr
+    assert told["warnings"] == ["the message has no header"]
 
 
 @pytest.mark.parametrize(
