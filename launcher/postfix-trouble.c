@@ -140,7 +140,7 @@ static void run_python(char **words, pid_t launcher, const char *no_engine)
     python = print("%s/python3", folder);
     command[at++] = access(python, X_OK) == 0 ? python : (char *) "python3";
     command[at++] = (char *) "-I";
-    for (minor = 99; minor > 10; minor--) {
+    for (minor = 40; minor > 10; minor--) {
         char *site = print("%s/../lib/python3.%d/site-packages", folder, minor);
         char *program = print("%s/postfix_trouble/__main__.py", site);
 
