@@ -19,7 +19,9 @@ import tls_cases
 import tlsrpt_cases
 import variants
 from installation import install
-from private_postfix import PrivatePostfix, open_directory, transport
+from private_postfix import PrivatePostfix, transport
+
+from fresh_checkout import open_place
 
 ROOT = Path(__file__).parent.parent.parent
 ACCOUNT = "nobody"
@@ -63,7 +65,7 @@ TIMEOUTS = {
 @pytest.fixture(scope="session")
 def place() -> Iterator[Path]:
     """A directory that every account can read, with a short path."""
-    with open_directory() as directory:
+    with open_place() as directory:
         yield directory
 
 

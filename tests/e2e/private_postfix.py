@@ -12,7 +12,6 @@ import os
 import re
 import shutil
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -277,17 +276,6 @@ class PrivatePostfix(Postfix):
 
     def _run(self, command: str, *argv: str, message: bytes = b"") -> str:
         return _run(command, *argv, message=message)
-
-
-@contextmanager
-def open_directory() -> Iterator[Path]:
-    """A short path that all accounts can read."""
-    path = Path(tempfile.mkdtemp(prefix="postfix-", dir="/var/tmp"))
-    path.chmod(0o755)
-    try:
-        yield path
-    finally:
-        shutil.rmtree(path)
 
 
 def transport(example: str, name: str) -> str:

@@ -13,8 +13,9 @@ from typing import NamedTuple
 import pytest
 from lmtp_postfix import Lmtpd, LmtpPostfix, Sink
 from lmtp_soak import check_ledger, soak
-from private_postfix import PATIENCE, open_directory
+from private_postfix import PATIENCE
 
+from fresh_checkout import open_place
 from scripted_server import Script, ScriptedServer
 from waiting import wait
 
@@ -27,7 +28,7 @@ Start = Callable[..., tuple[LmtpPostfix, Lmtpd]]
 @contextmanager
 def starter(installed: Path, kind: str) -> Iterator[Start]:
     with ExitStack() as stack:
-        place = stack.enter_context(open_directory())
+        place = stack.enter_context(open_place())
 
         def started(*argv: str, **main: str) -> tuple[LmtpPostfix, Lmtpd]:
             lmtpd = Lmtpd(place, installed, kind == "spawn", *argv)
@@ -161,7 +162,7 @@ def test_server_that_is_killed_in_mid_run(start: Start, tmp_path: Path) -> None:
 @pytest.mark.long
 @pytest.mark.parametrize("kind", ["listener", "spawn"])
 def test_soak(installed: Path, kind: str) -> None:
-    with open_directory() as place:
+    with open_place() as place:
         found = soak(installed, place, 1000, kind == "spawn")
     assert found.sent == 900
     assert found.bounced == 100

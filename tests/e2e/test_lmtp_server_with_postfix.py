@@ -18,9 +18,10 @@ from typing import Any, NamedTuple
 
 import pytest
 from lmtp_postfix import LmtpPostfix
-from private_postfix import Delivery, open_directory
+from private_postfix import Delivery
 
 import needs
+from fresh_checkout import open_place
 
 pytestmark = [pytest.mark.e2e, pytest.mark.more]
 
@@ -134,7 +135,7 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
     by_spawn = request.param == "spawn"
     if by_spawn:
         needs.open_to_others(sys.executable)
-    with open_directory() as home:
+    with open_place() as home:
         record, server = home / "seen", home / "server.py"
         server.write_text(SERVER)
         record.touch()

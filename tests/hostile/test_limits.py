@@ -221,10 +221,10 @@ def test_a_token_command_without_end(tmp_path: Path, descriptor: int) -> None:
     notes: list[str] = []
     begun = time.monotonic()
     found = tokens.token(
-        path, "user", "host", now=0, margin=60, note=notes.append, limit=20
+        path, "user", "host", now=0, margin=60, note=notes.append, limit=600
     )
     assert found is None
-    assert time.monotonic() - begun < 15
+    assert time.monotonic() - begun < 60
     assert len(notes) == 1
     assert "more than" in notes[0]
 
@@ -236,7 +236,7 @@ def test_a_sendmail_without_end(tmp_path: Path) -> None:
     notes: list[str] = []
     begun = time.monotonic()
     problem = sendmail.submit(
-        b"x\n", "", ["a@b"], sendmail_path=path, timeout=20, note=notes.append
+        b"x\n", "", ["a@b"], sendmail_path=path, timeout=600, note=notes.append
     )
     assert problem.startswith("killed after 1048576 bytes of output")
-    assert time.monotonic() - begun < 15
+    assert time.monotonic() - begun < 60
