@@ -36,7 +36,15 @@ _PATIENCE = 10.0
 
 def inspect(settings: Settings, lmtp: bool) -> Iterator[Finding]:
     """Look at all that is on this machine. Wrong values are told of elsewhere."""
-    looks = [_tables, tls_inspection.look, _token_command, _log_file, _state, _sendmail]
+    looks = [
+        _tables,
+        tls_inspection.look,
+        _tls_reporter,
+        _token_command,
+        _log_file,
+        _state,
+        _sendmail,
+    ]
     for look in looks:
         try:
             yield from look(settings, lmtp)
@@ -122,6 +130,28 @@ def _token_command(settings: Settings, _lmtp: bool) -> Iterator[Finding]:
             "nobody logs in: mail is deferred (4.7.0)",
             "give the path of a program that this account may run",
         )
+
+
+def _tls_reporter(settings: Settings, lmtp: bool) -> Iterator[Finding]:
+    """The socket of whoever makes TLSRPT reports."""
+    if lmtp or not settings.flag("smtp_tlsrpt_enable"):
+        return
+    about, name = "smtp_tlsrpt_socket_name", settings.text("smtp_tlsrpt_socket_name")
+    path = os.path.join(settings.text("queue_directory"), name)
+    problem, remedy = "", "name the socket of tlsrpt-collectd (its socketname)"
+    if not name:
+        problem = "is empty"
+    elif not os.path.exists(path):
+        problem = f"{path} is missing, or hidden"
+        remedy = "start tlsrpt-collectd, or name its socketname here"
+    elif not os.access(path, os.W_OK):
+        problem = f"{path} can't be written by {account.current().name}"
+        remedy = "set socketmode or socketgroup of tlsrpt-collectd"
+    if problem:
+        lost = "no report has our connections; mail is delivered all the same"
+        yield warning(about, problem, lost, remedy)
+    else:
+        yield fine(about, f"{path}: can be written")
 
 
 def _log_file(settings: Settings, _lmtp: bool) -> Iterator[Finding]:

@@ -476,6 +476,18 @@ def test_a_myorigin_file_that_is_not_there_is_an_error(config: Path) -> None:
             "can't be run",
         ),
         (
+            "smtp_tlsrpt_enable = yes",
+            "smtp_tlsrpt_socket_name",
+            "warning",
+            "is empty",
+        ),
+        (
+            "smtp_tlsrpt_enable = yes\nsmtp_tlsrpt_socket_name = no/such",
+            "smtp_tlsrpt_socket_name",
+            "warning",
+            "is missing",
+        ),
+        (
             "trouble_log_file = /no/such/dir/log",
             "trouble_log_file",
             "warning",
@@ -493,6 +505,15 @@ def test_settings(
     assert [f["severity"] for f in wrong] == [severity]
     assert wrong[0]["consequence"] or severity == "note"
     assert code == (78 if severity == "error" else 0)
+
+
+def test_tlsrpt_socket_that_can_be_written(config: Path, tmp_path: Path) -> None:
+    (tmp_path / "socket").touch()
+    with config.open("a") as file:
+        file.write("smtp_tlsrpt_enable = yes\n")
+        file.write(f"smtp_tlsrpt_socket_name = {tmp_path}/socket\n")
+    found, _ = findings("--config", str(config))
+    assert about(found, "smtp_tlsrpt_socket_name")["severity"] == "ok"
 
 
 def test_dane_that_can_work_is_fine(config: Path) -> None:
