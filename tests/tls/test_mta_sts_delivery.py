@@ -15,7 +15,7 @@ import pytest
 from dns_server import DnsServer, serving
 from https_server import HttpsServer, https_serving, page
 from lmtp_client import Service
-from private_network import NAME_SERVER
+from private_network import NAME_SERVER, impatient
 from scripted_server import KEYWORDS, ScriptedServer
 
 MESSAGE = b"Subject: x\n\nhow are you\n"
@@ -174,6 +174,35 @@ def test_without_a_policy_mail_goes_as_before(here: Place) -> None:
     assert code == 0
     assert "warning: MTA-STS policy of wild.test: https:" in here.log.read_text()
     assert "HTTP status 404" in here.log.read_text()
+
+
+@pytest.mark.long
+def test_a_web_server_that_is_silent(here: Place) -> None:
+    """It gets half of the time that is left, and the delivery the other half."""
+    here.web.answer = b"HTTP/1.1 200 OK\r\n"
+    here.web.then = "hang"
+    with here.server("selfsigned") as server:
+        code, text = here.deliver(server, "-o", "trouble_deadline=20s")
+    assert (code, text) == (0, "250 2.0.0 Ok: queued as SAMPLE")
+    assert "at 127.0.0.1: The read operation timed out" in here.log.read_text()
+
+
+def test_a_name_server_that_does_not_know_txt(here: Place) -> None:
+    """Its silence takes nothing from the time for the servers' addresses."""
+    here.dns.zone["_mta-sts.wild.test"] = {"drop": True}
+    with impatient(), here.server("selfsigned") as server:
+        code, _ = here.deliver(server, "-o", "trouble_resolver_time_limit=2s")
+    assert code == 0
+    assert "name=_mta-sts.wild.test type=TXT" in here.log.read_text()
+
+
+def test_a_state_directory_that_can_not_be_used(here: Place) -> None:
+    """The policy counts all the same."""
+    (here.place / "state").write_text("no directory")
+    with here.server("selfsigned") as server:
+        state = ("--state-directory", str(here.place / "state"))
+        code, text = here.deliver(server, *state)
+    assert (code, text) == (75, "4.7.5 Server certificate not verified")
 
 
 def test_off_by_default(here: Place) -> None:
