@@ -263,4 +263,10 @@ OURS = {
     "trouble_sasl_token_command": P("S", "", "command that prints an OAuth token"),
     "trouble_sasl_token_margin": P("T", "60s", "drop a token so long before its end"),
     "trouble_log_file": P("S", "", "log to this file, not to syslog"),
+    "trouble_log_format": P(
+        "E",
+        "postfix",
+        "log records as Postfix has them, or JSON objects",
+        words=("postfix", "json"),
+    ),
 }

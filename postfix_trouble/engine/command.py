@@ -16,7 +16,7 @@ from postfix_trouble.engine.lmtp import LmtpSide
 from postfix_trouble.engine.server import Engine
 from postfix_trouble.lmtp import listener
 from postfix_trouble.lmtp.command import listener_for
-from postfix_trouble.pipe import options
+from postfix_trouble.pipe import command, options
 from postfix_trouble.report.maillog import MailLog
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ _MOST = 100
 _SECONDS = 900
 # Options of the LMTP side; without it they would be without effect.
 _LMTP_ONLY = (
-    *("--connections", "--mode", "--group", "--nexthop", "--lmtp", "-o", "--config"),
+    *("--connections", "--mode", "--group", "--nexthop", "--lmtp"),
     "--state-directory",
 )
 # Subjects of which a delivery may need any module.
@@ -46,6 +46,8 @@ def run(argv: list[str]) -> int:
     try:
         line = options.read(argv, options.SERVE_OPTIONS)
         log = MailLog("postfix-trouble", line.value("--log-file"))
+        if line.lists or line.switch("--config"):
+            log = MailLog.of(command.read_settings(line), line.value("--log-file"))
         if line.recipients:
             raise options.UsageError(f"no such argument: {line.recipients[0]}")
         most = options.number(line, "--deliveries", _MOST)
@@ -98,7 +100,7 @@ def _lmtp(
     """What serves lmtp(8), if it is wanted. Raises UsageError, ConfigError, OSError."""
     if not line.switch("--lmtp-listen"):
         for name in _LMTP_ONLY:
-            if line.switch(name) or name in line.lists:
+            if line.switch(name):
                 raise options.UsageError(f"{name}: --lmtp-listen is missing")
         return None
     services.entry(line).service.settings.refuse_unusable()

@@ -74,10 +74,7 @@ class Services:
                 self._known[key] = found
                 return found
         settings = command.read_settings(line)
-        log = MailLog(
-            settings.text("syslog_name"),
-            line.value("--log-file") or settings.text("trouble_log_file"),
-        )
+        log = MailLog.of(settings, line.value("--log-file"))
         service = Service(
             settings,
             log.write,

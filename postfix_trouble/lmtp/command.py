@@ -47,10 +47,7 @@ def run(argv: list[str]) -> int:
         line = options.read(argv, options.LMTP_OPTIONS)
         log = MailLog("postfix-trouble", line.value("--log-file"))
         settings = _settings(line)
-        log = MailLog(
-            settings.text("syslog_name"),
-            line.value("--log-file") or settings.text("trouble_log_file"),
-        )
+        log = MailLog.of(settings, line.value("--log-file"))
         most = options.number(line, "--connections", _MOST)
         processes = options.number(line, "--processes", 1)
         if line.switch("--listen"):

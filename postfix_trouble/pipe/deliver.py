@@ -64,10 +64,7 @@ def one_shot(line: CommandLine) -> Entry:
     from postfix_trouble.client.service import Service
 
     settings = command.read_settings(line)
-    log = MailLog(
-        settings.text("syslog_name"),
-        line.value("--log-file") or settings.text("trouble_log_file"),
-    )
+    log = MailLog.of(settings, line.value("--log-file"))
     return Entry(log, Service(settings, log.write))
 
 

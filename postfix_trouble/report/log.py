@@ -8,6 +8,8 @@ from postfix_trouble.core.value import TYPE_CHECKING
 from postfix_trouble.smtp.address import quote_local
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from postfix_trouble.config.settings import Settings
     from postfix_trouble.core.outcome import Delays, Outcome
 
@@ -39,9 +41,15 @@ def printable(text: str) -> str:
     )
 
 
+class Record(str):
+    """A delivery record, and what it says by the names of its fields."""
+
+    fields: dict[str, Any]
+
+
 def delivery_records(
     queue_id: str, outcomes: tuple[Outcome, ...], settings: Settings
-) -> list[str]:
+) -> list[Record]:
     """The records of recipients, in the form that the settings ask for."""
     external = settings.text("info_log_address_format") == "external"
     resolution = settings.integer("delay_logging_resolution_limit")
@@ -61,7 +69,7 @@ def delivery_record(
     external: bool = True,
     resolution: int = 2,
     tls: bool = False,
-) -> str:
+) -> Record:
     """The record for one recipient.
 
     external: info_log_address_format, addresses as in mail headers. resolution:
@@ -69,18 +77,25 @@ def delivery_record(
     """
     form = quote_local if external else str
     recipient, dsn = outcome.recipient, outcome.dsn
-    words = [f"{queue_id}: to=<{form(recipient.address)}>"]
+    fields: dict[str, Any] = {"queue_id": queue_id, "to": form(recipient.address)}
+    words = [f"{queue_id}: to=<{fields['to']}>"]
     original = recipient.original
     if original and original.lower() != recipient.address.lower():
-        words.append(f"orig_to=<{form(original)}>")
-    words.append(f"relay={outcome.relay}")
+        fields["orig_to"] = form(original)
+        words.append(f"orig_to=<{fields['orig_to']}>")
+    named: dict[str, Any] = {"relay": outcome.relay}
     if outcome.connection_use > 1:
-        words.append(f"conn_use={outcome.connection_use}")
-    words.append(f"delay={seconds(outcome.delays.total, resolution)}")
-    words.append(f"delays={delays(outcome.delays, resolution)}")
+        named["conn_use"] = outcome.connection_use
+    named["delay"] = seconds(outcome.delays.total, resolution)
+    named["delays"] = delays(outcome.delays, resolution)
     if tls and outcome.tls:
-        words.append(f"tls={outcome.tls}")
-    words.append(f"dsn={dsn.status}")
+        named["tls"] = str(outcome.tls)
+    named["dsn"] = str(dsn.status)
     word = "SOFTBOUNCE" if outcome.soft_bounce else outcome.disposition.value
-    words.append(f"status={word} ({dsn.reason})")
-    return printable(", ".join(words))
+    named["status"] = word
+    words += [f"{name}={value}" for name, value in named.items()]
+    record = Record(printable(f"{', '.join(words)} ({dsn.reason})"))
+    named["delay"] = float(named["delay"])
+    named["delays"] = [float(part) for part in named["delays"].split("/")]
+    record.fields = {**fields, **named, "reason": dsn.reason}
+    return record

@@ -14,6 +14,8 @@ from postfix_trouble.core.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import socket
+
+    from postfix_trouble.config.settings import Settings
 else:
     # As in connecting.py.
     import _socket as socket
@@ -28,11 +30,22 @@ _PATIENCE = 1.0
 class MailLog:
     """Where records go. `tag` is syslog_name."""
 
-    def __init__(self, tag: str, file: str = "") -> None:
+    def __init__(self, tag: str, file: str = "", *, json: bool = False) -> None:
+        """`json`: records are JSON objects."""
         self._tag = tag
         self._file = file
+        self._json = json
         self._socket: socket.socket | None = None
         self._patience = _PATIENCE
+
+    @classmethod
+    def of(cls, settings: Settings, file: str) -> MailLog:
+        """As settings say; `file` is that of the command line. Raises ConfigError."""
+        return cls(
+            settings.text("syslog_name"),
+            file or settings.text("trouble_log_file"),
+            json=settings.text("trouble_log_format") == "json",
+        )
 
     @property
     def name(self) -> str:
@@ -41,9 +54,9 @@ class MailLog:
 
     def write(self, text: str) -> None:
         """Write one record, one line."""
-        line = text
-        if not text.isprintable():
-            line = "".join(c if c.isprintable() else "?" for c in text)
+        line = self._as_json(text) if self._json else text
+        if not line.isprintable():
+            line = "".join(c if c.isprintable() else "?" for c in line)
         try:
             if self._file:
                 self._to_file(line)
@@ -52,6 +65,20 @@ class MailLog:
         except (OSError, ValueError):
             # A full disk or a missing socket is no reason to defer mail.
             pass
+
+    def _as_json(self, text: str) -> str:
+        from postfix_trouble.report.json_log import rendered
+
+        now = time.time()
+        zone = time.strftime("%z", time.localtime(now))
+        moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(now))
+        origin = {
+            "time": f"{moment}.{int(now % 1 * 1000):03d}{zone[:3]}:{zone[3:]}",
+            "host": os.uname().nodename,
+            "name": self._tag,
+            "pid": os.getpid(),
+        }
+        return rendered(text, origin)
 
     def close(self) -> None:
         """Let go of the daemon; the next record finds it again."""
@@ -84,9 +111,11 @@ class MailLog:
                 daemon.close()
 
     def _to_file(self, line: str) -> None:
-        now = time.strftime("%b %e %H:%M:%S")
-        host = os.uname().nodename.partition(".")[0]
-        record = f"{now} {host} {self.name}: {line}\n"
+        record = f"{line}\n"
+        if not self._json:
+            now = time.strftime("%b %e %H:%M:%S")
+            host = os.uname().nodename.partition(".")[0]
+            record = f"{now} {host} {self.name}: {record}"
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         file = os.open(self._file, flags, 0o600)
         try:

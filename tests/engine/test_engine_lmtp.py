@@ -143,7 +143,8 @@ def test_who_may_connect(both: Both) -> None:
     ("options", "text"),
     [
         (("--nexthop", "b.test"), "--nexthop: --lmtp-listen is missing"),
-        (("-o", "a=b"), "-o: --lmtp-listen is missing"),
+        (("--state-directory", "/x"), "--state-directory: --lmtp-listen is missing"),
+        (("-o", "trouble_log_format=xml"), "trouble_log_format"),
         (("--lmtp-listen", "unix:/nonexistent/x"), "/nonexistent/x"),
         (("--lmtp-listen", "inet:x"), "neither unix:PATH nor inet:HOST:PORT"),
         (
