@@ -59,9 +59,9 @@ def families() -> list[str]:
     return sorted(path.stem for path in (HERE / "recorded").glob("*.jsonl"))
 
 
-def scenarios(family: str) -> Iterator[dict[str, Any]]:
-    """The scenarios of a family."""
-    with (HERE / "recorded" / f"{family}.jsonl").open(encoding="utf-8") as lines:
+def scenarios(family: str, folder: str = "recorded") -> Iterator[dict[str, Any]]:
+    """The scenarios of a family, and what an older Postfix made of them."""
+    with (HERE / folder / f"{family}.jsonl").open(encoding="utf-8") as lines:
         for line in lines:
             scenario = {"family": family, **json.loads(line)}
             older = scenario.pop("older", {})

@@ -17,8 +17,6 @@ from typing import Any
 
 from recorded import (
     COMMON,
-    HERE,
-    VERSION,
     Placeholders,
     Scenario,
     arguments,
@@ -36,19 +34,6 @@ from postfix_trouble.lmtp.dialogue import XFORWARD
 # Plays one message, and returns the differences from what was recorded.
 Step = Callable[[Scenario], list[str]]
 _CODES = {"sent": "2", "deferred": "4", "bounced": "5"}
-
-
-def scenarios(family: str) -> Iterator[dict[str, Any]]:
-    """The scenarios of a family, and what an older Postfix made of them."""
-    with (HERE / "several" / f"{family}.jsonl").open(encoding="utf-8") as lines:
-        for line in lines:
-            scenario = json.loads(line)
-            older = scenario.pop("older", {})
-            yield scenario
-            for version, expected in older.items():
-                name = f"{scenario['name']}-{version}"
-                params = {**scenario.get("params", {}), VERSION: version}
-                yield {**scenario, "name": name, "params": params, "expected": expected}
 
 
 def messages(scenario: Scenario) -> list[Scenario]:

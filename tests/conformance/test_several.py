@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from recorded import Placeholders, Scenario, zone
-from several import ByEngine, ByLmtp, play, scenarios
+from recorded import Placeholders, Scenario, scenarios, zone
+from several import ByEngine, ByLmtp, play
 
 import private_network
 from dns_server import serving
@@ -33,7 +33,7 @@ SAMPLE = 8
 def cases(*, one_nexthop: bool) -> list[object]:
     """`one_nexthop`: without those that are for several."""
     found: list[object] = []
-    for number, scenario in enumerate(scenarios("reuse")):
+    for number, scenario in enumerate(scenarios("reuse", "several")):
         marks: list[pytest.MarkDecorator] = []
         if scenario.get("slow", 0) > 1:
             marks.append(pytest.mark.long)
