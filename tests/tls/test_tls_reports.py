@@ -16,6 +16,12 @@ from typing import Any
 import pytest
 
 from dns_server import DnsServer, serving
+from postfix_trouble.client.tls_reports import TlsReports
+from postfix_trouble.config.settings import Settings
+from postfix_trouble.core.relay import Destination, Relay
+from postfix_trouble.core.steps import TlsResult
+from postfix_trouble.core.tls import TlsLevel, TlsPolicy
+from postfix_trouble.dns.resolver import Resolver
 from scripted_server import Script, ScriptedServer
 from waiting import wait
 
@@ -266,6 +272,21 @@ def test_record_that_can_not_be_had_is_one_line_in_the_log(
     assert "warning: TLSRPT support: mx.example.test: " in log
 
 
+@pytest.mark.long
+def test_name_service_that_is_silent_about_it_costs_seconds(
+    program: str, certificates: Path, place: Path
+) -> None:
+    names = zone()
+    names["_smtp._tls.mx.example.test"] = {"drop": True}
+    with serving(names) as dns:
+        values: dict[str, Any] = {"trouble_resolver_time_limit": "300s"}
+        result, log = deliver(program, certificates, place, dns, **values)
+    assert status(result) == "sent"
+    assert "warning: TLSRPT support: mx.example.test: " in log
+    # Seconds for everything before MAIL.
+    assert result["recipients"][0]["delays"][2] < 30
+
+
 def test_message_with_a_server_that_fails_is_told_of_each_connection(
     program: str, certificates: Path, place: Path
 ) -> None:
@@ -278,3 +299,37 @@ def test_message_with_a_server_that_fails_is_told_of_each_connection(
     assert status(result) == "sent"
     assert told["failure-details"][0]["c"] == 201
     assert "failure_type=starttls_not_supported" in log
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({}, True),
+        ({"trouble_postfix_version": "3.10"}, False),
+        ({"smtp_tlsrpt_skip_reused_handshakes": "yes"}, False),
+    ],
+)
+def test_session_of_before(place: Path, values: dict[str, str], told: bool) -> None:
+    notes: list[str] = []
+    with serving(zone()) as dns, reporter(place / "socket") as end:
+        settings = Settings(
+            {
+                "smtp_tlsrpt_socket_name": "socket",
+                "queue_directory": str(place),
+                "trouble_nameserver": dns.address,
+                **values,
+            }
+        )
+        reports = TlsReports(
+            settings,
+            lambda left: Resolver(settings, left, notes.append),
+            time_left=lambda: 60.0,
+            note=notes.append,
+        )
+        destination = Destination("mx.example.test", "mx.example.test", 25)
+        relay = Relay("mx.example.test", "127.0.0.1", 25)
+        reports.prepare(destination)
+        result = TlsResult(resumed=True)
+        reports.tell(destination, relay, TlsPolicy(TlsLevel.MAY), result, "127.0.0.1")
+        assert nothing_came(end) is not told
+    assert len(notes) == told
