@@ -232,12 +232,12 @@ class Lmtp(Way):
         self.recipients = SENT
         # The client can't be reached any more: then it is told nothing.
         self._gone = False
+        self.directory = tmp_path
+        self.serial = 0
 
     def check(self, runs: Runs, site: str = "", fault: str = "") -> tuple[str, Answer]:
         self._gone = fault == "OSError" and "_Client._send" in site
         return super().check(runs, site, fault)
-        self.directory = tmp_path
-        self.serial = 0
 
     def job(self) -> Job:
         nexthop = f"--nexthop=[127.0.0.1]:{self.server.port}"
