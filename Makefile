@@ -17,7 +17,7 @@ PYTHON := $(shell for p in /usr/bin/python3 python3; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& { echo "$$p"; break; }; done)
 PACKAGE := setup.cfg setup.py pyproject.toml bin/postfix-trouble master.cf.example \
-	$(wildcard README.md LICENSE man/* launcher/*) $(shell find postfix_trouble -name '*.py')
+	$(wildcard README.md LICENSE man/* launcher/* share/completion/*) $(shell find postfix_trouble -name '*.py')
 
 # What `make install` makes, and where.
 LIBRARY = $(PREFIX)/lib/postfix-trouble

@@ -19,12 +19,14 @@ PACKAGES = {
     "dpkg-buildpackage": "dpkg-dev",
     "ip": "iproute2",
     "mandoc": "mandoc",
+    "msmtp": "msmtp",
     "openssl": "openssl",
     "pflogsumm": "pflogsumm",
     "postfix": "postfix",
     "postmap": "postfix",
     "saslpasswd2": "sasl2-bin",
     "smtp-sink": "postfix",
+    "swaks": "swaks",
 }
 
 
@@ -48,6 +50,19 @@ def tool(name: str) -> str:
     if path is None:
         pytest.skip(not_installed(PACKAGES[name]))
     return path
+
+
+def perl_modules(*names: str) -> None:
+    """Modules of Perl that swaks can do without, but not for all that it does."""
+    import subprocess
+
+    for name in names:
+        done = subprocess.run(
+            ["perl", f"-M{name}", "-e1"], stderr=subprocess.DEVNULL, check=False
+        )
+        if done.returncode:
+            package = f"lib{name.lower().replace('::', '-')}-perl"
+            pytest.skip(not_installed(package))
 
 
 def compiler() -> None:

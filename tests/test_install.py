@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
 import needs
@@ -176,6 +177,33 @@ def test_destdir_without_a_compiler(place: Path) -> None:
     assert files(stage) == set()
 
 
+def test_pip(place: Path) -> None:
+    """As `pipx install .` does it: an environment of its own, and what goes with it."""
+    tree = fresh_checkout(place)
+    pip = [sys.executable, "-m", "pip", "-q", "--disable-pip-version-check"]
+    wheels = place / "wheels"
+    build = ["wheel", "--no-deps", "--no-build-isolation", "-w", str(wheels), str(tree)]
+    subprocess.run([*pip, *build], check=True)
+    prefix = place / "environment"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", prefix], check=True)
+    python = ["--python", str(prefix / "bin/python3")]
+    (wheel,) = wheels.iterdir()
+    subprocess.run([*pip, *python, "install", "--no-deps", str(wheel)], check=True)
+    # What it depends on is there already, and no network is needed for it.
+    packages = next(prefix.glob("lib/python3*/site-packages"))
+    others = Path(click.__file__).parent.parent
+    (packages / "others.pth").write_text(f"{others}\n")
+    program = prefix / "bin/postfix-trouble"
+    assert_delivers(str(program), account={})
+    shown = [str(program), "explain", "450 4.7.1 Greylisted"]
+    done = subprocess.run(shown, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert files(prefix / "share") == {
+        *(name for name in SHARE if not name.startswith("doc/")),
+        "doc/postfix-trouble/master.cf.example",
+    }
+
+
 # A Debian machine like this one, whose disk forgets. Says when it is ready, and ends
 # with its input.
 MACHINE = """\
@@ -244,7 +272,13 @@ def test_debian_package(package: Path, machine: list[str]) -> None:
     assert f"Version: {postfix_trouble.__version__}-1\n" in status
     listed = there(machine, "dpkg", "--listfiles", "postfix-trouble").split("\n")
     assert "/usr/bin/postfix-trouble" in listed
-    assert "/usr/share/man/man8/postfix-trouble.8.gz" in listed
+    assert {
+        "/usr/share/man/man1/postfix-trouble.1.gz",
+        "/usr/share/man/man8/postfix-trouble.8.gz",
+        "/usr/share/bash-completion/completions/postfix-trouble",
+        "/usr/share/fish/vendor_completions.d/postfix-trouble.fish",
+        "/usr/share/zsh/vendor-completions/_postfix-trouble",
+    } <= set(listed)
     assert "Architecture: all\n" not in status
     assert there(machine, "dpkg", "--verify", "postfix-trouble") == ""
     launcher = [*machine, "head", "-c4", "/usr/bin/postfix-trouble"]

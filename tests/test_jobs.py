@@ -1,0 +1,104 @@
+"""docs/jobs.md is run as it stands: each command ends as its table says."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import needs
+from dns_server import serving
+from private_network import NAME_SERVER
+from scripted_server import Script, ScriptedServer
+
+PAGE = (Path(__file__).parent.parent / "docs/jobs.md").read_text()
+SERVERS: dict[str, Script] = {
+    "example.com": {"stages": {"rcpt:nobody@example.com": "550 5.1.1 no such user"}},
+    "grey.example": {"stages": {"rcpt": "450 4.7.1 Greylisted"}},
+    "gone.example": {"stages": {"eod": {"then": "close"}}},
+    "tls.example": {
+        "keywords": ("STARTTLS", "AUTH PLAIN LOGIN"),
+        "tls": {"cert": "selfsigned"},
+        "stages": {"auth": "535 5.7.8 Authentication failed"},
+    },
+}
+# Of what stands in code in the rows of ours, what is in its output.
+SHOWN = re.compile(r"`([^`]+)`")
+
+
+def jobs() -> Iterator[Any]:
+    """Title, command, exit status, and what one learns."""
+    for job in PAGE.split("\n## ")[1:]:
+        title = job.splitlines()[0]
+        rows = re.findall(r"(?m)^\| ([\w-]+) \| (\d+) \| (.*) \|$", job)
+        learnt = {name: (int(code), words) for name, code, words in rows}
+        for command in re.findall(r"(?m)^    (\S.*)$", job):
+            name = command.split()[0]
+            number = title.partition(".")[0]
+            yield pytest.param(command, *learnt.pop(name), id=f"{number}-{name}")
+        assert not learnt, title
+
+
+@pytest.fixture(scope="module")
+def place(
+    own_network: None, certificates: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Path]:
+    """A directory, in a network in which there are the servers."""
+    directory = tmp_path_factory.mktemp("jobs")
+    text = "From: me@example.org\nTo: you@example.com\nSubject: hello\n\nHello\n"
+    (directory / "message.eml").write_text(text)
+    (directory / "secret").write_text("pw\n")
+    (directory / "secret").chmod(0o600)
+    backup = "backup.example.com"
+    zone: dict[str, Any] = {backup: {"A": ["127.0.0.40"]}}
+    with ExitStack() as stack:
+        for number, (domain, script) in enumerate(SERVERS.items(), 31):
+            zone[domain] = {"MX": [f"10 mail.{domain}."]}
+            zone[f"mail.{domain}"] = {"A": [f"127.0.0.{number}"]}
+            listen = f"127.0.0.{number}:25"
+            stack.enter_context(
+                ScriptedServer(script, listen=listen, certificates=str(certificates))
+            )
+        zone["example.com"]["MX"].append(f"20 {backup}.")
+        stack.enter_context(serving(zone, NAME_SERVER, 53))
+        yield directory
+
+
+@pytest.mark.parametrize(("command", "code", "learnt"), [*jobs()])
+def test_job(command: str, code: int, learnt: str, place: Path) -> None:
+    program = command.split()[0]
+    ours = program == "postfix-trouble"
+    if not ours:
+        needs.tool(program)
+    if program == "swaks":
+        needs.perl_modules("Net::DNS", "Net::SSLeay")
+    done = subprocess.run(
+        ["/bin/sh", "-c", command],
+        cwd=place,
+        env={
+            "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
+            "HOME": str(place),
+        },
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert done.returncode == code, done.stdout
+    said = " ".join(done.stdout.split())
+    for words in SHOWN.findall(learnt) if ours else ():
+        if not words.startswith("--"):
+            parts = [re.escape(part.strip()) for part in words.split("...")]
+            assert re.search(".*".join(parts), said)
+
+
+def test_there_are_ten() -> None:
+    assert len(list(jobs())) == 30
