@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -18,6 +19,7 @@ import needs
 import postfix_trouble
 from fresh_checkout import PIPE_ENVIRONMENT, fresh_checkout, open_place, run
 from scripted_server import ScriptedServer
+from test_readme import blocks
 
 ROOT = Path(__file__).parent.parent
 pytestmark = [pytest.mark.first, pytest.mark.long]
@@ -287,6 +289,34 @@ def test_debian_package(package: Path, machine: list[str]) -> None:
     assert_delivers(*machine, *nobody, "/usr/bin/postfix-trouble", account={})
     there(machine, "dpkg", "--no-triggers", "--purge", "postfix-trouble")
     assert there(machine, "find", "/etc", "/usr", "/var/lib/dpkg/info") == before
+
+
+def test_five_lines_of_the_readme(place: Path, machine: list[str]) -> None:
+    """As they stand there, on a machine with Postfix; then it is what check wants."""
+    for tool in ("postconf", "postmap"):
+        needs.tool(tool)
+    text = (ROOT / "README.md").read_text().partition("## Install it for Postfix")[2]
+    block = next(lines for lines in blocks(text) if lines[0] == "make install")
+    assert len(block) == 5
+    # The root of that machine does not have what is mounted in this one.
+    tree = there(machine, "mktemp", "-d", "/var/tmp/XXXXXX").strip()
+    sources = subprocess.Popen(
+        ["tar", "-c", "-C", str(fresh_checkout(place)), "."], stdout=subprocess.PIPE
+    )
+    unpack = [*machine, "tar", "-x", "-C", tree]
+    subprocess.run(unpack, stdin=sources.stdout, check=True)
+    assert sources.wait() == 0
+    index = [f"{k}={v}" for k, v in os.environ.items() if k.startswith("PIP_")]
+    path = "PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    there(machine, "touch", "/etc/postfix/transport")
+    for command in block[:-1]:
+        script = f'cd "$1"; {command}'
+        there(machine, "env", "-i", path, *index, "sh", "-ec", script, "sh", tree)
+    shown = there(machine, "env", "-i", path, *block[-1].split(), "--no-dns", "--json")
+    found = json.loads(shown)["findings"]
+    assert [each for each in found if each["severity"] == "error"] == []
+    entry = [each["problem"] for each in found if each["about"].startswith("trouble,")]
+    assert "no mistakes in the entry" in entry
 
 
 def test_versions_agree() -> None:

@@ -203,7 +203,7 @@ def in_the_manual() -> dict[str, int]:
     return found
 
 
-@pytest.mark.parametrize("place", ["README.md", "docs/contract.md", "the manual"])
+@pytest.mark.parametrize("place", ["docs/contract.md", "the manual"])
 def test_exit_codes(place: str) -> None:
     """They are those of the program, for class 4 and for all of class 5."""
     shown = in_the_manual() if place == "the manual" else in_a_table(place)
@@ -274,7 +274,7 @@ ONE_RESULT = (
 
 
 @pytest.mark.parametrize(
-    "name", ["README.md", "master.cf.example", "man/postfix-trouble.8"]
+    "name", ["docs/recipes.md", "master.cf.example", "man/postfix-trouble.8"]
 )
 def test_what_recipe_2_costs_is_said_in_the_same_words(name: str) -> None:
     text = (ROOT / name).read_text()
@@ -286,7 +286,8 @@ def test_what_recipe_2_costs_is_said_in_the_same_words(name: str) -> None:
 
 
 def test_it_is_the_first_row_of_the_comparison() -> None:
-    table = (ROOT / "README.md").read_text().partition("### Which recipe")[2]
+    page = (ROOT / "docs/recipes.md").read_text()
+    table = page.partition("## Which recipe")[2]
     rows = [line for line in table.splitlines() if line.startswith("|")]
     assert "one result for all recipients" in rows[2]
 

@@ -11,12 +11,12 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from postfix_trouble.core.sysexits import EX_OK, EX_TEMPFAIL, NAMES
+from postfix_trouble.core.sysexits import EX_USAGE, NAMES
 from postfix_trouble.core.value import Value
+from postfix_trouble.terminal import screen
+from postfix_trouble.terminal.columns import wrapped
 
 if TYPE_CHECKING:
-    from subprocess import CompletedProcess
-
     from aiosmtpd.smtp import SMTP, Envelope, Session
 
 SENDER = "alice@example.org"
@@ -29,48 +29,60 @@ Subject: A sample message
 Hello Bob,
 .this line begins with a dot.
 """
-CLOSE = "(hangs up)"
+CLOSE = "it says nothing, and hangs up"
+COLOURS = {"sent": "green", "deferred": "yellow", "bounced": "red"}
 
 
 class Case(Value):
-    """A server, by its answer to RCPT TO, and what Postfix will do about the mail."""
+    """A server, by its answer to RCPT TO, and what becomes of the mail."""
 
     title: str
     reply: str
-    # Exit statuses begin so: 0 is success, 75 another try, all others are final.
-    ends_well: bool
-    tried_again: bool
+    # Our exit status, and what Postfix makes of it.
+    code: int
+    outcome: str
     consequence: str
+    # The same of msmtp, and of a script with smtplib that catches nothing.
+    msmtp: str
+    script: str
 
 
 CASES = (
     Case(
         "a server that takes the message",
         "250 2.1.5 Ok",
-        True,
-        False,
+        0,
+        "sent",
         "Postfix takes it from the queue: delivered.",
+        "0  sent",
+        "0  sent",
     ),
     Case(
         "a server that is not ready (greylisting, say)",
         "450 4.2.0 Greylisted, come back later",
-        False,
-        True,
+        75,
+        "deferred",
         "Postfix keeps it in the queue and tries again later.",
+        "69 bounced",
+        "1  bounced",
     ),
     Case(
         "a server that refuses for good",
         "550 5.1.1 No such user",
-        False,
-        False,
+        67,
+        "bounced 5.1.1",
         "Postfix returns it to the sender.",
+        "65 bounced 5.6.0",
+        "1  bounced 5.3.0",
     ),
     Case(
         "a server that hangs up in the middle",
         CLOSE,
-        False,
-        True,
+        75,
+        "deferred",
         "Postfix keeps it in the queue: the outcome is unknown.",
+        "76 bounced",
+        "1  bounced",
     ),
 )
 
@@ -123,50 +135,81 @@ def play(program: str, case: Case) -> bool:
     sink = Sink(case.reply)
     server = Controller(sink, hostname="127.0.0.1", port=free_port(), ident="Demo")
     server.start()
+    nexthop = f"[127.0.0.1]:{server.port}"
     try:
         command = [program, "deliver", "--sender", SENDER]
-        command += ["--nexthop", f"[127.0.0.1]:{server.port}", "--", RECIPIENT]
+        command += ["--nexthop", nexthop, "--", RECIPIENT]
         done = subprocess.run(
             command, input=MESSAGE.encode(), capture_output=True, check=False
         )
     finally:
         server.stop(no_assert=True)
-    print(f"\n== {case.title}: it answers {case.reply!r} to RCPT TO\n")
-    print(f"$ {' '.join(command)}")
-    show(done, case, sink)
-    if case.ends_well:
-        return done.returncode == EX_OK and sink.received is not None
-    if case.tried_again:
-        return done.returncode == EX_TEMPFAIL
-    return done.returncode not in (EX_OK, EX_TEMPFAIL)
-
-
-def show(done: CompletedProcess[bytes], case: Case, sink: Sink) -> None:
-    """Print how the program ended, and what the server has."""
+    paint, width = screen.painter(), screen.width()
+    says = case.reply if case.reply == CLOSE else f"it answers {case.reply}"
+    print(paint("bold", f"\n== {case.title}"))
+    print(f"   to RCPT TO {says}")
+    print(f"\n$ postfix-trouble deliver --sender {SENDER} \\")
+    print(f"      --nexthop '{nexthop}' -- {RECIPIENT} < message")
+    colour = COLOURS[case.outcome.partition(" ")[0]]
     name = NAMES.get(done.returncode, "unknown")
-    print(f"status line    {done.stdout.decode()}")
-    print(f"exit status    {done.returncode} ({name})")
-    print(f"consequence    {case.consequence}")
+    show("status line", done.stdout.decode(), width)
+    show("exit status", paint(colour, f"{done.returncode} ({name})"))
+    show("consequence", case.consequence, width)
     if sink.received is None:
-        print("server has     nothing")
-        return
-    envelope = sink.received
-    print(f"server has     from <{envelope.mail_from}> to {envelope.rcpt_tos}:")
-    content = envelope.content or b""
-    text = content.decode() if isinstance(content, bytes) else content
-    for line in text.splitlines():
-        print(f"               | {line}")
+        show("server has", "nothing")
+    else:
+        envelope = sink.received
+        whom = f"<{envelope.mail_from}> to <{'> <'.join(envelope.rcpt_tos)}>"
+        show("server has", f"from {whom}:", width)
+        content = envelope.content or b""
+        text = content.decode() if isinstance(content, bytes) else content
+        for line in text.splitlines():
+            show("", f"| {line}")
+    return done.returncode == case.code and (sink.received is not None) == (
+        not case.code
+    )
+
+
+def show(title: str, text: str, width: int = 0) -> None:
+    """Print a line of a case, broken where it is too long."""
+    lines = wrapped(text, width - 15) if width else [text]
+    for number, line in enumerate(lines):
+        print(f"{'' if number else title:15}{line}".rstrip())
+
+
+def table() -> None:
+    """Print what becomes of the four messages with this program, and with others."""
+    paint = screen.painter()
+    titles = ("the server", "postfix-trouble", "msmtp", "a script")
+    columns = "{:17}{:20}{:20}{}"
+    print(paint("bold", f"\n{columns.format(*titles)}"))
+    for case in CASES:
+        ours = f"{case.code:<2} {case.outcome}"
+        code, _, words = case.reply.partition(",")[0].split(" ", 2)
+        says = "hangs up" if case.reply == CLOSE else f"{code} {words}"
+        cells = [f"{says:17}"]
+        right = case.outcome.partition(" ")[0]
+        for text in (ours, case.msmtp, case.script):
+            known = text[3:].partition(" ")[0]
+            cells.append(paint("green" if known == right else "red", text))
+            cells.append(" " * (20 - len(text)))
+        print("".join(cells).rstrip())
+    print(
+        "\nExit status, and what Postfix's pipe(8) makes of it: all but 0, 71 and 75"
+        "\nbounce. The script is smtplib as it comes: an exception ends it with 1."
+    )
 
 
 def main(argv: list[str]) -> int:
     """Show all cases. Returns an exit status."""
     if len(argv) != 1:
         print("usage: python -m postfix_trouble.cli.demo PATH", file=sys.stderr)
-        return 64
+        return EX_USAGE
     print(
         "Postfix's pipe(8) runs this program for each message, and goes by its answer."
     )
     wrong = [case.title for case in CASES if not play(argv[0], case)]
+    table()
     if wrong:
         print(f"\nNot as it should be: {', '.join(wrong)}")
         return 1
@@ -175,4 +218,8 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    from signal import SIG_DFL, SIGPIPE, signal
+
+    # Who reads it may stop.
+    signal(SIGPIPE, SIG_DFL)
     sys.exit(main(sys.argv[1:]))
