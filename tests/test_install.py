@@ -300,12 +300,11 @@ def test_five_lines_of_the_readme(place: Path, machine: list[str]) -> None:
     assert len(block) == 5
     # The root of that machine does not have what is mounted in this one.
     tree = there(machine, "mktemp", "-d", "/var/tmp/XXXXXX").strip()
-    sources = subprocess.Popen(
-        ["tar", "-c", "-C", str(fresh_checkout(place)), "."], stdout=subprocess.PIPE
-    )
+    pack = ["tar", "-c", "-C", str(fresh_checkout(place)), "."]
     unpack = [*machine, "tar", "-x", "-C", tree]
-    subprocess.run(unpack, stdin=sources.stdout, check=True)
-    assert sources.wait() == 0
+    with subprocess.Popen(pack, stdout=subprocess.PIPE) as sources:
+        subprocess.run(unpack, stdin=sources.stdout, check=True)
+    assert sources.returncode == 0
     index = [f"{k}={v}" for k, v in os.environ.items() if k.startswith("PIP_")]
     path = "PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     there(machine, "touch", "/etc/postfix/transport")
