@@ -1,4 +1,5 @@
-"""docs/jobs.md is run as it stands: each command ends as its table says."""
+"""docs/jobs.md and the examples of the manual page are run as they stand; each command
+of the former ends as its table says."""
 
 from __future__ import annotations
 
@@ -14,10 +15,11 @@ import pytest
 
 import needs
 from dns_server import serving
-from private_network import NAME_SERVER
+from private_network import NAME_SERVER, put_over
 from scripted_server import Script, ScriptedServer
 
-PAGE = (Path(__file__).parent.parent / "docs/jobs.md").read_text()
+ROOT = Path(__file__).parent.parent
+PAGE = (ROOT / "docs/jobs.md").read_text()
 SERVERS: dict[str, Script] = {
     "example.com": {"stages": {"rcpt:nobody@example.com": "550 5.1.1 no such user"}},
     "grey.example": {"stages": {"rcpt": "450 4.7.1 Greylisted"}},
@@ -70,6 +72,22 @@ def place(
         yield directory
 
 
+def typed(command: str, place: Path) -> subprocess.CompletedProcess[str]:
+    """What a shell makes of it, there."""
+    programs = f"{Path(sys.executable).parent}:/usr/bin:/bin"
+    return subprocess.run(
+        ["/bin/sh", "-c", command],
+        cwd=place,
+        env={"PATH": programs, "HOME": str(place)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+
+
 @pytest.mark.parametrize(("command", "code", "learnt"), [*jobs()])
 def test_job(command: str, code: int, learnt: str, place: Path) -> None:
     program = command.split()[0]
@@ -78,20 +96,7 @@ def test_job(command: str, code: int, learnt: str, place: Path) -> None:
         needs.tool(program)
     if program == "swaks":
         needs.perl_modules("Net::DNS", "Net::SSLeay")
-    done = subprocess.run(
-        ["/bin/sh", "-c", command],
-        cwd=place,
-        env={
-            "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
-            "HOME": str(place),
-        },
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=50,
-        check=False,
-    )
+    done = typed(command, place)
     assert done.returncode == code, done.stdout
     said = " ".join(done.stdout.split())
     for words in SHOWN.findall(learnt) if ours else ():
@@ -102,3 +107,36 @@ def test_job(command: str, code: int, learnt: str, place: Path) -> None:
 
 def test_there_are_ten() -> None:
     assert len(list(jobs())) == 30
+
+
+def examples() -> list[str]:
+    """The commands of EXAMPLES in postfix-trouble(1)."""
+    page = (ROOT / "man/postfix-trouble.1").read_text()
+    body = page.partition("\n.Sh EXAMPLES\n")[2].partition("\n.Sh ")[0]
+    found = re.findall(r"(?ms)^\.Dl (.*?)$|^\.Bd .*?\n(.*?)\n\.Ed$", body)
+    joined = [(line or block).replace("\\e\n", "") for line, block in found]
+    assert len(joined) > 5
+    return joined
+
+
+LOG = (
+    "Nov 28 10:00:00 mx postfix/smtp[1]: 4ABC: to=<a@x.test>, relay=none, delay=1,"
+    " delays=0/0/1/0, dsn=4.4.1, status=deferred (connect to mx.x.test[192.0.2.1]:25:"
+    " Connection refused)\n"
+)
+# What a person has to type, and what depends on this machine; all others end with 0.
+OTHERWISE = {"--auth-user me": (64,), "postfix-trouble check": (0, 78)}
+
+
+@pytest.mark.parametrize("command", examples())
+def test_example_of_the_manual_page(command: str, place: Path) -> None:
+    logs = place / "log"
+    if not logs.exists():
+        logs.mkdir()
+        (logs / "mail.log").write_text(LOG)
+        put_over(logs, Path("/var/log"))
+    done = typed(command, place)
+    codes = [codes for words, codes in OTHERWISE.items() if words in command] or [(0,)]
+    assert done.returncode in codes[0], done.stdout
+    assert done.stdout
+    assert "Traceback" not in done.stdout
