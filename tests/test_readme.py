@@ -54,7 +54,7 @@ MESSAGE = "From: me@example.org\nTo: you@example.com\nSubject: hello\n\nHello\n"
 def blocks(text: str) -> Iterator[list[str]]:
     """The blocks of code, without their indentation."""
     for match in re.finditer(
-        r"(?m)^```\w*\n(.*?)^```$|((?:^ {4}[^\n]*\n)+)", text, re.S
+        r"(?m)^```\w*\n(.*?)^```$|((?:^ {4}[^\n]*\n(?:\n(?= {4}))?)+)", text, re.S
     ):
         fenced, indented = match.groups()
         lines = (fenced or indented).splitlines()
