@@ -23,80 +23,55 @@ from postfix_trouble.core.outcome import DSN
 # How the rows are to be read: dns_scene.py.
 DELIVERED = cases("""
 preference order
-    d MX 30 c, 10 a, 20 b; a A 1; b A 2; c A 3
-    to d.test:26 -> a[1]:26 b[2]:26 c[3]:26
+    d MX 30 c, 10 a, 20 b; a A 1; b A 2; c A 3 to d.test:26 -> a[1]:26 b[2]:26 c[3]:26
 equal preference in order of the answer
-    d MX 10 b, 10 a; a A 1, 9; b A 2
-    to d.test -> b[2] a[1] a[9]
+    d MX 10 b, 10 a; a A 1, 9; b A 2 to d.test -> b[2] a[1] a[9]
 brackets: no MX
-    d MX 10 a; d A 5; a A 1
-    to [d.test] -> d[5]
+    d MX 10 a; d A 5; a A 1 to [d.test] -> d[5]
 no MX: the address
-    d A 5
-    to d.test -> d[5]
+    d A 5 to d.test -> d[5]
 alias of the domain
-    d CNAME e; e MX 10 a; a A 1
-    to d.test -> a[1]
+    d CNAME e; e MX 10 a; a A 1 to d.test -> a[1]
 alias that has to be asked for
-    d CNAME e; d alone; e MX 10 a; a A 1
-    to d.test -> a[1]
+    d CNAME e; d alone; e MX 10 a; a A 1 to d.test -> a[1]
 MX to an alias keeps its name
-    d MX 10 a; a CNAME b; b A 2
-    to d.test -> a[2]
+    d MX 10 a; a CNAME b; b A 2 to d.test -> a[2]
 MX to an alias, overridden
-    d MX 10 a; a CNAME b; b A 2
-    with smtp_cname_overrides_servername=yes
-    to d.test -> b[2]
+    d MX 10 a; a CNAME b; b A 2 with smtp_cname_overrides_servername=yes to d.test ->
+    b[2]
 hosts without address are skipped
-    d MX 10 no, 20 bad, 30 a; bad rcode SERVFAIL; a A 1
-    to d.test -> a[1]
+    d MX 10 no, 20 bad, 30 a; bad rcode SERVFAIL; a A 1 to d.test -> a[1]
 MX to an address
-    d MX 10 198.51.100.7.
-    to d.test -> 198.51.100.7.[7]
+    d MX 10 198.51.100.7. to d.test -> 198.51.100.7.[7]
 MX to garbage is skipped
-    d MX 5 bad!, 6 -rf, 10 a; a A 1
-    to d.test -> a[1]
+    d MX 5 bad!, 6 -rf, 10 a; a A 1 to d.test -> a[1]
 numeric without brackets
     to 198.51.100.8 -> 198.51.100.8.[8]
 both families
-    d MX 10 a; a A 1; a AAAA 2001:db8::1
-    with all
-    to d.test -> a[1] a[2001:db8::1]
+    d MX 10 a; a A 1; a AAAA 2001:db8::1 with all to d.test -> a[1] a[2001:db8::1]
 IPv6 preferred
-    d MX 10 a, 10 b, 20 c; a A 1; b AAAA ::2; c AAAA ::3
-    with all; smtp_address_preference=ipv6
-    to d.test -> b[::2] a[1] c[::3]
+    d MX 10 a, 10 b, 20 c; a A 1; b AAAA ::2; c AAAA ::3 with all;
+    smtp_address_preference=ipv6 to d.test -> b[::2] a[1] c[::3]
 a host with IPv6 preferred
-    d A 1; d AAAA 2001:db8::1
-    with all; smtp_address_preference=ipv6
-    to [d.test] -> d[2001:db8::1] d[1]
+    d A 1; d AAAA 2001:db8::1 with all; smtp_address_preference=ipv6 to [d.test] ->
+    d[2001:db8::1] d[1]
 one family fails, the other does not
-    d rcode:AAAA SERVFAIL; d A 1
-    with all
-    to [d.test] -> d[1]
+    d rcode:AAAA SERVFAIL; d A 1 with all to [d.test] -> d[1]
 MX failure ignored
-    d rcode:MX SERVFAIL; d A 1
-    with ignore_mx_lookup_error=yes
-    to d.test -> d[1]
+    d rcode:MX SERVFAIL; d A 1 with ignore_mx_lookup_error=yes to d.test -> d[1]
 backup MX: only better ones
-    d MX 10 a, 20 me, 20 b, 30 c; a A 1; me A 127.0.0.1; b A 2; c A 3
-    to d.test -> a[1]
+    d MX 10 a, 20 me, 20 b, 30 c; a A 1; me A 127.0.0.1; b A 2; c A 3 to d.test -> a[1]
 on another port nothing loops
-    d MX 10 me; me A 127.0.0.1
-    to d.test:26 -> me[127.0.0.1]:26
+    d MX 10 me; me A 127.0.0.1 to d.test:26 -> me[127.0.0.1]:26
 IDN
-    xn--bcher-kva MX 10 a; a A 1
-    to bücher.test -> a[1]
+    xn--bcher-kva MX 10 a; a A 1 to bücher.test -> a[1]
 limits leave some of each family
-    d MX 10 a; a A 1, 2, 3, 4, 5, 6; a AAAA 2001:db8::1, ::2, ::3, ::4, ::5, ::6
-    with all; smtp_mx_address_limit=3
-    to d.test -> a[1] a[2] a[2001:db8::1]
+    d MX 10 a; a A 1, 2, 3, 4, 5, 6; a AAAA 2001:db8::1, ::2, ::3, ::4, ::5, ::6 with
+    all; smtp_mx_address_limit=3 to d.test -> a[1] a[2] a[2001:db8::1]
 truncated: TCP
-    d MX 10 a; d truncate; a A 1; a truncate
-    to d.test -> a[1]
+    d MX 10 a; d truncate; a A 1; a truncate to d.test -> a[1]
 case of names does not matter
-    d MX 10 A; a A 1
-    to D.Test -> A[1]
+    d MX 10 A; a A 1 to D.Test -> A[1]
 """)
 
 
@@ -113,106 +88,79 @@ FAILED = cases("""
 NXDOMAIN
     to d.test -> 5.4.4 d A: Host not found
 NXDOMAIN, both families
-    with all
-    to d.test -> 5.4.4 d AAAA: Host not found
+    with all to d.test -> 5.4.4 d AAAA: Host not found
 no data
-    d TXT x
-    to d.test -> 5.4.4 d A: Host found but no data record of requested type
+    d TXT x to d.test -> 5.4.4 d A: Host found but no data record of requested type
 null MX
-    d MX 0 .; d A 1
-    to d.test -> 5.1.0 Domain d.test does not accept mail (nullMX)
+    d MX 0 .; d A 1 to d.test -> 5.1.0 Domain d.test does not accept mail (nullMX)
 null MX among others
-    d MX 10 a, 0 .; a A 1
-    to d.test -> 5.1.0 Domain d.test does not accept mail (nullMX)
+    d MX 10 a, 0 .; a A 1 to d.test -> 5.1.0 Domain d.test does not accept mail (nullMX)
 null MX can't be ignored
-    d MX 0 .; d A 1
-    with ignore_mx_lookup_error=yes
-    to d.test -> 5.1.0 Domain d.test does not accept mail (nullMX)
+    d MX 0 .; d A 1 with ignore_mx_lookup_error=yes to d.test -> 5.1.0 Domain d.test
+    does not accept mail (nullMX)
 MX SERVFAIL
-    d rcode:MX SERVFAIL; d A 1
-    to d.test -> 4.4.3 d MX: Host not found, try again
+    d rcode:MX SERVFAIL; d A 1 to d.test -> 4.4.3 d MX: Host not found, try again
 MX REFUSED
-    d rcode:MX REFUSED; d A 1
-    to d.test -> 4.4.3 d MX: Host not found, try again
+    d rcode:MX REFUSED; d A 1 to d.test -> 4.4.3 d MX: Host not found, try again
 MX NOTIMP
-    d rcode:MX NOTIMP; d A 1
-    to d.test -> 4.4.3 d MX: Host not found, try again
+    d rcode:MX NOTIMP; d A 1 to d.test -> 4.4.3 d MX: Host not found, try again
 MX FORMERR
-    d rcode:MX FORMERR; d A 1
-    to d.test -> 5.4.3 d MX: Non-recoverable error
+    d rcode:MX FORMERR; d A 1 to d.test -> 5.4.3 d MX: Non-recoverable error
 MX YXDOMAIN
-    d rcode:MX YXDOMAIN; d A 1
-    to d.test -> 5.4.3 d MX: Non-recoverable error
+    d rcode:MX YXDOMAIN; d A 1 to d.test -> 5.4.3 d MX: Non-recoverable error
 MX failure ignored, the address fails too
-    d rcode:MX SERVFAIL
-    with ignore_mx_lookup_error=yes
-    to d.test -> 5.4.4 d A: Host found but no data record of requested type
+    d rcode:MX SERVFAIL with ignore_mx_lookup_error=yes to d.test -> 5.4.4 d A: Host
+    found but no data record of requested type
 only garbage
-    d MX 5 bad!, 6 -rf; d A 1
-    to d.test -> 5.4.4 d MX: malformed
+    d MX 5 bad!, 6 -rf; d A 1 to d.test -> 5.4.4 d MX: malformed
 MX host without data
-    d MX 10 a; a TXT x
-    to d.test -> 5.4.4 a A: Host found but no data record of requested type
+    d MX 10 a; a TXT x to d.test -> 5.4.4 a A: Host found but no data record of
+    requested type
 no MX host exists: the last is named
-    d MX 10 a, 20 b
-    to d.test -> 5.4.4 b A: Host not found
+    d MX 10 a, 20 b to d.test -> 5.4.4 b A: Host not found
 the same, deferred by request
-    d MX 10 a, 20 b
-    with smtp_defer_if_no_mx_address_found=yes
-    to d.test -> 4.4.4 b A: Host not found
+    d MX 10 a, 20 b with smtp_defer_if_no_mx_address_found=yes to d.test -> 4.4.4 b A:
+    Host not found
 a soft error dominates
-    d MX 10 a, 20 b; a rcode SERVFAIL
-    to d.test -> 4.4.4 b A: Host not found
+    d MX 10 a, 20 b; a rcode SERVFAIL to d.test -> 4.4.4 b A: Host not found
 soft, then fatal
-    d MX 10 a, 20 b; a rcode SERVFAIL; b rcode FORMERR
-    to d.test -> 4.4.3 b A: Non-recoverable error
+    d MX 10 a, 20 b; a rcode SERVFAIL; b rcode FORMERR to d.test -> 4.4.3 b A:
+    Non-recoverable error
 fatal address
-    d rcode FORMERR
-    to [d.test] -> 5.4.3 d A: Non-recoverable error
+    d rcode FORMERR to [d.test] -> 5.4.3 d A: Non-recoverable error
 the worse of two families is named
-    d rcode:A SERVFAIL
-    with all
-    to [d.test] -> 4.4.3 d A: Host not found, try again
+    d rcode:A SERVFAIL with all to [d.test] -> 4.4.3 d A: Host not found, try again
 best MX ourselves
-    d MX 10 me, 20 a; me A 127.0.0.1; a A 1
-    to d.test -> 5.4.6 mail for d.test loops back to myself
+    d MX 10 me, 20 a; me A 127.0.0.1; a A 1 to d.test -> 5.4.6 mail for d.test loops
+    back to myself
 a peer of ours
-    d MX 10 a, 10 me; me A 127.0.0.1; a A 1
-    to d.test -> 5.4.6 mail for d.test loops back to myself
+    d MX 10 a, 10 me; me A 127.0.0.1; a A 1 to d.test -> 5.4.6 mail for d.test loops
+    back to myself
 better MX missing, next one ourselves
-    d MX 10 no, 20 me; me A 127.0.0.1
-    to d.test -> 4.4.4 unable to find primary relay for d.test
+    d MX 10 no, 20 me; me A 127.0.0.1 to d.test -> 4.4.4 unable to find primary relay
+    for d.test
 address of our own
-    d A 127.0.0.1
-    to d.test -> 5.4.6 mail for d.test loops back to myself
+    d A 127.0.0.1 to d.test -> 5.4.6 mail for d.test loops back to myself
 proxy address
-    d MX 10 a; a A 1
-    with proxy_interfaces=198.51.100.1
-    to d.test -> 5.4.6 mail for d.test loops back to myself
+    d MX 10 a; a A 1 with proxy_interfaces=198.51.100.1 to d.test -> 5.4.6 mail for
+    d.test loops back to myself
 interfaces of this machine
-    d A 127.0.0.1
-    with inet_interfaces=all
-    to d.test -> 5.4.6 mail for d.test loops back to myself
+    d A 127.0.0.1 with inet_interfaces=all to d.test -> 5.4.6 mail for d.test loops back
+    to myself
 loopback only
-    d AAAA ::1
-    with all; inet_interfaces=loopback-only
-    to d.test -> 5.4.6 mail for d.test loops back to myself
+    d AAAA ::1 with all; inet_interfaces=loopback-only to d.test -> 5.4.6 mail for
+    d.test loops back to myself
 alias without end
-    d CNAME e; e CNAME d
-    to [d.test] -> 5.4.4 Name server loop for d.test
+    d CNAME e; e CNAME d to [d.test] -> 5.4.4 Name server loop for d.test
 alias of itself
-    d CNAME d; d alone
-    to [d.test] -> 5.4.4 Name server loop for d.test
+    d CNAME d; d alone to [d.test] -> 5.4.4 Name server loop for d.test
 alias to garbage
-    d CNAME bad!; d alone
-    to [d.test] -> 5.4.4 d A: malformed
+    d CNAME bad!; d alone to [d.test] -> 5.4.4 d A: malformed
 nobody can be there
-    d A 0.0.0.0, 224.0.0.1, 255.255.255.255, 0.1.2.3
-    to [d.test] -> 4.4.3 d A: malformed
+    d A 0.0.0.0, 224.0.0.1, 255.255.255.255, 0.1.2.3 to [d.test] -> 4.4.3 d A: malformed
 nor there
-    d AAAA ::, ff02::1, ::ffff:c633:6401
-    with inet_protocols=ipv6
-    to [d.test] -> 4.4.3 d AAAA: malformed
+    d AAAA ::, ff02::1, ::ffff:c633:6401 with inet_protocols=ipv6 to [d.test] -> 4.4.3 d
+    AAAA: malformed
 address of a family that is off
     to [2001:db8::1] -> 5.4.4 Name service error for 2001:db8::1: invalid host or domain
     name
