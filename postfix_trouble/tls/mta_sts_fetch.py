@@ -87,6 +87,9 @@ def _fetched(
                 found = _got(host, _Bounded(secured, end))
     except ssl.SSLCertVerificationError as problem:
         return NoPolicy(f"{where}: {problem.verify_message}", NOT_TRUSTED)
+    except ssl.SSLError as problem:
+        why = (problem.reason or str(problem)).replace("_", " ").lower()
+        return NoPolicy(f"{where}: {why}", NOT_FETCHED)
     except (HTTPException, OSError, ValueError) as problem:
         why = getattr(problem, "strerror", None) or str(problem)
         return NoPolicy(f"{where}: {why or type(problem).__name__}", NOT_FETCHED)

@@ -310,7 +310,8 @@ def test_the_state_directory_outlives_processes(world: World, tmp_path: Path) ->
 
 def test_what_holds_is_not_forgotten_for_others(tmp_path: Path) -> None:
     """However different their ends are, and however long nobody asked."""
-    policies = opened(tmp_path).sts_policies
+    state = opened(tmp_path)
+    policies = state.sts_policies
     policies.put("week.test", "1", START + WEEK, START)
     policies.put("year.test", "2", START + 31_557_600, START)
     policies.put("month.test", "3", START + 30 * 86400, START + WEEK - 1)
@@ -318,6 +319,7 @@ def test_what_holds_is_not_forgotten_for_others(tmp_path: Path) -> None:
     policies.put("month.test", "4", START + 30 * 86400, START + 200 * 86400)
     assert policies.get("week.test") == ""
     assert policies.get("year.test") == "2"
+    state.close()
 
 
 def test_memory_of_a_process_has_a_bound() -> None:
