@@ -35,7 +35,7 @@ _TIMEOUTS = (
 _DANE = ("dane", "dane-only")
 
 # What a person expects of a test by hand where nothing else is said: TLS if it is
-# offered, and judged; plain passwords over TLS. main.cf and -o are stronger.
+# offered, and judged; plain passwords over TLS. main.cf and -o override them.
 _DEFAULTS = {
     "smtp_tls_security_level": "may",
     "smtp_tls_loglevel": "1",

@@ -2,7 +2,7 @@
 
 Envelope on the command line, message on standard input; one status line and an exit
 code as the answer, at the end and in one write. A usage error, a wrong setting, a
-message that can't be read: all of it puts the mail off. With a recipient on the line
+message that can't be read: all of it defers the mail. With a recipient on the line
 there is no way to exit 0 without a delivery.
 """
 

@@ -200,7 +200,7 @@ class LedgeredRequest:
             # What is not written down is delivered again: it is worth a second try.
             problem = self._ledger.record(self._key, rows)
         if problem is not None:
-            # Too late to put the mail off: it may be delivered twice, never lost.
+            # Too late to defer the mail: it may be delivered twice, never lost.
             self._owner.note(f"warning: ledger: {problem.text}")
         return problem is None
 

@@ -77,7 +77,7 @@ def identity(texts: Iterable[str]) -> str | NoPolicy:
 
 
 def parse(domain: str, body: bytes) -> StsPolicy | NoPolicy:
-    """A policy (RFC 8461 3.2). What is unknown in it is passed over."""
+    """A policy (RFC 8461 3.2). What is unknown in it is ignored."""
     try:
         text = body.decode()
     except UnicodeDecodeError:

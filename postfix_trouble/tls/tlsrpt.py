@@ -79,7 +79,7 @@ def record_of(texts: Iterable[str]) -> tuple[str, str]:
 
 
 def before_handshake(policy: TlsPolicy) -> TlsResult | None:
-    """What is known before the handshake, and no success can mend."""
+    """What is known before the handshake, and no success can change."""
     sts = policy.sts
     if policy.level is TlsLevel.ENCRYPT and policy.name:
         return TlsResult("tlsa-invalid", "all-TLSA-records-unusable")
