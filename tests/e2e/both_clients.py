@@ -140,9 +140,7 @@ def once_more(
     postfix: PrivatePostfix, results: Mapping[str, Result]
 ) -> dict[str, Result]:
     """Have what was deferred tried again; the servers must still be up."""
-    for result in results.values():
-        postfix.flush(result.ours.queue_id)
-        postfix.flush(result.theirs.queue_id)
+    postfix.retry(*(one.queue_id for result in results.values() for one in result[:2]))
     records = _records(postfix, results, attempt=2)
     return {
         name: Result(

@@ -217,6 +217,22 @@ class Postfix:
         """Try again one message, or all that is in the queue."""
         self._run("postqueue", *(["-i", queue_id] if queue_id else ["-f"]))
 
+    def retry(self, *queue_ids: str) -> None:
+        """Try again what is deferred, or these messages, once the attempt has ended.
+
+        It is logged a moment before the queue manager has put the message aside.
+        """
+
+        def deferred() -> bool:
+            wanted = (
+                x for x in self.queue() if x["queue_id"] in queue_ids or not queue_ids
+            )
+            return all(x["queue_name"] == "deferred" for x in wanted)
+
+        wait(deferred, self.log, patience=PATIENCE, pause=0.1)
+        for queue_id in queue_ids or ("",):
+            self.flush(queue_id)
+
     def queue(self) -> list[dict[str, Any]]:
         """What there is in the queue, as postqueue(1) has it."""
         return [json.loads(line) for line in self._run("postqueue", "-j").splitlines()]

@@ -93,7 +93,7 @@ def test_suspended_then_one_probe_then_as_before(
         assert {r.dsn for r in records.values()} == {"4.3.2"}
         # One of all those finds out that nothing has changed.
         time_goes_by(place)
-        suspending.flush()
+        suspending.retry()
         for name in names:
             deferred(suspending, name, 2)
         assert server.connections == 1 + 1

@@ -209,7 +209,7 @@ class TestSeveralRecipients:
             postfix.submit(done, late)
             first = postfix.delivered([done, late])
             assert {r.status for r in first.values()} == {"deferred"}
-            postfix.flush()
+            postfix.retry(first[done].queue_id)
             last = postfix.delivered([done, late], status="sent")
         assert {r.status for r in last.values()} == {"sent"}
         given = [[c for c in s.commands if "RCPT" in c] for s in server.connections]

@@ -299,7 +299,7 @@ def test_client_killed_after_the_dot(world: World, server: Server, victim: str) 
         assert here()
         strike(both[0], victim, signal.SIGKILL)
         assert world.deferred(both[0]).dsn == "4.3.0"
-        world.postfix.flush()
+        world.postfix.retry()
         wait(lambda: "delivery in progress" in world.postfix.log())
         assert server.connections == 1
     world.sent_at_last(*both)
