@@ -1,9 +1,9 @@
 """A destination that answers nobody: how often it is asked, and how long that takes.
 
 Messages for one nexthop that does not answer, through a private Postfix: by its own
-smtp(8), and by our program without and with a state directory. What is counted are
-connection attempts (SYN packets, less those that the kernel sends again), and the time
-until each message has been deferred for the first time.
+smtp(8), and by our program without and with a state directory, and with an engine. What
+is counted are connection attempts (SYN packets, less those that the kernel sends
+again), and the time until each message has been deferred for the first time.
 
 It needs root and Linux: the Postfix is a private one, in namespaces of its own.
 
@@ -30,6 +30,7 @@ if __name__ == "__main__":
 
 from installation import install
 from private_postfix import PrivatePostfix, deliveries, transport
+from resident_engine import ResidentEngine
 
 import private_network
 
@@ -44,7 +45,10 @@ CLIENTS = {
     "troubles": "recipe 2: ten recipients, state",
     "remembering": "recipient limit 1, state",
     "trouble": "recipe 1: recipient limit 1, no state",
+    "engine": "recipient limit 1, engine",
 }
+# Attempts of the engine, at most.
+FEW = 6
 MAX_PROCESSES = 20
 
 
@@ -86,9 +90,8 @@ def address(client: str) -> str:
     return f"10.99.0.{list(CLIENTS).index(client) + 1}"
 
 
-def postfix(place: Path) -> PrivatePostfix:
-    """Four transports, each with a domain and a dead server."""
-    installed = install(place / "program")
+def postfix(place: Path, installed: Path, engine: ResidentEngine) -> PrivatePostfix:
+    """A transport for each client, with a domain and a dead server."""
     state = place / "state"
     state.mkdir(mode=0o700)
     shutil.chown(state, ACCOUNT)
@@ -100,16 +103,22 @@ def postfix(place: Path) -> PrivatePostfix:
     # A limit of 1 is for a maxproc of its own.
     body = with_state.partition("\n")[2]
     remembering = f"remembering unix - n n - {MAX_PROCESSES} pipe\n{body}"
+    run = f"argv={installed} deliver"
+    by_engine = transport(text, "trouble").replace(
+        run, f"{run} --engine={engine.path} -o trouble_destination_retry_time=300s"
+    )
+    by_engine = f"engine{by_engine.removeprefix('trouble')}"
     return PrivatePostfix(
         place / "postfix",
         main={
             "smtp_connect_timeout": f"{CONNECT_TIMEOUT}s",
             "trouble_destination_recipient_limit": "1",
             "remembering_destination_recipient_limit": "1",
+            "engine_destination_recipient_limit": "1",
             "queue_run_delay": "1000s",
             "trouble_log_file": "/dev/null",
         },
-        master=transport(text, "trouble") + with_state + remembering,
+        master=transport(text, "trouble") + with_state + remembering + by_engine,
         routes="".join(
             f"{client}.test {client}:[{address(client)}]:{PORT}\n" for client in CLIENTS
         ),
@@ -150,7 +159,10 @@ def main() -> int:
         return 0
     nowhere = ["ip", "route", "add", "10.99.0.0/16", "dev", "lo"]
     subprocess.run(nowhere, check=True)
-    instance = postfix(place)
+    installed = install(place / "program")
+    engine = ResidentEngine(installed, place / "engine", ACCOUNT)
+    engine.start()
+    instance = postfix(place, installed, engine)
     instance.start()
     sniffer = Sniffer()
     sniffer.start()
@@ -172,9 +184,11 @@ def main() -> int:
             subprocess.run(["postsuper", "-d", "ALL"], check=True, capture_output=True)
     finally:
         instance.stop()
+        engine.drain()
         shutil.rmtree(place)
     good = results["troubles"].attempts <= 2 * results["smtp"].attempts
     good &= results["remembering"].attempts <= MAX_PROCESSES + 1
+    good &= results["engine"].attempts <= FEW
     print("\nas wanted" if good else "\nNOT as wanted: see the targets in this script")
     return not good
 

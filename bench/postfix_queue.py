@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,6 +42,8 @@ trace     unix  -  -  n  -     0  bounce
 error     unix  -  -  n  -     -  error
 retry     unix  -  -  n  -     -  error
 scache    unix  -  -  n  -     1  scache
+tlsproxy  unix  -  -  n  -     0  tlsproxy
+tlsmgr    unix  -  -  n  1000? 1  tlsmgr
 smtp      unix  -  -  n  -     -  smtp
 lmtp      unix  -  -  n  -     -  lmtp
 """
@@ -58,7 +61,15 @@ class Run(NamedTuple):
 class Queue(Postfix):
     """fill(), then empty()."""
 
-    def __init__(self, home: Path, transport: str, master: str, at_once: int) -> None:
+    def __init__(
+        self,
+        home: Path,
+        transport: str,
+        master: str,
+        at_once: int,
+        more: Mapping[str, str] | None = None,
+    ) -> None:
+        """`more`: for main.cf."""
         with socket.create_server(("127.0.0.1", 0)) as found:
             self._port = found.getsockname()[1]
         self._filling = FILLING.format(port=self._port)
@@ -72,6 +83,7 @@ class Queue(Postfix):
             "default_transport": transport,
             # As Postfix has it by default, not as tests want it.
             "smtp_connection_cache_on_demand": "yes",
+            **(more or {}),
         }
         super().__init__(home, main, "", self._filling)
 

@@ -1,19 +1,24 @@
 """A fast SMTP server for the benchmark: takes everything, says when it listens.
 
-usage: sink.py [SECONDS]
+usage: sink.py [SECONDS [CERTIFICATE]]
 Prints its port, then serves until its standard input ends. It thinks for so many
-seconds before it takes a message.
+seconds before it takes a message. With a certificate (and key) it offers STARTTLS.
 """
 
 from __future__ import annotations
 
 import socket
+import ssl
 import sys
 import threading
 import time
 
 DELAY = float(sys.argv[1]) if len(sys.argv) > 1 else 0.0
 HELLO = b"250-sink.test\r\n250-PIPELINING\r\n250-SIZE 104857600\r\n250 8BITMIME\r\n"
+CONTEXT = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+if len(sys.argv) > 2:
+    CONTEXT.load_cert_chain(sys.argv[2])
+    HELLO = HELLO.replace(b"250 8BITMIME", b"250-STARTTLS\r\n250 8BITMIME")
 
 
 def serve(peer: socket.socket) -> None:
@@ -47,6 +52,9 @@ def serve(peer: socket.socket) -> None:
                 pending, in_message = b"\r\n" + pending, True
                 if pending == b"\r\n":
                     break
+            elif verb == b"STAR":
+                peer.sendall(b"220 2.0.0 go\r\n")
+                peer = CONTEXT.wrap_socket(peer, server_side=True)
             elif verb == b"QUIT":
                 peer.sendall(answers + b"221 2.0.0 Bye\r\n")
                 return
@@ -58,7 +66,11 @@ def serve(peer: socket.socket) -> None:
 
 def serve_and_close(peer: socket.socket) -> None:
     with peer:
-        serve(peer)
+        try:
+            serve(peer)
+        except (OSError, ValueError):
+            # It has gone; the figures are the client's.
+            pass
 
 
 def main() -> None:

@@ -31,7 +31,11 @@ HERE = Path(__file__).parent
 SIZE = 4096
 ACCOUNT = "nobody"
 MEASURE = "smtp(8)"
+MEASURE_TLS = "smtp(8), TLS"
+ENGINE = "pipe(8) to the engine, client in C"
 PLAIN = "plain smtplib by pipe(8)"
+ENCRYPT = "smtp_tls_security_level=encrypt"
+REUSE = "smtp_tls_connection_reuse"
 
 
 class Place(NamedTuple):
@@ -52,6 +56,8 @@ class Way(NamedTuple):
     server: Callable[[Place], list[str]] = lambda place: []
     # Where that listens.
     socket: str = "lmtpd"
+    # Whether the server offers STARTTLS: a table of its own.
+    tls: bool = False
 
 
 def _pipe(argv: Callable[[Place], str], part: float) -> Way:
@@ -89,13 +95,42 @@ def _in_python(place: Place) -> str:
     return str(copied)
 
 
-def _engine(client: Callable[[Place], str]) -> Way:
+def _msmtp_tls(place: Place) -> str:
+    tls = "--tls=on --tls-starttls=on --tls-certcheck=off"
+    return _msmtp(place).replace(" --from", f" {tls} --from")
+
+
+def _smtp_tls(*settings: str) -> Way:
+    options = "".join(f" -o {setting}" for setting in (ENCRYPT, *settings))
+    return Way(
+        1.0,
+        lambda place: f"bench:[127.0.0.1]:{place.port}",
+        lambda place: f"bench unix - - n - - smtp{options}\n",
+        tls=True,
+    )
+
+
+def _in_c(place: Place) -> str:
+    return f"{place.home}/client"
+
+
+def _alone(options: str = "") -> Callable[[Place], str]:
+    """One process for each mail."""
+    return lambda place: (
+        f"{place.program} deliver --sender ${{sender}} --nexthop ${{nexthop}}"
+        " --queue-id ${queue_id} --size ${size} -o myhostname=client.test"
+        f"{options} --log-file {place.home}/ours -- ${{recipient}}"
+    )
+
+
+def _engine(client: Callable[[Place], str], options: str = "") -> Way:
     """pipe(8) to an engine that stays, which runs as the same account."""
     by_pipe = _pipe(
         lambda place: (
             f"{client(place)} deliver --engine={place.home}/engine/socket"
             " --sender ${sender} --nexthop ${nexthop}"
             " --queue-id ${queue_id} --size ${size} -o myhostname=client.test"
+            f"{options.format(home=place.home)}"
             f" --log-file {place.home}/ours -- ${{recipient}}"
         ),
         1.0,
@@ -127,18 +162,12 @@ WAYS = {
             f"lmtpd unix - n n - - spawn\n  user={ACCOUNT} argv={_lmtpd(place)}\n"
         ),
     ),
-    "pipe(8) to the engine, client in C": _engine(lambda place: f"{place.home}/client"),
+    ENGINE: _engine(_in_c),
+    f"{ENGINE}, state directory": _engine(_in_c, " --state-directory {home}/state"),
     "pipe(8) to the engine, client in Python": _engine(_in_python)._replace(part=0.3),
     "pipe(8) to /bin/true": _pipe(lambda place: "/bin/true", 1.0),
     "msmtp by pipe(8)": _pipe(_msmtp, 0.3),
-    "ours by pipe(8)": _pipe(
-        lambda place: (
-            f"{place.program} deliver --sender ${{sender}} --nexthop ${{nexthop}}"
-            " --queue-id ${queue_id} --size ${size} -o myhostname=client.test"
-            f" --log-file {place.home}/ours -- ${{recipient}}"
-        ),
-        0.1,
-    ),
+    "ours by pipe(8)": _pipe(_alone(), 0.1),
     PLAIN: _pipe(
         lambda place: (
             f"{_interpreter(place.program)} {place.home}/plain_smtplib.py {place.port}"
@@ -146,11 +175,20 @@ WAYS = {
         ),
         0.1,
     ),
+    MEASURE_TLS: _smtp_tls(),
+    f"{MEASURE_TLS}, {REUSE}": _smtp_tls(f"{REUSE}=yes"),
+    f"{ENGINE}, TLS": _engine(_in_c, f" -o {ENCRYPT}")._replace(tls=True),
+    f"{ENGINE}, TLS, {REUSE}": _engine(_in_c, f" -o {ENCRYPT} -o {REUSE}=yes")._replace(
+        tls=True
+    ),
+    "msmtp by pipe(8), TLS": _pipe(_msmtp_tls, 0.3)._replace(tls=True),
+    "ours by pipe(8), TLS": _pipe(_alone(f" -o {ENCRYPT}"), 0.1)._replace(tls=True),
 }
 # Way, delay of the server (ms), least ratio to smtp(8).
 TARGETS = [
-    ("pipe(8) to the engine, client in C", 0, 0.5),
-    ("pipe(8) to the engine, client in C", 100, 0.95),
+    (ENGINE, 0, 0.5),
+    (ENGINE, 100, 0.95),
+    (f"{ENGINE}, state directory", 0, 0.33),
     ("lmtp(8) to our listener", 0, 0.72),
     ("lmtp(8) to our listener", 100, 0.97),
     ("lmtp(8) to us by spawn(8)", 0, 0.8),
@@ -158,6 +196,8 @@ TARGETS = [
 ]
 # MiB of the listener with 20 connections.
 MEMORY_LIMIT = 40.0
+# Least ratio of the engine's rate to that of msmtp, both by pipe(8).
+MSMTP_TARGET = 2.5
 # Least ratio of our rate by pipe(8) to that of the plain script.
 PIPE_TARGET = 1.8
 
@@ -171,23 +211,25 @@ def _interpreter(program: str) -> str:
 
 
 @contextlib.contextmanager
-def sink(delay: int) -> Iterator[int]:
+def sink(delay: int, certificate: Path | None) -> Iterator[int]:
     """A server that takes everything, `delay` ms after the final dot. Its port.
 
-    smtp-sink(1) is the faster one, but knows no delays below a second.
+    smtp-sink(1) is the faster one, but knows no delays below a second, and no TLS.
     """
     command = [sys.executable, str(HERE / "sink.py"), str(delay / 1000)]
+    if certificate is not None:
+        command.append(str(certificate))
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
         port = int(process.stdout.readline())
         try:
-            if delay:
+            if delay or certificate is not None:
                 yield port
         finally:
             process.communicate("")
-    if not delay:
+    if not delay and certificate is None:
         # The port was free a moment ago.
         where = f"127.0.0.1:{port}"
         command = ["smtp-sink", "-u", ACCOUNT, "-m", "1000", where, "1000"]
@@ -229,6 +271,17 @@ def listening(command: list[str], path: Path) -> Iterator[tuple[int, ...]]:
             process.terminate()
 
 
+def _certificate(home: Path) -> Path:
+    """One for the server, with its key."""
+    path = home / "certificate.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
+    command += ["-subj", "/CN=sink.test", "-keyout", path, "-out", home / "public.pem"]
+    subprocess.run(command, check=True, capture_output=True)
+    with path.open("a") as file:
+        file.write((home / "public.pem").read_text())
+    return path
+
+
 def measure(
     name: str, program: str, where: str, delay: int, messages: int, at_once: int
 ) -> Run:
@@ -239,15 +292,20 @@ def measure(
     (home / "ours").touch()
     shutil.chown(home / "ours", ACCOUNT)
     shutil.copy(HERE / "plain_smtplib.py", home)
-    (home / "engine").mkdir(mode=0o755)
-    shutil.chown(home / "engine", ACCOUNT)
+    for folder, mode in {"engine": 0o755, "state": 0o700}.items():
+        (home / folder).mkdir(mode=mode)
+        shutil.chown(home / folder, ACCOUNT)
+    certificate = _certificate(home) if way.tls else None
     if "client in C" in name:
         launcher = HERE.parent / "launcher/compile"
         subprocess.run([launcher, home / "client"], check=True)
     try:
-        with sink(delay) as port:
+        with sink(delay, certificate) as port:
             place = Place(program, home, port)
-            queue = Queue(home, way.transport(place), way.master(place), at_once)
+            # tlsproxy(8) ends by a signal where only smtp(8) is told.
+            more = {"smtp_tls_security_level": "encrypt"} if way.tls else {}
+            master = way.master(place)
+            queue = Queue(home, way.transport(place), master, at_once, more)
             path = home / way.socket
             with listening(way.server(place), path) as others, queue.running():
                 queue.fill(messages, SIZE)
@@ -259,9 +317,10 @@ def measure(
 # --- all of them ----------------------------------------------------------------------
 
 
-def compare(options: argparse.Namespace, delay: int) -> dict[str, Run]:
+def compare(options: argparse.Namespace, delay: int, tls: bool) -> dict[str, Run]:
     """Medians for a server that takes so many ms for a message."""
     names = [name for name in WAYS if not options.only or name in options.only]
+    names = [name for name in names if WAYS[name].tls == tls]
     if not shutil.which("msmtp"):
         print("msmtp is not installed, so it is not among them")
         names = [name for name in names if not name.startswith("msmtp")]
@@ -287,7 +346,7 @@ def show(title: str, results: dict[str, Run]) -> None:
         f"\n| {title} | messages/s | ratio | CPU ms/message | MiB | MiB not Postfix |"
     )
     print("|---|---|---|---|---|---|")
-    base = results.get(MEASURE)
+    base = results.get(MEASURE) or results.get(MEASURE_TLS)
     for name, run in results.items():
         ratio = f"{run.rate / base.rate:.2f}" if base else ""
         print(
@@ -310,6 +369,10 @@ def judge(results: dict[int, dict[str, Run]]) -> bool:
                 what = f"{name}: {memory:.0f} MiB, at most {MEMORY_LIMIT:.0f}"
                 checks.append((memory <= MEMORY_LIMIT, what))
     quick = results.get(0, {})
+    if ENGINE in quick and "msmtp by pipe(8)" in quick:
+        ratio = quick[ENGINE].rate / quick["msmtp by pipe(8)"].rate
+        what = f"{ENGINE}: {ratio:.1f} of msmtp, at least {MSMTP_TARGET}"
+        checks.append((ratio >= MSMTP_TARGET, what))
     if PLAIN in quick and "ours by pipe(8)" in quick:
         ratio = quick["ours by pipe(8)"].rate / quick[PLAIN].rate
         what = f"ours by pipe(8): {ratio:.2f} of {PLAIN}, at least {PIPE_TARGET}"
@@ -337,8 +400,11 @@ def main(argv: list[str]) -> int:
         return 0
     results = {}
     for delay in options.delay or [0, 100]:
-        results[delay] = compare(options, delay)
-        show(f"server answers after {delay} ms", results[delay])
+        results[delay] = compare(options, delay, tls=False)
+        if results[delay]:
+            show(f"server answers after {delay} ms", results[delay])
+    if found := compare(options, 0, tls=True):
+        show("TLS, to a server in Python", found)
     return 0 if judge(results) else 1
 
 

@@ -2,8 +2,10 @@
 
 In the order in which they came, but no nexthop gets more than its share of the
 deliveries that are made at once: a server that never answers must not keep the mail of
-all others waiting. With the recipient limit at 1 the queue manager does not see that it
-is one destination.
+all others waiting. And a nexthop of which nobody knows yet whether it answers gets
+few, and one more with each answer, as from the queue manager (its
+initial_destination_concurrency). With the recipient limit at 1 that one does not see
+that it is one destination.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 
 # The part of all deliveries that one nexthop may have.
 _SHARE = 0.5
+# What one gets before it has answered (Postfix's initial_destination_concurrency).
+_FIRST = 5
 
 
 class _Wanted(Protocol):
@@ -37,6 +41,8 @@ class Schedule(Generic[T]):
         self._start_worker = start_worker
         self._waiting: list[T] = []
         self._running: dict[str, int] = {}
+        # How many a nexthop may have; those that are not here have not answered.
+        self._allowed: dict[str, int] = {}
         self._workers = 0
         self._idle = 0
         self._closed = False
@@ -46,14 +52,7 @@ class Schedule(Generic[T]):
         """A request has come."""
         with self._changed:
             self._waiting.append(request)
-            ready = sum(1 for one in self._waiting if self._may_run(one))
-            if ready > self._idle and self._workers < self._most:
-                try:
-                    self._start_worker()
-                    self._workers += 1
-                except RuntimeError:
-                    # No room for a thread: those that are there will do, or nobody.
-                    pass
+            self._staff(self._idle)
             self._changed.notify()
 
     def next(self) -> T | None:
@@ -73,14 +72,18 @@ class Schedule(Generic[T]):
             finally:
                 self._idle -= 1
 
-    def done(self, request: T) -> None:
-        """It is delivered, or given up."""
+    def done(self, request: T, answered: bool = True) -> None:
+        """It is delivered, or given up. `answered`: its nexthop is alive."""
         with self._changed:
-            left = self._running[request.nexthop] - 1
-            if left:
-                self._running[request.nexthop] = left
-            else:
-                del self._running[request.nexthop]
+            name = request.nexthop
+            self._running[name] -= 1
+            if not self._running[name]:
+                del self._running[name]
+                self._allowed.pop(name, None)
+            elif answered:
+                self._allowed[name] = self._allowed.get(name, _FIRST) + 1
+            # This worker is about to look for another one.
+            self._staff(self._idle + 1)
             self._changed.notify()
 
     def close(self) -> None:
@@ -89,5 +92,27 @@ class Schedule(Generic[T]):
             self._closed = True
             self._changed.notify_all()
 
+    def _staff(self, idle: int) -> None:
+        """Start a worker if a request could be delivered that no idle one takes."""
+        if self._workers == self._most:
+            return
+        room: dict[str, int] = {}
+        ready = 0
+        for one in self._waiting:
+            left = room.setdefault(one.nexthop, self._room(one.nexthop))
+            ready += left > 0
+            room[one.nexthop] -= 1
+        if ready > idle:
+            try:
+                self._start_worker()
+                self._workers += 1
+            except RuntimeError:
+                # No room for a thread: those that are there will do, or nobody.
+                pass
+
     def _may_run(self, request: T) -> bool:
-        return self._running.get(request.nexthop, 0) < self._share
+        return self._room(request.nexthop) > 0
+
+    def _room(self, nexthop: str) -> int:
+        allowed = min(self._share, self._allowed.get(nexthop, _FIRST))
+        return allowed - self._running.get(nexthop, 0)

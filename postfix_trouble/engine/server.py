@@ -69,6 +69,8 @@ class _Client:
         self.due = 0.0
         self.end = 0.0
         self.alarm: Callable[[], float | None] = self.watch.expired
+        # Its answer.
+        self.status = EX_TEMPFAIL
         # A worker has begun with it.
         self.begun = False
         # The client has closed, or what it says makes no sense.
@@ -87,6 +89,7 @@ class _Client:
         return ""
 
     def _send_answer(self, status: int, text: bytes) -> None:
+        self.status = status
         try:
             # It goes into the buffer of the socket, but for JSON objects of some size.
             self.sock.settimeout(10)
@@ -357,6 +360,6 @@ class Engine:
                 client.message.close()
                 # Where it is not answered, something of ours has failed.
                 client.watch.answer(EX_TEMPFAIL, _BUG)
-                self._schedule.done(client)
+                self._schedule.done(client, client.status != EX_TEMPFAIL)
             # Until the next one comes, nothing of this one is kept.
             del client

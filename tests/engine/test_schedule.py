@@ -50,6 +50,40 @@ def test_a_nexthop_gets_half() -> None:
     assert schedule.next() == Request("slow.test", 2)
 
 
+def test_few_until_it_answers() -> None:
+    """With the recipient limit at 1, it is here that a dead server is noticed."""
+    started = Started()
+    schedule: Schedule[Request] = Schedule(100, started)
+    running: list[Request | None] = []
+    for number in range(40):
+        schedule.put(Request("new.test", number))
+        if started.count > len(running):
+            running.append(schedule.next())
+    assert len(running) == 5
+    for number, one in enumerate(running):
+        assert one is not None
+        schedule.done(one, answered=number > 0)
+        schedule.next()
+    # One more for each answer.
+    assert started.count == 5 + 4
+
+
+def test_one_that_has_nothing_left_begins_anew() -> None:
+    started = Started()
+    schedule: Schedule[Request] = Schedule(100, started)
+    for _ in range(3):
+        schedule.put(Request("new.test"))
+        one = schedule.next()
+        assert one is not None
+        schedule.done(one)
+    for number in range(40):
+        schedule.put(Request("new.test", number))
+    for _ in range(5):
+        schedule.next()
+    schedule.put(Request("other.test"))
+    assert schedule.next() == Request("other.test")
+
+
 def test_workers_are_started_when_they_are_needed() -> None:
     started = Started()
     schedule: Schedule[Request] = Schedule(2, started)
