@@ -48,10 +48,20 @@ class _Pattern:
         return getattr(compile(*self._arguments), name)  # type: ignore[call-overload]
 
 
+def _digest(key: bytes, message: bytes, name: str) -> bytes:
+    """Python 3.14 asks for one of nothing: whether there is MD5 for CRAM-MD5."""
+    if not key:
+        return b""
+    from hmac import digest
+
+    return digest(key, message, name)
+
+
 # What smtplib takes out of its modules while it is being imported. re.I is 2; the
 # default of `timeout` only says that there is none, and we always say which.
 _AT_ONCE: dict[str, dict[str, object]] = {
     "email.base64mime": {"body_encode": _encode_base64},
+    "hmac": {"digest": _digest},
     "re": {"compile": _Pattern, "I": 2},
     "socket": {"_GLOBAL_DEFAULT_TIMEOUT": None},
 }
