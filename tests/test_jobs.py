@@ -18,6 +18,8 @@ from dns_server import serving
 from private_network import NAME_SERVER, put_over
 from scripted_server import Script, ScriptedServer
 
+# Behind one another they take a minute.
+pytestmark = pytest.mark.more
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs/jobs.md").read_text()
 SERVERS: dict[str, Script] = {

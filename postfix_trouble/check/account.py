@@ -134,9 +134,10 @@ def state_directory(about: str, path: str, who: Account) -> Finding | None:
 def _others_files(path: str, who: Account) -> str:
     """A file in it that belongs to another account; empty if there is none."""
     try:
-        for each in os.scandir(path):
-            if each.stat(follow_symlinks=False).st_uid != who.uid:
-                return f"{each.name}, which {whose(each.path)}"
+        for name in os.listdir(path):
+            each = os.path.join(path, name)
+            if os.lstat(each).st_uid != who.uid:
+                return f"{name}, which {whose(each)}"
     except OSError:
         pass  # Not readable: that is another finding.
     return ""

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -819,6 +820,42 @@ def test_what_the_account_can_not_read(installed: Path) -> None:
     config.symlink_to(inner / "main.cf")
     (said,) = [f for f in looked(installed)[0] if f["severity"] == "error"]
     assert said["remedy"] == f"chmod a+x {inner}"
+
+
+@needs.as_root
+def test_somebody_else_is_told_what_owners_and_modes_say(
+    program: str, installed: Path
+) -> None:
+    (installed / "main.cf").chmod(0o600)
+    argv = [program, "check", "--json", "--no-dns"]
+    argv += ["--master-cf", str(installed / "master.cf")]
+    done = subprocess.run(
+        argv, capture_output=True, user="daemon", group="daemon", extra_groups=[],
+        cwd="/", check=False,
+    )  # fmt: skip
+    found = json.loads(done.stdout)["findings"]
+    assert {f["remedy"] for f in found if f["severity"] == "error"} >= {
+        f"chgrp nogroup {installed}/main.cf; chmod g+r {installed}/main.cf",
+        f"chown nobody {installed}/state",
+    }
+    assert any("run check as root" in f["problem"] for f in found)
+
+
+def test_postconf_says_where_the_files_are(
+    postfix: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = postfix / "postconf"
+    script.write_text(
+        f'#!/bin/sh\n[ "$*" = "-d -h config_directory" ] && echo {postfix}\n'
+    )
+    script.chmod(0o755)
+    monkeypatch.delenv("MAIL_CONFIG", raising=False)
+    monkeypatch.setenv("PATH", f"{postfix}:/usr/bin:/bin")
+    with (postfix / "main.cf").open("a") as file:
+        file.write("smtp_helo_tiemout = 5\n")
+    found = findings()[0]
+    assert about(found, "smtp_helo_tiemout")["severity"] == "warning"
+    assert any(f["about"].startswith("trouble, line 1") for f in found)
 
 
 @needs.as_root
