@@ -15,7 +15,7 @@ EXAMPLES = (
     ("What would Postfix do about this?",
      "postfix-trouble explain '450 4.7.1 Greylisted'"),
     ("Is everything as it should be?",
-     "postfix-trouble check --config /etc/postfix/main.cf"),
+     "postfix-trouble check"),
     ("Who takes mail for this domain, and how?",
      "postfix-trouble probe example.com"),
     ("Send a test message.",
