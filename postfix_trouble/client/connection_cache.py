@@ -48,7 +48,14 @@ class _Idle(Value):
 class Connections:
     """The connections of one process. Used by several threads."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        happened: Callable[[str, str], None] = lambda what, kind: None,
+    ) -> None:
+        """`happened` is told of connections ("connection", and new or reused) and TLS
+        handshakes (KeptTls)."""
+        self.happened = happened
         self._idle_limit = settings.seconds("smtp_connection_cache_time_limit")
         self._on_demand = settings.flag("smtp_connection_cache_on_demand")
         self._listed = settings.words("smtp_connection_cache_destinations")
@@ -57,7 +64,8 @@ class Connections:
         self.destinations: dict[str, tuple[Destination, ...]] = {}
         self.count_limit = settings.integer("smtp_connection_reuse_count_limit")
         #: What makes new ones cheap.
-        self.tls = KeptTls(settings.seconds("smtp_tls_session_cache_timeout"))
+        timeout = settings.seconds("smtp_tls_session_cache_timeout")
+        self.tls = KeptTls(timeout, happened=happened)
         self.replies = KeptReplies()
         self.sts = ProcessMemory()
         self._idle: list[_Idle] = []
@@ -211,6 +219,7 @@ class Lease:
 
     def opens(self, destination: Destination, relay: Relay, tls: TlsPolicy) -> None:
         """A connection of this request's own is made now."""
+        self._connections.happened("connection", "new")
         self._key = self._identity(destination, relay, tls)
         self._made = time.monotonic()
 
@@ -231,6 +240,7 @@ class Lease:
         found = self._connections.take(key)
         if found is None:
             return None
+        self._connections.happened("connection", "reused")
         server, kept, self._made = found
         self._key = key
         return server, kept

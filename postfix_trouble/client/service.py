@@ -253,6 +253,10 @@ class Service:
 
     # --- destinations in trouble, and the postmaster
 
+    def suspended(self) -> int:
+        """How many destinations are suspended now, as far as this process knows."""
+        return self._throttled.suspended() if self._throttled is not None else 0
+
     def _suspended(self, request: DeliveryRequest, caller: Caller) -> DSN | None:
         throttled = self._destinations(caller)
         return None if throttled is None else throttled.check(request.nexthop)

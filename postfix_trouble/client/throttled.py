@@ -45,6 +45,15 @@ class Throttled:
             standing = self._state.destinations.check(name, now, self._retry_time)
         return standing if isinstance(standing, DSN) else None
 
+    def suspended(self) -> int:
+        """How many destinations are suspended now, as far as this process knows."""
+        now = time.time()
+        with self._lock:
+            return sum(
+                isinstance(judge(mark, now, self._retry_time), DSN)
+                for mark in self._marks.values()
+            )
+
     def remember(self, report: Report) -> None:
         """Note how an attempt ended."""
         if not self._retry_time or report.suspended:

@@ -22,6 +22,7 @@ from postfix_trouble.report.maillog import MailLog
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from postfix_trouble.engine.metrics import Metrics
     from postfix_trouble.pipe.options import CommandLine
 
 # Deliveries at once, and seconds that one may take: pipe(8) bounces after 1000.
@@ -52,12 +53,15 @@ def run(argv: list[str]) -> int:
             raise options.UsageError(f"no such argument: {line.recipients[0]}")
         most = options.number(line, "--deliveries", _MOST)
         seconds = options.number(line, "--time-limit", _SECONDS)
+        # Who finds the socket is greeted at once.
+        load_all()
         listeners = listener.inherited(os.environ)
         if line.switch("--listen"):
             listeners.append(_listener(line.value("--listen")))
         if not listeners:
             raise options.UsageError("--listen unix:PATH is missing")
-        services = Services()
+        metrics = _metrics(line)
+        services = Services(metrics)
         lmtp = _lmtp(line, services, log.write)
     except (options.UsageError, ConfigError, OSError) as problem:
         for each in listeners:
@@ -66,7 +70,6 @@ def run(argv: list[str]) -> int:
         log.write(text)
         os.write(2, f"postfix-trouble serve: {text}\n".encode("utf-8", "replace"))
         return EX_CONFIG
-    load_all()
     # All that is here now stays: what comes and goes is looked through sooner.
     gc.collect()
     gc.freeze()
@@ -78,7 +81,10 @@ def run(argv: list[str]) -> int:
         note=log.write,
         reload=services.forget,
         drain=lmtp.drain if lmtp else lambda: None,
+        told=metrics.answered if metrics else lambda status, text: None,
     )
+    if metrics is not None:
+        _show(metrics, engine, services)
     engine.on_signals()
     where = line.value("--listen") or "sockets of the service manager"
     log.write(f"engine: listening on {where}, {most} deliveries at once")
@@ -92,6 +98,35 @@ def run(argv: list[str]) -> int:
     finally:
         services.forget()
     return EX_OK
+
+
+def _metrics(line: CommandLine) -> Metrics | None:
+    """The figures, if somebody wants them. Raises UsageError."""
+    where = line.value("--metrics")
+    if not where:
+        return None
+    try:
+        from postfix_trouble.engine.metrics import Metrics
+    except ImportError as problem:
+        text = f"--metrics {where}: prometheus_client can't be loaded: {problem}"
+        raise options.UsageError(text) from problem
+    metrics = Metrics()
+    metrics.listen(where)
+    return metrics
+
+
+def _show(metrics: Metrics, engine: Engine, services: Services) -> None:
+    """Have figures that are what they are at the moment."""
+    for name, meaning, value in (
+        ("requests_waiting", "Requests that wait for a delivery.", engine.waiting),
+        ("requests_running", "Requests that are delivered.", engine.running),
+        (
+            "destinations_suspended",
+            "Destinations in trouble that are left alone, as far as it is known here.",
+            services.suspended,
+        ),
+    ):
+        metrics.gauge(name, meaning, value)
 
 
 def _lmtp(

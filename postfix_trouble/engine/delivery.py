@@ -24,8 +24,9 @@ from postfix_trouble.report import pipe8
 from postfix_trouble.report.maillog import MailLog
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Callable, Hashable
 
+    from postfix_trouble.engine.metrics import Metrics
     from postfix_trouble.pipe.options import CommandLine
 
 # Sets of options whose services are kept; master.cf has few entries.
@@ -38,7 +39,9 @@ _SHARED = (*_PATHS, "--lmtp")
 class Services:
     """The delivery services of an engine, by the options of requests."""
 
-    def __init__(self) -> None:
+    def __init__(self, metrics: Metrics | None = None) -> None:
+        """`metrics` is told what is logged, and of connections."""
+        self._metrics = metrics
         self._lock = threading.Lock()
         # The youngest last.
         self._known: dict[Hashable, Entry] = {}
@@ -75,10 +78,15 @@ class Services:
                 return found
         settings = command.read_settings(line)
         log = MailLog.of(settings, line.value("--log-file"))
+        write: Callable[[str], None] = log.write
+        metrics, connections = self._metrics, Connections(settings)
+        if metrics is not None:
+            connections = Connections(settings, metrics.happened)
+            write = _both(log.write, metrics.logged)
         service = Service(
             settings,
-            log.write,
-            connections=Connections(settings),
+            write,
+            connections=connections,
             # As in a process for each mail: the queue manager does it, unless somebody
             # asks for more.
             throttles=settings.given("trouble_destination_retry_time"),
@@ -94,12 +102,28 @@ class Services:
             each.service.close()
         return entry
 
+    def suspended(self) -> int:
+        """Destinations in trouble that are left alone now."""
+        with self._lock:
+            known = [*self._known.values()]
+        return sum(each.service.suspended() for each in known)
+
     def forget(self) -> None:
         """Read everything anew (SIGHUP), or leave: close what stayed open."""
         with self._lock:
             gone, self._known = [*self._known.values()], {}
         for each in gone:
             each.service.close()
+
+
+def _both(
+    first: Callable[[str], None], second: Callable[[str], None]
+) -> Callable[[str], None]:
+    def write(text: str) -> None:
+        first(text)
+        second(text)
+
+    return write
 
 
 def _concluded(call: Call) -> tuple[int, bytes]:

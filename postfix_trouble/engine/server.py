@@ -58,8 +58,14 @@ def _write(file: IO[bytes], data: bytes | memoryview) -> None:
 class _Client:
     """One connection, and the request that comes over it."""
 
-    def __init__(self, sock: socket.socket, answered: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        answered: Callable[[], None],
+        told: Callable[[int, bytes], None],
+    ) -> None:
         self.sock = sock
+        self._told = told
         self.watch = Watch(self._send_answer, answered, self._left)
         self.arguments: list[str] = []
         # In memory, or a file without a name.
@@ -96,7 +102,8 @@ class _Client:
             self.sock.sendall(protocol.answer(status, text))
         except OSError:
             # It has gone; pipe(8) has deferred the mail.
-            pass
+            return
+        self._told(status, text)
 
     def _left(self) -> bool:
         poll = select.poll()
@@ -183,15 +190,17 @@ class Engine:
         note: Callable[[str], None],
         reload: Callable[[], None],
         drain: Callable[[], None] = lambda: None,
+        told: Callable[[int, bytes], None] = lambda status, text: None,
     ) -> None:
         """`most`: deliveries at once. `seconds`: what a request may take, from the
         moment that its client was greeted; it is told, and must be below pipe(8)'s
         limit. `note`: writes to the log. `reload`: what SIGHUP asks for. `drain` is
-        called when it is told to end."""
+        called when it is told to end, `told` for each answer that has gone out."""
         self._listeners = list(listeners)
         self._deliver = deliver
         self._reload = reload
         self._tell_drain = drain
+        self._told = told
         self._stopping = False
         self._seconds = seconds
         self._most = most
@@ -222,6 +231,14 @@ class Engine:
         self._selector.close()
         os.close(self._wake_read)
         os.close(self._wake_write)
+
+    def waiting(self) -> int:
+        """Clients whose requests wait for a worker."""
+        return sum(client.ended and not client.begun for client in [*self._clients])
+
+    def running(self) -> int:
+        """Clients whose requests are delivered."""
+        return sum(client.begun for client in [*self._clients])
 
     # --- the thread that watches
 
@@ -286,7 +303,7 @@ class Engine:
         except OSError:
             sock.close()
             return
-        client = _Client(sock, self._wake)
+        client = _Client(sock, self._wake, self._told)
         client.due = client.end = time.monotonic() + self._seconds + AFTER
         self._clients.add(client)
         self._selector.register(sock, selectors.EVENT_READ, client)

@@ -105,6 +105,7 @@ SERVE_OPTIONS = (
         "SECONDS",
         "Defer what is not delivered so long after it came (900); below pipe(8)'s.",
     ),
+    Option("--metrics", "inet:HOST:PORT", "Have figures for Prometheus there."),
     Option(
         "--lmtp-listen",
         "unix:PATH|inet:HOST:PORT",

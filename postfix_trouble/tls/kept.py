@@ -42,10 +42,16 @@ class KeptTls:
     """Contexts and sessions of one set of settings. Used by several threads."""
 
     def __init__(
-        self, timeout: float, clock: Callable[[], float] = time.monotonic
+        self,
+        timeout: float,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        happened: Callable[[str, str], None] = lambda what, kind: None,
     ) -> None:
         """`timeout`: seconds that a session may be resumed; 0: none is. `clock` counts
-        seconds."""
+        seconds. `happened` is told of handshakes: "tls", and full, resumed or failed.
+        """
+        self.happened = happened
         self._timeout = timeout
         self._clock = clock
         self._lock = threading.Lock()
@@ -122,6 +128,7 @@ class Resumption:
     def chain(self, shown: list[bytes], *, reused: bool) -> list[bytes]:
         """The certificates of the server, DER: a session that is resumed has those of
         its beginning."""
+        self.kept.happened("tls", "resumed" if reused else "full")
         if not reused:
             self._chain = tuple(shown)
         return [*self._chain]
@@ -133,6 +140,7 @@ class Resumption:
 
     def failed(self) -> None:
         """The handshake failed, for which the session may be to blame."""
+        self.kept.happened("tls", "failed")
         self.kept.forget(self._key)
 
 

@@ -17,7 +17,10 @@ from lmtp_client import Client
 from scripted_server import ScriptedServer
 from waiting import PATIENCE, wait
 
-KEEP = ("-o", "smtp_connection_cache_destinations=static:all")
+KEEP = (
+    *("-o", "smtp_connection_cache_destinations=static:all"),
+    *("-o", "smtp_connection_cache_time_limit=1h"),
+)
 
 
 class Both:
