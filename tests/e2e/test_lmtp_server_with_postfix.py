@@ -232,5 +232,6 @@ def test_nothing_was_strange(world: World) -> None:
     world.send(MESSAGE, "last@d.test")
     world.results("last@d.test")
     strange = ("warning", "fatal", "panic", "error:", "noise")
-    lines = world.postfix.log().splitlines()
+    # That one is about files in /etc/postfix, which other tests have put there.
+    lines = [x for x in world.postfix.log().splitlines() if "/postfix-script[" not in x]
     assert not [line for line in lines if any(word in line for word in strange)]
