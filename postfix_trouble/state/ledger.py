@@ -31,8 +31,6 @@ _YOUNGEST = 1000
 # The ledger's clock goes on by at most so many seconds from one request to the next:
 # a jump of the system's clock does not make rows old.
 _LONGEST_STEP = 600
-# What the ledger's clock shows.
-_TICKS = "(SELECT ticks FROM clock)"
 
 
 class Lock(Choice):
@@ -128,14 +126,15 @@ class Ledger:
             if named and known:
                 # Still tried: no one who is finished may be forgotten before that ends.
                 connection.execute(
-                    f"UPDATE ledger SET due = max(due, {_TICKS} + ?) WHERE request = ?",
+                    "UPDATE ledger SET due = max(due, (SELECT ticks FROM clock) + ?)"
+                    " WHERE request = ?",
                     (_KEEP, key),
                 )
             if ticks is not None:
                 _forget(connection, ticks)
             connection.executemany(
                 "INSERT INTO ledger (request, recipient, nth, result, dsn, due)"
-                f" VALUES (?, ?, ?, 'open', x'', {_TICKS} + ?)"
+                " VALUES (?, ?, ?, 'open', x'', (SELECT ticks FROM clock) + ?)"
                 " ON CONFLICT DO UPDATE SET due = max(due, excluded.due)",
                 named,
             )
@@ -155,8 +154,9 @@ class Ledger:
         def work(connection: Connection) -> None:
             connection.executemany(
                 "INSERT INTO ledger (request, recipient, nth, result, dsn, due)"
-                f" VALUES (?, ?, ?, ?, ?, {_TICKS} + ?) ON CONFLICT DO UPDATE SET"
-                " result = excluded.result, dsn = excluded.dsn, due = excluded.due",
+                " VALUES (?, ?, ?, ?, ?, (SELECT ticks FROM clock) + ?)"
+                " ON CONFLICT DO UPDATE SET result = excluded.result,"
+                " dsn = excluded.dsn, due = excluded.due",
                 rows,
             )
 
@@ -167,7 +167,8 @@ class Ledger:
 
         def work(connection: Connection) -> None:
             connection.execute(
-                f"UPDATE ledger SET due = {_TICKS} + ? WHERE request = ?",
+                "UPDATE ledger SET due = (SELECT ticks FROM clock) + ?"
+                " WHERE request = ?",
                 (_KEEP_SETTLED, key),
             )
 
