@@ -521,7 +521,6 @@ def main() -> int:
         known = clients(installed)
         program = known.get("c", known["python"])
         engine = ResidentEngine(installed, place / "engine", ACCOUNT)
-        engine.start()
     log = place / "trouble.log"
     log.touch()
     shutil.chown(log, ACCOUNT)
@@ -533,6 +532,8 @@ def main() -> int:
     )
     postfix.start()
     try:
+        if engine is not None:
+            engine.start()
         sums, wrong = Soak(postfix, program, log, engine, options).run()
     finally:
         postfix.stop()
