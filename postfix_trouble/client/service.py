@@ -171,12 +171,16 @@ class Service:
         )
         self._report_tls(context)
         report = self._attempt(context, caller.stream)
-        if not nobody_waits:
-            # Otherwise we hung up, which says nothing about the destination.
-            self._remember(report, caller, note)
-        report = self._afterwards(report, note, caller)
-        _close_tables(context, note)
-        return _with(bad, report._replace(request=request))
+        try:
+            if not nobody_waits:
+                # Otherwise we hung up, which says nothing about the destination.
+                self._remember(report, caller, note)
+            report = self._afterwards(report, note, caller)
+            _close_tables(context, note)
+            return _with(bad, report._replace(request=request))
+        except Exception as bug:  # noqa: BLE001  somebody may have the message
+            warn(note, "report", bug)
+            return report._replace(outcomes=(*bad, *report.outcomes))
 
     def probe(
         self,

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+import needs
 from certificates import make_certificates
 from postfix_trouble.client.connection_cache import Connections
 from postfix_trouble.client.service import Caller, Service
@@ -101,6 +102,7 @@ def test_not_for_longer_than_the_timeout(certificates: Path) -> None:
 
 def test_not_with_another_name(certificates: Path) -> None:
     """The same address and port, but another next hop."""
+    needs.localhost()
     with server(certificates, RESUME) as at:
         sender = Sender(smtp_host_lookup="native")
         sender.sends(at)
