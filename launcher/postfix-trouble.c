@@ -8,21 +8,16 @@
  * "deliver --engine=PATH ..." hands the request to a process that stays ("serve"), which
  * saves the start of a Python for each mail. Nothing is read from standard input before
  * that process has greeted, so without it the delivery is made by a Python of its own.
- * Once the request is taken, nothing is tried a second time.
+ * Once the request is taken, nothing is tried a second time. What the two say to each
+ * other is in postfix_trouble/engine/protocol.py.
  *
- * The engine greets with "postfix-trouble engine 1 VERSION SECONDS DELIVERIES\n": version
- * of the protocol, of the program, how long a request may take, how many it makes at
- * once. Then frames, each a letter, four bytes of length (big endian) and the data. From
- * here: a (one argument), m (a piece of the message), e (its end), s (a signal came: the
- * number). From there, one: r (a byte of exit status, then the text for pipe(8)).
- * postfix_trouble/engine/protocol.py is the other side; bin/postfix-trouble and
- * postfix_trouble/engine/client.py do the same where nobody can compile this.
+ * bin/postfix-trouble and postfix_trouble/engine/client.py do the same where nobody can
+ * compile this.
  */
 
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -34,10 +29,10 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #define GREETING "postfix-trouble engine 1 " VERSION " "
+#define GREETING_NUMBERS 14     /* bytes: two numbers of six digits behind it */
 #define LOST "4.3.0 lost connection with the engine"
 #define IN_DOUBT LOST " -- message may be sent more than once"
 #define TERMINATED "4.3.0 terminated by signal"
@@ -47,7 +42,7 @@
 
 enum { DEFERRED = 75, LAUNCHED_OK = 100 };
 enum { GREETED_WITHIN = 2, AFTER = 15 };        /* seconds */
-enum { PIECE = 65536, MOST_ANSWER = 64 << 20 };
+enum { HEAD = 5, MOST_ANSWER = 64 << 20 };      /* bytes */
 
 /* --- the answer to pipe(8) --- */
 
@@ -87,8 +82,7 @@ __attribute__((format(printf, 1, 2))) static char *print(const char *format, ...
 /* Whether pipe(8) takes an exit status for what we mean by it. */
 static int known(int status)
 {
-    return status == 65 || (status >= 67 && status <= 69) || status == DEFERRED
-        || status == 76 || status == 77;
+    return status > 0 && strchr("\101\103\104\105\113\114\115", status) != NULL;
 }
 
 static _Noreturn void leave(int status)
@@ -110,12 +104,12 @@ static void catch_signal(int number) { caught = number; }
 /* What nohup has ignored stays so. */
 static void on_signals(void (*handler)(int))
 {
-    static const int numbers[] = { SIGTERM, SIGINT, SIGHUP };
+    static const int numbers[] = { SIGTERM, SIGINT, SIGHUP, SIGALRM };
     size_t at;
 
     sigemptyset(&passed);
     for (at = 0; at < sizeof numbers / sizeof *numbers; at++)
-        if (signal(numbers[at], handler) == SIG_IGN)
+        if (signal(numbers[at], handler) == SIG_IGN && numbers[at] != SIGALRM)
             signal(numbers[at], SIG_IGN);
         else
             sigaddset(&passed, numbers[at]);
@@ -171,6 +165,15 @@ static _Noreturn void one_shot(char **words, const char *no_engine)
     sigset_t awaited = passed;
     int status;
 
+    if (!isatty(STDERR_FILENO)) {
+        /* The status is the first byte that pipe(8) reads, and it reads this too. */
+        int null = open("/dev/null", O_WRONLY);
+
+        if (dup2(null, STDERR_FILENO) < 0)
+            close(STDERR_FILENO);
+        if (null > STDERR_FILENO)
+            close(null);
+    }
     sigaddset(&awaited, SIGCHLD);
     signal(SIGCHLD, SIG_DFL);
     sigprocmask(SIG_BLOCK, &awaited, NULL);
@@ -201,20 +204,15 @@ static _Noreturn void one_shot(char **words, const char *no_engine)
 
 static int engine = -1;
 static int gone;                /* nothing can be sent any more */
-static long long end;           /* when we stop waiting, milliseconds */
+static const char *lost = LOST; /* what to say without an answer */
+static int asked;               /* from here on, a signal is the engine's to answer */
+static char out[65536];         /* frames to be sent */
+static size_t filled;
 
-static long long now(void)
-{
-    struct timespec time;
+static void signalled(void);
 
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (long long) time.tv_sec * 1000 + time.tv_nsec / 1000000;
-}
-
-enum event { INPUT, ENGINE, SIGNAL };
-
-/* Wait for the engine, and for standard input if that is wanted. */
-static enum event wait_for(short wanted, int input)
+/* Wait for the engine (1), or for standard input (0) if that is wanted. */
+static int wait_for(short wanted, int input)
 {
     for (;;) {
         struct pollfd places[] = {
@@ -222,49 +220,17 @@ static enum event wait_for(short wanted, int input)
             { engine, wanted, 0 },
             { STDOUT_FILENO, 0, 0 },
         };
-        long long left = end - now();
-        struct timespec limit = { (time_t) (left / 1000), left % 1000 * 1000000 };
-        int ready;
+        int ready = ppoll(places, 3, NULL, &before);
 
-        if (left <= 0)
-            defer("4.4.2 no answer from the engine in time");
-        ready = ppoll(places, 3, &limit, &before);
         if (caught)
-            return SIGNAL;
-        if (ready < 0 && errno != EINTR)
+            signalled();
+        else if (ready < 0 && errno != EINTR)
             defer(NO_MEMORY);
-        if (ready <= 0)
-            continue;
-        if (places[2].revents & POLLERR)
+        else if (ready > 0 && places[2].revents & POLLERR)
             defer(NOBODY_WAITS);
-        return places[1].revents ? ENGINE : INPUT;
+        else if (ready > 0)
+            return places[1].revents != 0;
     }
-}
-
-/* The same, where a signal ends the request: the engine sees the connection close. */
-static enum event wait_or_end(short wanted, int input)
-{
-    enum event event = wait_for(wanted, input);
-
-    if (event == SIGNAL)
-        defer(TERMINATED);
-    return event;
-}
-
-static char *waiting;           /* to be sent */
-static size_t filled;
-
-static void frame(char kind, const char *data, size_t length)
-{
-    char head[] = { kind, (char) (length >> 24), (char) (length >> 16),
-        (char) (length >> 8), (char) length };
-
-    waiting = realloc(waiting, filled + sizeof head + length);
-    if (waiting == NULL)
-        defer(NO_MEMORY);
-    memcpy(waiting + filled, head, sizeof head);
-    memcpy(waiting + filled + sizeof head, data, length);
-    filled += sizeof head + length;
 }
 
 static void flush(void)
@@ -272,16 +238,58 @@ static void flush(void)
     size_t at = 0;
 
     while (at < filled && !gone) {
-        ssize_t sent = send(engine, waiting + at, filled - at, MSG_DONTWAIT | MSG_NOSIGNAL);
+        ssize_t sent = send(engine, out + at, filled - at, MSG_DONTWAIT | MSG_NOSIGNAL);
 
         if (sent > 0)
             at += (size_t) sent;
         else if (errno == EAGAIN)
-            wait_or_end(POLLOUT, 0);
+            wait_for(POLLOUT, 0);
         else if (errno != EINTR)
             gone = 1;           /* it may have said why */
     }
     filled = 0;
+}
+
+/* Begin a frame: what it is, and how much data follows. */
+static void begin(char kind, size_t length)
+{
+    int shift;
+
+    if (sizeof out - filled < HEAD)
+        flush();
+    out[filled++] = kind;
+    for (shift = 24; shift >= 0; shift -= 8)
+        out[filled++] = (char) (length >> shift);
+}
+
+static void frame(char kind, const char *data)
+{
+    size_t left = strlen(data), part;
+
+    for (begin(kind, left); left > 0; left -= part, data += part) {
+        if (filled == sizeof out)
+            flush();
+        part = sizeof out - filled < left ? sizeof out - filled : left;
+        memcpy(out + filled, data, part);
+        filled += part;
+    }
+}
+
+static void signalled(void)
+{
+    unsigned left;
+
+    if (caught == SIGALRM)
+        defer("4.4.2 no answer from the engine in time");
+    if (!asked)
+        defer(TERMINATED);      /* the engine sees the connection close */
+    frame('s', print("%d", (int) caught));
+    caught = 0;
+    flush();
+    /* Nor for an engine that hangs is there more time than this. */
+    left = alarm(AFTER);
+    if (left < AFTER)
+        alarm(left);
 }
 
 /* Connect and be greeted. Returns why there is no engine; NULL: there is one. */
@@ -292,7 +300,7 @@ static const char *greeted(const char *path)
     struct timespec limit = { GREETED_WITHIN, 0 };
     struct ucred peer;
     socklen_t size = sizeof peer;
-    char line[200], *stop;
+    char line[sizeof GREETING + GREETING_NUMBERS];
     ssize_t got;
     long seconds;
 
@@ -308,45 +316,33 @@ static const char *greeted(const char *path)
     place.fd = engine;
     if (ppoll(&place, 1, &limit, &before) <= 0 && caught)
         defer(TERMINATED);
-    /* It is sent in one piece. No more than that is read. */
-    got = recv(engine, line, sizeof line - 1, MSG_PEEK | MSG_DONTWAIT);
+    /* It comes in one piece, and always has the same length. */
+    got = recv(engine, line, sizeof line - 1, MSG_DONTWAIT);
     if (got <= 0)
         return "no greeting";
     line[got] = '\0';
-    stop = strchr(line, '\n');
-    if (stop == NULL || sscanf(line, GREETING "%6ld %*d\n", &seconds) != 1 || seconds <= 0)
+    seconds = strncmp(line, GREETING, sizeof GREETING - 1) == 0
+        ? atol(line + sizeof GREETING - 1) : 0;
+    if (seconds <= 0 || line[got - 1] != '\n')
         return "it is of another version";
-    if (recv(engine, line, (size_t) (stop + 1 - line), 0) <= 0)
-        return "no greeting";
-    end = now() + (seconds + AFTER) * 1000;
+    alarm((unsigned) seconds + AFTER);
     return NULL;
 }
 
 /* --- a request to the engine --- */
 
-/* Exactly so many bytes. A signal is the engine's to answer, from here on. */
-static void receive(char *data, size_t length, const char *lost)
+/* Exactly so many bytes. */
+static void receive(void *data, size_t length)
 {
-    while (length > 0) {
-        ssize_t got;
+    ssize_t got;
 
-        if (wait_for(POLLIN, 0) == SIGNAL) {
-            char *number = print("%d", (int) caught);
-
-            caught = 0;
-            frame('s', number, strlen(number));
-            flush();
-            /* Nor for an engine that hangs is there more time than this. */
-            if (end > now() + AFTER * 1000)
-                end = now() + AFTER * 1000;
-            continue;
-        }
+    for (; length > 0; length -= (size_t) got, data = (char *) data + got) {
+        wait_for(POLLIN, 0);
         got = recv(engine, data, length, MSG_DONTWAIT);
-        if (got > 0) {
-            data += got;
-            length -= (size_t) got;
-        } else if (got == 0 || (errno != EINTR && errno != EAGAIN))
+        if (got == 0 || (got < 0 && errno != EINTR && errno != EAGAIN))
             defer(lost);
+        if (got < 0)
+            got = 0;
     }
 }
 
@@ -362,32 +358,30 @@ static int sound(int status, const char *text, size_t length, int json)
     return length >= 7 && text[0] == (status == DEFERRED ? '4' : '5') && text[1] == '.';
 }
 
-static _Noreturn void take_answer(int json, const char *lost)
+static _Noreturn void take_answer(int json)
 {
-    unsigned char head[6];      /* of the frame, and the status */
+    unsigned char head[HEAD + 1];       /* and the status */
+    char few[512], *text = few;
     size_t length;
-    char *text;
 
-    receive((char *) head, sizeof head, lost);
+    asked = 1;
+    receive(head, sizeof head);
     length = (size_t) head[1] << 24 | (size_t) head[2] << 16 | (size_t) head[3] << 8
         | head[4];
     if (head[0] != 'r' || length < 1 || length > MOST_ANSWER)
         defer(NO_SENSE);
-    text = malloc(length--);
-    if (text == NULL)
+    if (--length > sizeof few && (text = malloc(length)) == NULL)
         defer(NO_MEMORY);
-    receive(text, length, lost);
-    if (!sound(head[5], text, length, json))
+    receive(text, length);
+    if (!sound(head[HEAD], text, length, json))
         defer(NO_SENSE);
     say(text, length);
-    leave(head[5]);
+    leave(head[HEAD]);
 }
 
 /* Hand the request over, if there is an engine. Returns only if there is none: why. */
 static const char *by_engine(const char *path, char **words)
 {
-    static char piece[PIECE];
-    struct pollfd reader = { STDOUT_FILENO, 0, 0 };
     const char *why = greeted(path);
     int json = 0, options = 1;
     ssize_t got;
@@ -399,24 +393,28 @@ static const char *by_engine(const char *path, char **words)
     for (; *words != NULL; words++) {
         options = options && strcmp(*words, "--") != 0;
         json = json || (options && strcmp(*words, "--json") == 0);
-        frame('a', *words, strlen(*words));
+        frame('a', *words);
     }
     do {
-        if (gone || wait_or_end(POLLIN, 1) == ENGINE)
-            take_answer(json, LOST);    /* it does not want the message */
-        got = read(STDIN_FILENO, piece, sizeof piece);
-        if (got > 0) {
-            frame('m', piece, (size_t) got);
+        /* A message of usual size goes out as one piece, with all before and after it:
+           each piece wakes the engine. */
+        if (filled > sizeof out / 2)
             flush();
+        if (gone || wait_for(POLLIN, 1))
+            take_answer(json);  /* it does not want the message */
+        got = read(STDIN_FILENO, out + filled + HEAD, sizeof out - filled - HEAD);
+        if (got > 0) {
+            begin('m', (size_t) got);
+            filled += (size_t) got;
         } else if (got < 0 && errno != EINTR && errno != EAGAIN)
             defer(print("4.3.0 cannot read the message: %s", strerror(errno)));
     } while (got != 0);
     /* Where pipe(8) has been killed, this is not the end of the message. */
-    if (poll(&reader, 1, 0) > 0 && reader.revents & POLLERR)
-        defer(NOBODY_WAITS);
-    frame('e', "", 0);
+    wait_for(POLLOUT, 0);
+    frame('e', "");
     flush();
-    take_answer(json, IN_DOUBT);
+    lost = IN_DOUBT;
+    take_answer(json);
 }
 
 /* People and servers: these have no exit status for pipe(8). */
@@ -446,15 +444,6 @@ int main(int count, char **words)
         defer(print("4.3.0 cannot start Python: %s", strerror(errno)));
     }
     signal(SIGPIPE, SIG_IGN);   /* a write that fails is seen as that */
-    if (!isatty(STDERR_FILENO)) {
-        /* The status is the first byte that pipe(8) reads, and it reads this too. */
-        int null = open("/dev/null", O_WRONLY);
-
-        if (dup2(null, STDERR_FILENO) < 0)
-            close(STDERR_FILENO);
-        if (null > STDERR_FILENO)
-            close(null);
-    }
     on_signals(catch_signal);
     sigprocmask(SIG_BLOCK, &passed, &before);
     if (count > 2 && strcmp(words[0], "deliver") == 0

@@ -113,8 +113,9 @@ class _Request:
         """Send the request, and wait. Exit code and text. Raises Ended."""
         options = argv[: argv.index(b"--")] if b"--" in argv else argv
         json = b"--json" in options
-        for word in argv:
-            self._send(protocol.frame(protocol.ARGUMENT, word))
+        # A message of usual size goes out as one piece, with all before and after it:
+        # each piece wakes the engine.
+        data = b"".join(protocol.frame(protocol.ARGUMENT, word) for word in argv)
         while not self._gone and self._wait(read=self._sock, also=0) == 0:
             try:
                 piece = os.read(0, _PIECE)
@@ -125,14 +126,17 @@ class _Request:
                 raise Ended(f"4.3.0 cannot read the message: {text}") from None
             if not piece:
                 break
-            self._send(protocol.frame(protocol.PIECE, piece))
+            data += protocol.frame(protocol.PIECE, piece)
+            if len(data) > _PIECE // 2:
+                self._send(data)
+                data = b""
         else:
             # It does not want the message.
             return self._answer(json)
-        if self._nobody_waits():
-            raise Ended(_NOBODY)
+        # Where pipe(8) has been killed, this is not the end of the message.
+        self._wait(write=self._sock)
+        self._send(data + protocol.frame(protocol.END))
         self._whole = True
-        self._send(protocol.frame(protocol.END))
         return self._answer(json)
 
     def _answer(self, json: bool) -> tuple[int, bytes]:
@@ -219,12 +223,6 @@ class _Request:
             if also in places:
                 return 0
 
-    def _nobody_waits(self) -> bool:
-        poll = select.poll()
-        poll.register(1, 0)
-        gone = os.getppid() != self._parent
-        return gone or any(event & select.POLLERR for _, event in poll.poll(0))
-
 
 def _connected(path: str, *, whoever: bool = False) -> socket.socket:
     """A connection to an engine of this account, or of root. Raises NoEngine."""
@@ -248,19 +246,17 @@ def _connected(path: str, *, whoever: bool = False) -> socket.socket:
 
 
 def _greeted(sock: socket.socket) -> tuple[int, int]:
-    """Read the greeting, which comes in one piece, and no more than that: the seconds
-    that a request may take, deliveries at once. Raises NoEngine."""
+    """Read the greeting, which comes in one piece and always has the same length: the
+    seconds that a request may take, deliveries at once. Raises NoEngine."""
     try:
-        line = sock.recv(199, socket.MSG_PEEK)
+        line = sock.recv(len(protocol.greeting(0, 0)))
     except OSError:
         line = b""
     if not line:
         raise NoEngine("no greeting")
-    line = line[: line.find(b"\n") + 1]
     found = protocol.greeted(line)
     if found is None:
         raise NoEngine("it is of another version")
-    sock.recv(len(line))
     return found
 
 

@@ -38,8 +38,8 @@ STATUSES = (SUCCESS, 65, 67, 68, 69, 75, 76, 77)
 
 
 def greeting(seconds: float, deliveries: int) -> bytes:
-    """The first line of the engine."""
-    return GREETING + b"%d %d\n" % (seconds, deliveries)
+    """The first line of the engine, which always has the same length."""
+    return GREETING + b"%06d %06d\n" % (seconds, deliveries)
 
 
 def greeted(line: bytes) -> tuple[int, int] | None:

@@ -330,16 +330,16 @@ def test_answer_before_the_message_is_read(client: str, tmp_path: Path) -> None:
         assert Run(client, one.path, "x").end(LARGE) == (75, b"4.3.2 all are busy")
 
 
-def came(one: FakeEngine, message: bytes = MESSAGE) -> None:
-    """Wait until the engine has so much of the message."""
-    wait(lambda: one.visitors and one.visitors[0].message == message)
+def send_some(run: Run, one: FakeEngine) -> None:
+    """Send so much that it does not wait for more, and have the engine get that."""
+    run.send(LARGE)
+    wait(lambda: one.visitors and one.visitors[0].message)
 
 
 def test_client_that_is_killed_sends_no_end(client: str, tmp_path: Path) -> None:
     with engine(tmp_path, greeted(lambda v: None)) as one:
         with Run(client, one.path, "x", start_new_session=True) as run:
-            run.send(MESSAGE)
-            came(one)
+            send_some(run, one)
             os.killpg(run.process.pid, signal.SIGKILL)
         assert one.done.wait(PATIENCE)
     assert not one.visitors[0].ended
@@ -363,8 +363,7 @@ def talker(run: Run) -> int:
 def test_signal_before_the_end(client: str, tmp_path: Path) -> None:
     with engine(tmp_path, greeted(lambda v: None)) as one:
         with Run(client, one.path, "x") as run:
-            run.send(MESSAGE)
-            came(one)
+            send_some(run, one)
             os.kill(talker(run), signal.SIGTERM)
             assert run.rest() == (75, b"4.3.0 terminated by signal")
         assert one.done.wait(PATIENCE)
@@ -406,8 +405,7 @@ def test_message_cut_short_by_a_death(client: str, tmp_path: Path) -> None:
     """Its end is no end, if pipe(8) is gone by then."""
     with engine(tmp_path, greeted(lambda v: None)) as one:
         with Run(client, one.path, "x") as run:
-            run.send(MESSAGE)
-            came(one)
+            send_some(run, one)
             run.stop_reading()
             run.send(b"", last=True)
             assert run.process.wait(PATIENCE) == 75
