@@ -70,7 +70,7 @@ $(VENV)/.installed: $(PACKAGE) | tools
 	@$(PYTHON) .ci/readable $(BIN)/python3 || true
 
 demo: venv ## deliver a message to servers that take it and that refuse it
-	@$(BIN)/python3 -m postfix_trouble.cli.demo $(BIN)/postfix-trouble
+	@$(BIN)/python3 tools/demo.py $(BIN)/postfix-trouble
 
 test: venv ## tests, with a real Postfix if there is one; about two minutes
 	@$(PYTEST) $(MANY) -m 'not (more or long or marathon)' $(PYTEST_ARGS)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from inspect import cleandoc
 
+from policy_tables import WORDS, Table, markdown, stages, tables
+
 from postfix_trouble.core.outcome import DSN
 from postfix_trouble.core.status import EnhancedStatus
 from postfix_trouble.core.steps import Phase
@@ -12,7 +14,6 @@ from postfix_trouble.policy import trouble
 from postfix_trouble.report.pipe8 import exit_code
 from postfix_trouble.simulate.explanation import EFFECTS
 from postfix_trouble.simulate.session import STAGES
-from postfix_trouble.simulate.tables import WORDS, Table, markdown, stages, tables
 
 _ENTRIES = (
     "sess_fail",
@@ -32,8 +33,6 @@ answer at this stage. `postfix-trouble explain` does the same with the reply tha
 give it.
 
 ![The whole policy as a picture](policy.svg)
-
-Another way to read it, in the terminal: `postfix-trouble explain --table rcpt`.
 """
 _COLUMNS = """\
 | column | meaning |

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from policy_tables import WORDS, DecisionRow, Table, stages, tables
 from svg import Canvas
 
 from postfix_trouble.core.outcome import DSN
@@ -17,7 +18,6 @@ from postfix_trouble.core.status import EnhancedStatus
 from postfix_trouble.core.sysexits import NAMES
 from postfix_trouble.policy.trouble import left_over
 from postfix_trouble.report.pipe8 import exit_code
-from postfix_trouble.simulate.tables import WORDS, DecisionRow, Table, stages, tables
 
 
 class Column(NamedTuple):

@@ -150,14 +150,13 @@ def test_what_is_marked_as_pure_is(path: Path) -> None:
 
 @every_module
 def test_network_only_at_the_edge(path: Path) -> None:
-    if name(path) not in AT_THE_EDGE and path.name != "demo.py":
+    if name(path) not in AT_THE_EDGE:
         assert not roots(imported(path, typing_too=False)) & NETWORK
 
 
 @every_module
 def test_what_nobody_may_import(path: Path) -> None:
-    if path.name != "demo.py":
-        assert not imported(path) & NOT_AT_ALL
+    assert not imported(path) & NOT_AT_ALL
 
 
 @every_module

@@ -20,7 +20,7 @@ from postfix_trouble.terminal.help_text import (
 from postfix_trouble.terminal.parameters import given_values
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
 
 EXAMPLES = [
     ("", "postfix-trouble explain '450 4.7.1 Greylisted' --stage rcpt"),
@@ -30,7 +30,6 @@ EXAMPLES = [
     ("From the log, one line for each record",
      "grep status= /var/log/mail.log | postfix-trouble explain"),
     ("", "grep status= /var/log/mail.log | postfix-trouble explain --summary"),
-    ("All that may happen at a stage", "postfix-trouble explain --table rcpt"),
 ]  # fmt: skip
 
 
@@ -62,12 +61,6 @@ EXAMPLES = [
 @override_option
 @config_option
 @click.option(
-    "--table",
-    metavar="STAGE",
-    type=click.Choice([*STAGES, "all"]),
-    help="Print all that may happen at a stage, and what follows; or at all of them.",
-)
-@click.option(
     "--summary",
     is_flag=True,
     help="Of all lines on standard input: how many, by result, status and rule.",
@@ -85,7 +78,6 @@ def command(
     age: float,
     overrides: tuple[str, ...],
     config: str | None,
-    table: str | None,
     summary: bool,
     as_json: bool,
     verbose: bool,
@@ -100,8 +92,6 @@ def command(
     values = given_values(config, overrides, lmtp=lmtp)
     if soft_bounce:
         values["soft_bounce"] = "yes"
-    if table is not None:
-        return _print_table(table, values, lmtp, as_json)
 
     def one(text: str) -> answer.Explanation | answer.NotExplained:
         place = stage or ""
@@ -188,28 +178,3 @@ def _log(
     elif summary:
         screen.write("\n".join(records.summary(counts, width, paint)) + "\n")
     return code
-
-
-def _print_table(
-    stage: str, values: Mapping[str, str], lmtp: bool, as_json: bool
-) -> int:
-    from postfix_trouble.simulate import tables as policy_tables
-
-    stages = policy_tables.stages(lmtp) if stage == "all" else (stage,)
-    if lmtp and stage in ("ehlo", "helo"):
-        stages = ("lhlo",)
-    tables = [
-        table
-        for name in stages
-        for table in policy_tables.tables(name, values, lmtp=lmtp)
-    ]
-    if as_json:
-        import json
-
-        for found in tables:
-            screen.write(json.dumps(policy_tables.as_dict(found)) + "\n")
-        return EX_OK
-    width, paint = screen.line_width(), screen.painter()
-    shown = ["\n".join(policy_tables.text(found, width, paint)) for found in tables]
-    screen.write("\n\n".join(shown) + "\n")
-    return EX_OK

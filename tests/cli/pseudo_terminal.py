@@ -41,7 +41,7 @@ def run(
     typed: str = "",
     given: str = "",
     seconds: float = 20.0,
-    module: str = "postfix_trouble",
+    start: Sequence[str] = ("-m", "postfix_trouble"),
 ) -> Screen:
     """Run the program on a terminal. `typed`: what the person types at once; `given`:
     what a pipe gives it as standard input."""
@@ -50,7 +50,7 @@ def run(
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, size)
     shell = {**_environment(), "TERM": "xterm", **environ}
     child = subprocess.Popen(
-        [sys.executable, "-m", module, *argv],
+        [sys.executable, *start, *argv],
         stdin=subprocess.PIPE if given else theirs,
         stdout=theirs,
         stderr=theirs,

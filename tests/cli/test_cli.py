@@ -169,7 +169,7 @@ def test_no_colours_without_a_terminal() -> None:
 @pytest.mark.parametrize(
     "argv",
     [
-        ["explain", "--table", "all"],
+        ["explain", "450 4.7.1 wait"],
         ["check", "--show"],
         ["check", "--no-dns", "--config", "/no/such/file"],
         ["--help"],

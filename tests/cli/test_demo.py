@@ -10,16 +10,18 @@ import pytest
 from pseudo_terminal import assert_golden, run, widest
 
 import needs
-from postfix_trouble.cli.demo import CASES, CLOSE, MESSAGE, RECIPIENT, SENDER, Case
 from scripted_server import ScriptedServer
 
+sys.path.insert(0, str(Path(__file__).parent.parent.parent / "tools"))
+from demo import CASES, CLOSE, MESSAGE, RECIPIENT, SENDER, Case
+
 ROOT = Path(__file__).parent.parent.parent
-MODULE = "postfix_trouble.cli.demo"
+DEMO = str(ROOT / "tools/demo.py")
 SCRIPT = str(ROOT / "bench/plain_smtplib.py")
 
 
 def test_on_a_terminal(program: str) -> None:
-    screen = run(program, module=MODULE, seconds=60.0)
+    screen = run(program, start=(DEMO,), seconds=60.0)
     assert screen.code == 0
     assert "\x1b[31m" in screen.text
     assert widest(screen.plain.splitlines()) <= 80
@@ -29,7 +31,7 @@ def test_on_a_terminal(program: str) -> None:
 
 def test_without_a_terminal(program: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", MODULE, program],
+        [sys.executable, DEMO, program],
         capture_output=True,
         text=True,
         check=False,

@@ -16,12 +16,11 @@ from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "conformance"))
 from policy_picture import draw
+from policy_tables import BORDERS, named, row_for_code
 from pseudo_terminal import assert_golden, piped, run, widest
 from recorded import COMMON, families, scenarios
 
-from postfix_trouble.simulate import tables as policy_tables
 from postfix_trouble.simulate.answer import Explanation, NotExplained, explain
-from postfix_trouble.simulate.codes import BORDERS, named
 from postfix_trouble.simulate.session import STAGES, Setting
 
 
@@ -400,7 +399,7 @@ def test_a_log_that_says_something_else() -> None:
 @pytest.mark.parametrize("stage", ["greeting", "ehlo", "data"])
 def test_codes_between_borders_change_nothing(stage: str) -> None:
     setting = Setting({"smtp_tls_security_level": "encrypt"})
-    rows = [policy_tables.row_for_code(code, stage, setting) for code in range(1000)]
+    rows = [row_for_code(code, stage, setting) for code in range(1000)]
     changes = {
         place
         for code, (before, row) in enumerate(pairwise(rows))
@@ -457,7 +456,6 @@ def test_the_picture_is_well_formed() -> None:
         ("log", [RECORD.format("5.5.0", "bounced", "Protocol error: host "
                  f"{HOST} said: 250 hm (in reply to DATA command)")]),
         ("lmtp", ["450 no", "--stage", "dot", "--lmtp"]),
-        ("table", ["--table", "starttls"]),
         ("help", ["--help"]),
     ],
 )  # fmt: skip
@@ -493,12 +491,6 @@ def test_json() -> None:
         "status_line": f"4.7.1 host {HOST} said: 450 4.7.1 Greylisted"
         " (in reply to RCPT TO command)",
     }
-
-
-def test_table_as_json() -> None:
-    done = piped("explain", "--json", "--table", "all")
-    found = [json.loads(line) for line in done.stdout.splitlines()]
-    assert {table["stage"] for table in found} == set(policy_tables.stages())
 
 
 def test_config_and_overrides(tmp_path: Path) -> None:

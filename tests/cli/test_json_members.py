@@ -56,7 +56,7 @@ def test_members_of_a_session(name: str, certificates: Path) -> None:
     assert found <= section("SEND", "PROBE", "DELIVER", "EXIT STATUS")
 
 
-@pytest.mark.parametrize("argv", [("550 no",), ("--table", "rcpt"), ("--summary",)])
+@pytest.mark.parametrize("argv", [("550 no",), ("--summary",)])
 def test_members_of_explain(argv: tuple[str, ...]) -> None:
     record = (
         "postfix/smtp[1]: 4ABCDE: to=<a@x.org>, relay=mx[192.0.2.1]:25, delay=1,"

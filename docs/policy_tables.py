@@ -5,24 +5,20 @@ No rule is written down here. Each row is the outcome of a simulated session
 same outcome share a row.
 """
 
-# Pure: no input or output, clock, environment, chance or state.
-
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from postfix_trouble.core.outcome import DSN
 from postfix_trouble.core.reply import Lost
 from postfix_trouble.core.status import EnhancedStatus
 from postfix_trouble.core.steps import HandshakeFailed
 from postfix_trouble.core.tls import TlsFacts
-from postfix_trouble.core.value import Value
 from postfix_trouble.dns.lookup import Result
 from postfix_trouble.dns.no_server import without_server
 from postfix_trouble.simulate.answer import Case, case
-from postfix_trouble.simulate.codes import BORDERS, named
-from postfix_trouble.simulate.explanation import COLOURS
 from postfix_trouble.simulate.session import (
     STAGES,
     NotOffered,
@@ -30,11 +26,11 @@ from postfix_trouble.simulate.session import (
     read_reply,
     simulate,
 )
-from postfix_trouble.terminal.columns import Field, Paint, plain, wrapped
-from postfix_trouble.terminal.columns import table as columns
 
 if TYPE_CHECKING:
     from postfix_trouble.simulate.session import Happening
+
+T = TypeVar("T")
 
 # What is printed for what becomes of a recipient.
 WORDS = {
@@ -82,7 +78,7 @@ _VARIANTS: dict[str, tuple[dict[str, str], ...]] = {
 }
 
 
-class DecisionRow(Value):
+class DecisionRow(NamedTuple):
     """What follows from one kind of event."""
 
     # Codes, or what comes in place of a reply.
@@ -103,7 +99,7 @@ class DecisionRow(Value):
     entry: str
 
 
-class Table(Value):
+class Table(NamedTuple):
     """All that may happen at a stage."""
 
     stage: str
@@ -127,22 +123,16 @@ def stages(lmtp: bool = False) -> tuple[str, ...]:
     return tuple(name for name in STAGES if name not in (*other, "xforward_helo"))
 
 
-def tables(
-    stage: str, values: Mapping[str, str] = {}, *, lmtp: bool = False
-) -> tuple[Table, ...]:
-    """The tables of a stage: one, or one for each value of the parameter that matters
-    and is not among the `values`."""
+def tables(stage: str, *, lmtp: bool = False) -> tuple[Table, ...]:
+    """The tables of a stage: one for each value of the parameter that matters."""
     found = []
     for variant in _VARIANTS.get(stage, ({},)):
-        named_here = {
+        values = {
             (name.replace("smtp_", "lmtp_", 1) if lmtp else name): value
             for name, value in variant.items()
         }
-        if set(named_here) & set(values):
-            return (Table(stage, lmtp, "", _rows(stage, values, lmtp)),)
-        setting = ", ".join(f"{name} = {value}" for name, value in named_here.items())
-        rows = _rows(stage, {**values, **named_here}, lmtp)
-        found.append(Table(stage, lmtp, setting, rows))
+        setting = ", ".join(f"{name} = {value}" for name, value in values.items())
+        found.append(Table(stage, lmtp, setting, _rows(stage, values, lmtp)))
     return tuple(found)
 
 
@@ -210,23 +200,24 @@ def _row(event: str, stage: str, happening: Happening, setting: Setting) -> Deci
     )
 
 
-# --- for people, for programs, for the manual ---------------------------------------
-
-_HEAD = ("event", "status", "host left", "last host", "soft_bounce", "and")
-
-
-def _cells(row: DecisionRow) -> list[Field]:
-    soft = (row.soft_another, row.soft_last)
-    changed = soft != (row.another, row.last)
-    shown = " / ".join(dict.fromkeys(WORDS[word] for word in soft)) if changed else ""
-    return [
-        Field("", row.event),
-        Field("", row.status),
-        Field("", WORDS[row.another], COLOURS[row.another]),
-        Field("", WORDS[row.last], COLOURS[row.last]),
-        Field("", shown, COLOURS[row.soft_last]),
-        Field("", ", ".join(effects(row))),
-    ]
+def markdown(table: Table) -> Iterator[str]:
+    """The lines of a table."""
+    yield "| event | status | host left | last host | soft_bounce | and | by |"
+    yield "| --- | --- | --- | --- | --- | --- | --- |"
+    for row in table.rows:
+        soft = (row.soft_another, row.soft_last)
+        changed = soft if soft != (row.another, row.last) else ()
+        cells = (
+            row.event,
+            row.status,
+            WORDS[row.another],
+            WORDS[row.last],
+            " / ".join(dict.fromkeys(WORDS[word] for word in changed)),
+            ", ".join(effects(row)),
+            row.entry,
+        )
+        shown = (f" {cell} " if cell else " " for cell in cells)
+        yield f"|{'|'.join(shown)}|"
 
 
 def effects(row: DecisionRow) -> list[str]:
@@ -237,33 +228,76 @@ def effects(row: DecisionRow) -> list[str]:
     return [*found, "notice"] if row.notice else found
 
 
-def text(table: Table, width: int, paint: Paint = plain) -> Iterator[str]:
-    """The lines of a table for a terminal."""
-    yield from (paint("bold", line) for line in wrapped(table.title, width))
-    yield from columns(_HEAD, [_cells(row) for row in table.rows], width, paint)
-    entries = dict.fromkeys(row.entry for row in table.rows if row.entry)
-    if any(row.soft_throttles and not row.throttles for row in table.rows):
-        yield "* under soft_bounce"
-    if entries:
-        yield f"decided by {', '.join(entries)}"
+# --- sets of reply codes, and their names -------------------------------------------
+
+# Both sides of every place where the policy may change; that it changes nowhere else
+# is tested with all codes.
+BORDERS = (
+    0, 99, 100, 199, 200, 219, 220, 221, 299, 300, 399, 400, 420, 421, 422, 499, 500,
+    509, 510, 554, 555, 556, 599, 600, 999,
+)  # fmt: skip
 
 
-def markdown(table: Table) -> Iterator[str]:
-    """The lines of a table for the manual."""
-    yield "| event | status | host left | last host | soft_bounce | and | by |"
-    yield "| --- | --- | --- | --- | --- | --- | --- |"
-    for row in table.rows:
-        cells = [cell.text for cell in _cells(row)]
-        shown = (f" {cell} " if cell else " " for cell in [*cells, row.entry])
-        yield f"|{'|'.join(shown)}|"
+def named(groups: Mapping[T, Sequence[int]]) -> dict[T, str]:
+    """The name of each group of codes, in the order of the first code that matters.
+
+    Each group holds those of BORDERS that belong to it.
+    """
+    whole = {key: _spread(codes) for key, codes in groups.items()}
+    partial = {code // 100 for codes in whole.values() for code in _parts(codes)}
+    found = {key: _name(codes, partial) for key, codes in whole.items()}
+    return dict(sorted(found.items(), key=lambda item: _place(item[1])))
 
 
-def as_dict(table: Table) -> dict[str, Any]:
-    """A table as a JSON object."""
-    return {
-        "version": 1,
-        "stage": table.stage,
-        "protocol": "lmtp" if table.lmtp else "smtp",
-        "setting": table.setting,
-        "rows": [row._asdict() for row in table.rows],
-    }
+def _spread(borders: Sequence[int]) -> set[int]:
+    """All codes between borders that belong together."""
+    codes = set(borders)
+    for low, high in pairwise(BORDERS):
+        if low in borders and high in borders:
+            codes.update(range(low, high + 1))
+    return codes
+
+
+def _classes(codes: set[int]) -> list[int]:
+    """First digits under which all codes are in a set."""
+    return [d for d in range(10) if codes.issuperset(range(100 * d, 100 * d + 100))]
+
+
+def _parts(codes: set[int]) -> set[int]:
+    """Codes of classes that are not in the set as a whole."""
+    classes = _classes(codes)
+    return {code for code in codes if code // 100 not in classes}
+
+
+def _name(codes: set[int], partial: set[int]) -> str:
+    classes = _classes(codes)
+    if len(classes) == 10:
+        return "any code"
+    if len(classes) > 4:
+        return "any other code"
+    words = [f"{digit}xx" for digit in classes]
+    rest = _parts(codes)
+    for digit in sorted({code // 100 for code in rest} & partial):
+        mine = {code for code in rest if code // 100 == digit}
+        words.append(f"other {digit}xx" if len(mine) > 50 else _ranges(mine))
+    return ", ".join(words)
+
+
+def _ranges(codes: set[int]) -> str:
+    words = []
+    for code in sorted(codes):
+        if code - 1 in codes:
+            continue
+        last = code
+        while last + 1 in codes:
+            last += 1
+        words.append(f"{code}-{last}" if last > code else f"{code}")
+    return ", ".join(words)
+
+
+def _place(name: str) -> str:
+    """Where a name stands: by its digit, exceptions behind the rest of their class."""
+    if name.startswith("any"):
+        return "9"
+    digit = name.removeprefix("other ")[:1]
+    return digit + ("" if "xx" in name else "x")

@@ -3,7 +3,7 @@
 Starts an SMTP server on loopback for each case (aiosmtpd, one of the test extras) and
 runs the installed program against it as pipe(8) would. Ends with 0 if all went as told.
 
-usage: python -m postfix_trouble.cli.demo PATH-OF-POSTFIX-TROUBLE
+usage: python tools/demo.py PATH-OF-POSTFIX-TROUBLE
 """
 
 from __future__ import annotations
@@ -203,7 +203,7 @@ def table() -> None:
 def main(argv: list[str]) -> int:
     """Show all cases. Returns an exit status."""
     if len(argv) != 1:
-        print("usage: python -m postfix_trouble.cli.demo PATH", file=sys.stderr)
+        print("usage: python tools/demo.py PATH", file=sys.stderr)
         return EX_USAGE
     print(
         "Postfix's pipe(8) runs this program for each message, and goes by its answer."
