@@ -19,9 +19,10 @@ FAMILIES = {IPV4: socket.AF_INET, IPV6: socket.AF_INET6}
 _ANY_PORT = 9
 
 # Errors of getaddrinfo that another try may cure, and those that are about the name.
+# EAI_NODATA is not one of these: Postfix is built without it on Linux.
 _AGAIN = (socket.EAI_AGAIN, socket.EAI_MEMORY, socket.EAI_SYSTEM)
 _LATE = "Temporary failure in name resolution"
-_UNKNOWN = (socket.EAI_AGAIN, getattr(socket, "EAI_NODATA", -5), socket.EAI_NONAME)
+_UNKNOWN = (socket.EAI_AGAIN, socket.EAI_NONAME)
 
 
 def enabled_families(words: tuple[str, ...]) -> tuple[int, ...]:

@@ -261,6 +261,9 @@ def _log_in(session: Session) -> Script[bool]:
         why = failure(answer, session.relay, soft=soft, program=program)
         session.sess_fail(why)
         return False
+    if answer is None:
+        # Without a password we are strangers: no AUTH=<> either.
+        session.capabilities = session.capabilities._replace(auth=None)
     return True
 
 
