@@ -92,9 +92,18 @@ def click_options(name: str) -> Iterator[str]:
 # --- parameters
 
 
+def meanings() -> dict[str, tuple[str, str]]:
+    """By name: what a parameter is for, and the Postfix that brought it, if not 3.7."""
+    rows = re.findall(
+        r"(?m)^(\w+)(?: \(([\d.]+)\))?: (.+)$",
+        (ROOT / "man/parameters.txt").read_text(),
+    )
+    return {name: (meaning, since) for name, since, meaning in rows}
+
+
 def parameters() -> Iterator[str]:
     """All of them, by section; those that are not honoured, with the reason."""
-    last = ""
+    last, known = "", meanings()
     for section, name, other, row in supported():
         if section != last:
             yield from [".El"] if last else []
@@ -102,12 +111,14 @@ def parameters() -> Iterator[str]:
             yield ".Bl -tag -width Ds -compact"
             last = section
         yield f".It Sy {name}"
-        yield from _parameter(name, other, row)
+        yield from _parameter(name, other, row, *known[name])
     yield ".El"
 
 
-def _parameter(name: str, other: str, row: Parameter) -> Iterator[str]:
-    yield from sentences(row.meaning)
+def _parameter(
+    name: str, other: str, row: Parameter, meaning: str, since: str
+) -> Iterator[str]:
+    yield from sentences(meaning)
     yield from _default(row)
     if row.kind in "EL" and row.words:
         title = "One of" if row.kind == "E" else "Words"
@@ -119,8 +130,8 @@ def _parameter(name: str, other: str, row: Parameter) -> Iterator[str]:
             yield from text(f"For LMTP: {other}{shown}.")
     elif name in SMTP_ONLY:
         yield from text("SMTP only.")
-    if row.since:
-        yield from text(f"New in Postfix {row.since}.")
+    if since:
+        yield from text(f"New in Postfix {since}.")
     if row.unsupported:
         yield ".Em Not honoured :"
         yield from text(row.unsupported + ".")

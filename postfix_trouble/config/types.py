@@ -27,21 +27,18 @@ class ConfigError(Exception):
 
 
 class Parameter(Value):
-    """One row of the table of parameters."""
+    """One row of the table of parameters. What it is for: man/parameters.txt."""
 
     # B yes or no, I number, T time in seconds, S text, L list of words, M list of
     # look-up tables, E one of `words`.
     kind: str
     # As in main.cf, not yet expanded. That of a time also names its default unit.
     default: str
-    meaning: str
     # Of the number; of a text its length. 0: no limit.
     minimum: int = 0
     maximum: int = 0
     # What is allowed, for E, and for an L that has a fixed vocabulary.
     words: tuple[str, ...] = ()
-    # First Postfix release that has it; empty: 3.7 has it.
-    since: str = ""
     # Completes "not supported, because ..."; empty: honoured.
     unsupported: str = ""
     # Not supported, and mail would go a wrong way if that were ignored:
@@ -52,17 +49,15 @@ class Parameter(Value):
 def row(
     kind: str,
     default: str,
-    meaning: str,
     minimum: int = 0,
     maximum: int = 0,
     words: tuple[str, ...] = (),
-    since: str = "",
     unsupported: str = "",
     vital: bool = False,
 ) -> Parameter:
     """A Parameter, in a sixth of the time: there are 200, made anew for each mail."""
-    fields = (kind, default, meaning, minimum, maximum, words, since)
-    return tuple.__new__(Parameter, (*fields, unsupported, vital))
+    fields = (kind, default, minimum, maximum, words, unsupported, vital)
+    return tuple.__new__(Parameter, fields)
 
 
 def _leading_number(value: str) -> tuple[int, str]:
