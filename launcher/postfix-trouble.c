@@ -262,14 +262,14 @@ static void begin(char kind, size_t length)
         out[filled++] = (char) (length >> shift);
 }
 
-static void frame(char kind, const char *data)
+static void add(const char *data, size_t length)
 {
-    size_t left = strlen(data), part;
+    size_t part;
 
-    for (begin(kind, left); left > 0; left -= part, data += part) {
+    for (; length > 0; length -= part, data += part) {
         if (filled == sizeof out)
             flush();
-        part = sizeof out - filled < left ? sizeof out - filled : left;
+        part = sizeof out - filled < length ? sizeof out - filled : length;
         memcpy(out + filled, data, part);
         filled += part;
     }
@@ -277,13 +277,15 @@ static void frame(char kind, const char *data)
 
 static void signalled(void)
 {
+    char *number = print("%d", (int) caught);
     unsigned left;
 
     if (caught == SIGALRM)
         defer("4.4.2 no answer from the engine in time");
     if (!asked)
         defer(TERMINATED);      /* the engine sees the connection close */
-    frame('s', print("%d", (int) caught));
+    begin('s', strlen(number));
+    add(number, strlen(number));
     caught = 0;
     flush();
     /* Nor for an engine that hangs is there more time than this. */
@@ -384,17 +386,21 @@ static const char *by_engine(const char *path, char **words)
 {
     const char *why = greeted(path);
     int json = 0, options = 1;
+    size_t length = 0, at;
     ssize_t got;
 
     if (why != NULL) {
         close(engine);
         return why;
     }
-    for (; *words != NULL; words++) {
-        options = options && strcmp(*words, "--") != 0;
-        json = json || (options && strcmp(*words, "--json") == 0);
-        frame('a', *words);
+    for (at = 0; words[at] != NULL; at++) {
+        options = options && strcmp(words[at], "--") != 0;
+        json = json || (options && strcmp(words[at], "--json") == 0);
+        length += strlen(words[at]) + 1;
     }
+    begin('a', length);
+    for (; *words != NULL; words++)
+        add(*words, strlen(*words) + 1);
     do {
         /* A message of usual size goes out as one piece, with all before and after it:
            each piece wakes the engine. */
@@ -411,7 +417,7 @@ static const char *by_engine(const char *path, char **words)
     } while (got != 0);
     /* Where pipe(8) has been killed, this is not the end of the message. */
     wait_for(POLLOUT, 0);
-    frame('e', "");
+    begin('e', 0);
     flush();
     lost = IN_DOUBT;
     take_answer(json);

@@ -34,7 +34,7 @@ class DirectClient:
 
     def ask(self, *words: str, message: bytes = b"", end: bool = True) -> None:
         """Send a command line and a message, or the beginning of it."""
-        frames = [protocol.frame(protocol.ARGUMENT, os.fsencode(w)) for w in words]
+        frames = [protocol.arguments([os.fsencode(word) for word in words])]
         size = 1 << 16
         frames += [
             protocol.frame(protocol.PIECE, message[place : place + size])

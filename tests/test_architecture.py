@@ -36,7 +36,7 @@ NETWORK = {"smtplib", "ssl", "socket", "_socket", "dns", "pycares"}
 AT_THE_EDGE = {
     "cli/address_check", "client/tls_reports", "dns/nameservers", "dns/system",
     "lmtp/listener",
-    "lmtp/server", "report/maillog", "engine/client", "engine/server",
+    "lmtp/server", "report/maillog", "engine/arrival", "engine/client", "engine/server",
     "smtp/connect", "smtp/connection", "smtp/smtplib_lean", "tables/sockets",
     "tls/client_offer", "tls/handshake", "tls/mta_sts_fetch", "tls/ssl_lean",
     "tls/trust",

@@ -115,7 +115,7 @@ class _Request:
         json = b"--json" in options
         # A message of usual size goes out as one piece, with all before and after it:
         # each piece wakes the engine.
-        data = b"".join(protocol.frame(protocol.ARGUMENT, word) for word in argv)
+        data = protocol.arguments(argv)
         while not self._gone and self._wait(read=self._sock, also=0) == 0:
             try:
                 piece = os.read(0, _PIECE)

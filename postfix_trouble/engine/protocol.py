@@ -2,11 +2,11 @@
 
 The engine greets with a line: version of the protocol, of the program, how many seconds
 a request may take, and how many it delivers at once. Then frames, each a letter, four
-bytes of length (big endian) and the data. The client sends an ARGUMENT for each word of
-its command line, PIECEs of the message, and END; after that a SIGNAL if one comes. A
-client that is killed sends no END, so nothing is delivered. The engine sends one
-ANSWER: a byte of exit status (success is 100, a number that nobody sends by accident),
-then the text for pipe(8).
+bytes of length (big endian) and the data. The client sends the ARGUMENTS of its
+command line (each with a NUL behind it), PIECEs of the message, and END; after that a
+SIGNAL if one comes. A client that is killed sends no END, so nothing is delivered. The
+engine sends one ANSWER: a byte of exit status (success is 100, a number that nobody
+sends by accident), then the text for pipe(8).
 
 No descriptors are passed: one that waits in a socket that nobody reads would keep the
 reader of the answer from seeing its end. launcher/postfix-trouble.c is the other
@@ -15,9 +15,11 @@ client.
 
 from __future__ import annotations
 
+import os
+
 from postfix_trouble import __version__
 
-ARGUMENT, PIECE, END, SIGNAL, ANSWER = b"a", b"m", b"e", b"s", b"r"
+ARGUMENTS, PIECE, END, SIGNAL, ANSWER = b"a", b"m", b"e", b"s", b"r"
 HEAD = 5
 
 #: The greeting, up to the seconds.
@@ -55,6 +57,16 @@ def greeted(line: bytes) -> tuple[int, int] | None:
 def frame(kind: bytes, data: bytes = b"") -> bytes:
     """One frame, as bytes."""
     return kind + len(data).to_bytes(4, "big") + data
+
+
+def arguments(words: list[bytes]) -> bytes:
+    """The frame that says a command line."""
+    return frame(ARGUMENTS, b"".join(word + b"\0" for word in words))
+
+
+def words(data: bytes) -> list[str]:
+    """A command line, out of its frame."""
+    return os.fsdecode(data[:-1]).split("\0") if data else []
 
 
 def answer(status: int, text: bytes) -> bytes:

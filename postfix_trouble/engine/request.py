@@ -97,8 +97,11 @@ class Watch:
 
     def on_final_dot(self, begun: bool) -> None:
         """The end of the message goes out, or what came of it is written down."""
+        if begun or self._state != CRITICAL:
+            # Nobody but this worker makes it critical.
+            return
         with self._lock:
-            if not begun and self._state == CRITICAL:
+            if self._state == CRITICAL:
                 self._state = WAITING
 
     def settled(self) -> None:

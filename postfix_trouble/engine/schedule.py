@@ -94,7 +94,7 @@ class Schedule(Generic[T]):
 
     def _staff(self, idle: int) -> None:
         """Start a worker if a request could be delivered that no idle one takes."""
-        if self._workers == self._most:
+        if self._workers == self._most or len(self._waiting) <= idle:
             return
         room: dict[str, int] = {}
         ready = 0

@@ -8,6 +8,7 @@ no syslog.
 from __future__ import annotations
 
 import os
+import select
 import time
 
 from postfix_trouble.core.value import TYPE_CHECKING
@@ -35,6 +36,7 @@ class MailLog:
         self._tag = tag
         self._file = file
         self._json = json
+        self._host = os.uname().nodename
         self._socket: socket.socket | None = None
         self._patience = _PATIENCE
 
@@ -74,7 +76,7 @@ class MailLog:
         moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(now))
         origin = {
             "time": f"{moment}.{int(now % 1 * 1000):03d}{zone[:3]}:{zone[3:]}",
-            "host": os.uname().nodename,
+            "host": self._host,
             "name": self._tag,
             "pid": os.getpid(),
         }
@@ -100,9 +102,16 @@ class MailLog:
                 daemon = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
                 daemon.connect(SYSLOG)
                 self._socket = daemon
-            daemon.settimeout(self._patience)
-            daemon.send(record.encode("utf-8", "replace"))
-        except (TimeoutError, BlockingIOError):
+            data = record.encode("utf-8", "replace")
+            try:
+                # There nearly always is room: no other system call for a record.
+                daemon.send(data, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                room = select.poll()
+                room.register(daemon, select.POLLOUT)
+                room.poll(self._patience * 1000)
+                daemon.send(data, socket.MSG_DONTWAIT)
+        except BlockingIOError:
             self._patience = 0.0
         except OSError:
             # Perhaps there is another daemon the next time.
@@ -114,7 +123,7 @@ class MailLog:
         record = f"{line}\n"
         if not self._json:
             now = time.strftime("%b %e %H:%M:%S")
-            host = os.uname().nodename.partition(".")[0]
+            host = self._host.partition(".")[0]
             record = f"{now} {host} {self.name}: {record}"
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         file = os.open(self._file, flags, 0o600)

@@ -60,8 +60,8 @@ class Visitor:
         """Read one to its end. False: the client left before that."""
         while (found := self.frame()) is not None:
             kind, data = found
-            if kind == protocol.ARGUMENT:
-                self.arguments.append(data)
+            if kind == protocol.ARGUMENTS:
+                self.arguments += [os.fsencode(word) for word in protocol.words(data)]
             elif kind == protocol.PIECE:
                 self.message += data
             elif kind == protocol.END:

@@ -174,7 +174,7 @@ def test_time_limit_is_told(program: str, tmp_path: Path) -> None:
         Served(program, tmp_path, "--time-limit=7") as served,
         DirectClient(served.path) as client,
     ):
-        assert re.search(rb" 7 \d+\n$", client.greeting)
+        assert re.search(rb" 0*7 \d+\n$", client.greeting)
 
 
 @pytest.mark.fault("engine the limit of the engine is over: the deadline")
