@@ -203,9 +203,7 @@ def _configured(
 
 def _print(found: list[Finding], quiet: bool, as_json: bool) -> None:
     if as_json:
-        import json
-
-        screen.write(json.dumps(check_list.as_dict(found)) + "\n")
+        screen.write_json(check_list.as_dict(found))
         return
     shown = [
         finding
@@ -215,18 +213,15 @@ def _print(found: list[Finding], quiet: bool, as_json: bool) -> None:
     lines = list(check_list.text(shown, screen.width(), screen.painter()))
     if not quiet:
         lines.append(check_list.summary(found))
-    if lines:
-        screen.write("\n".join(lines) + "\n")
+    screen.write_lines(lines)
 
 
 def _show(settings: Settings, *, changed_only: bool, as_json: bool) -> int:
     """Print parameters as postconf(1) does, with the default where that differs."""
     rows = [row for row in effective(settings) if row.differs or not changed_only]
     if as_json:
-        import json
-
         shown = {"version": 1, "parameters": [row._asdict() for row in rows]}
-        screen.write(json.dumps(shown) + "\n")
+        screen.write_json(shown)
         return EX_OK
     paint = screen.painter()
     lines = []
@@ -236,7 +231,7 @@ def _show(settings: Settings, *, changed_only: bool, as_json: bool) -> int:
         lines += [paint("yellow", f"# {text}") for text in _remarks(row)]
         line = f"{row.name} = {row.given if row.problem else row.value}".rstrip()
         lines.append(paint("bold" if row.differs else "", line))
-    screen.write("\n".join(lines) + "\n" if lines else "")
+    screen.write_lines(lines)
     return EX_OK
 
 

@@ -171,24 +171,15 @@ def as_object(events: Iterable[Event], timings: Iterable[Timing]) -> dict[str, o
     """The same for JSON."""
     return {
         "transcript": [
-            {
-                "at": round(event.at, 3),
-                "way": event.way.value,
-                "text": event.text,
-                "tls": event.tls,
-            }
+            {**event._asdict(), "at": round(event.at, 3), "way": event.way.value}
             for event in events
         ],
         "timings": [
             {
                 "server": timing.server,
                 "stages": [
-                    {
-                        "name": stage.name,
-                        "start": round(stage.start, 3),
-                        "seconds": round(stage.seconds, 3),
-                    }
-                    for stage in timing.stages
+                    {"name": name, "start": round(start, 3), "seconds": round(took, 3)}
+                    for name, start, took in timing.stages
                 ],
             }
             for timing in timings

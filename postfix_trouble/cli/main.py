@@ -9,7 +9,13 @@ from __future__ import annotations
 import os
 import sys
 
-from postfix_trouble.core.sysexits import EX_CONFIG, EX_OK, EX_USAGE, NAMES
+from postfix_trouble.core.sysexits import (
+    EX_CONFIG,
+    EX_OK,
+    EX_TEMPFAIL,
+    EX_USAGE,
+    NAMES,
+)
 
 # A shell asks what may follow: click answers.
 _COMPLETE = "_POSTFIX_TROUBLE_COMPLETE"
@@ -45,6 +51,7 @@ def _with_click(argv: list[str]) -> int:
     from postfix_trouble.cli.command_group import group
     from postfix_trouble.cli.meant import NAMES, command_problem
     from postfix_trouble.config.settings import ConfigError
+    from postfix_trouble.core.failure import TableError
     from postfix_trouble.terminal import screen
 
     try:
@@ -59,6 +66,11 @@ def _with_click(argv: list[str]) -> int:
     except ConfigError as problem:
         screen.complain(f"postfix-trouble: {problem}")
         return _wrong(argv, EX_CONFIG, str(problem))
+    except TableError as problem:
+        # As `deliver` has it: deferred, and nobody is to blame but a table of ours.
+        text = f"table look-up error: {problem}"
+        screen.complain(f"postfix-trouble {argv[0]}: {text}")
+        return _wrong(argv, EX_TEMPFAIL, text)
     except click.Abort:
         screen.complain("postfix-trouble: interrupted")
         # failsafe.py ends by the signal.
@@ -73,8 +85,6 @@ def _with_click(argv: list[str]) -> int:
 def _wrong(argv: list[str], code: int, error: str) -> int:
     """A program that asked for JSON gets JSON. Returns the code."""
     if "--json" in argv:
-        import json
-
         from postfix_trouble.report.as_json import VERSION
         from postfix_trouble.terminal import screen
 
@@ -84,7 +94,7 @@ def _wrong(argv: list[str], code: int, error: str) -> int:
             "exit_name": NAMES[code],
             "error": error,
         }
-        screen.write(json.dumps(shown) + "\n")
+        screen.write_json(shown)
     return code
 
 

@@ -9,6 +9,7 @@ from postfix_trouble.core.sysexits import NAMES
 from postfix_trouble.core.value import TYPE_CHECKING, Value
 from postfix_trouble.report.log import printable
 from postfix_trouble.report.pipe8 import exit_code
+from postfix_trouble.simulate.rule import rule_of
 from postfix_trouble.smtp.address import quote_local
 from postfix_trouble.terminal import columns
 from postfix_trouble.terminal.columns import Field
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from postfix_trouble.config.settings import Settings
-    from postfix_trouble.core.outcome import Outcome
+    from postfix_trouble.core.outcome import Outcome, Report
     from postfix_trouble.terminal.columns import Paint
 
 _COLOURS = {
@@ -101,6 +102,23 @@ class OutcomeRow(Value):
         text = self.outcome.recipient.address
         # A probe may be of a destination, without a recipient.
         return printable(quote_local(text) if "@" in text else text)
+
+
+def outcome_rows(
+    report: Report, settings: Settings, *, probed: bool = False
+) -> list[OutcomeRow]:
+    """The recipients of a delivery, or of a probe."""
+    retries = Retries.of(settings, null_sender=not report.request.sender)
+    return [
+        OutcomeRow(
+            end,
+            rule_of(end),
+            retries,
+            report.throttled is not None and end.disposition is Disposition.DEFERRED,
+            probed,
+        )
+        for end in report.outcomes
+    ]
 
 
 def duration(seconds: float) -> str:

@@ -7,16 +7,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from postfix_trouble.cli import live, outcome_table, probe_report, user_input
-from postfix_trouble.cli.outcome_table import OutcomeRow, Retries
+from postfix_trouble.cli.outcome_table import outcome_rows
 from postfix_trouble.cli.session_options import read_session, session_options
 from postfix_trouble.cli.trace import Recorder, RecordingTrace, time_left
 from postfix_trouble.client import Caller, Service
 from postfix_trouble.core.envelope import DeliveryRequest, Recipient
-from postfix_trouble.core.failure import TableError
-from postfix_trouble.core.outcome import Disposition
-from postfix_trouble.core.sysexits import EX_OK, EX_TEMPFAIL, NAMES
-from postfix_trouble.report import pipe8
-from postfix_trouble.simulate.rule import rule_of
+from postfix_trouble.core.sysexits import EX_OK, NAMES
+from postfix_trouble.report import as_json, pipe8
 from postfix_trouble.smtp.probing import Depth
 from postfix_trouble.terminal import screen
 from postfix_trouble.terminal.help_text import ExplainedCommand
@@ -25,7 +22,7 @@ from postfix_trouble.terminal.waiting import Waiting
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from postfix_trouble.core.outcome import Report
+    from postfix_trouble.cli.outcome_table import OutcomeRow
     from postfix_trouble.core.relay import Destination, Relay
     from postfix_trouble.smtp.probing import ProbeResult
 
@@ -104,11 +101,7 @@ STAGES = tuple(depth.name.lower() for depth in Depth)
 )
 def command(**given: Any) -> int:
     """Probe, and return the exit code."""
-    try:
-        return _Probing(given).run()
-    except TableError as problem:
-        screen.complain(f"postfix-trouble probe: table look-up error: {problem}")
-        return EX_TEMPFAIL
+    return _Probing(given).run()
 
 
 class _Probing:
@@ -171,30 +164,16 @@ class _Probing:
             listed=self._listed,
             every=self.given["every"],
         )
-        rows = self._rows(report) if report is not None else []
+        rows = outcome_rows(report, self.settings, probed=True) if report else []
         code = pipe8.result([row.outcome for row in rows]).code if rows else EX_OK
         self._conclude(rows, code)
         return code
-
-    def _rows(self, report: Report) -> list[OutcomeRow]:
-        retries = Retries.of(self.settings, null_sender=not self.request.sender)
-        return [
-            OutcomeRow(
-                end,
-                rule_of(end),
-                retries,
-                report.throttled is not None
-                and end.disposition is Disposition.DEFERRED,
-                probed=True,
-            )
-            for end in report.outcomes
-        ]
 
     # --- what is shown
 
     def _show(self, event: live.Event) -> None:
         if self.given["verbose"] and not self._silent():
-            self._print(live.event_lines(event, self.width, self.paint))
+            screen.write_lines(live.event_lines(event, self.width, self.paint))
 
     def _silent(self) -> bool:
         return bool(self.given["quiet"] or self.given["as_json"])
@@ -205,39 +184,39 @@ class _Probing:
             lines = probe_report.exchangers(
                 destination.text, relays, self.width, self.paint
             )
-            self._print([*lines, ""] if lines else [])
+            screen.write_lines([*lines, ""] if lines else [])
 
     def _found(self, finding: ProbeResult) -> None:
         self.findings.append(finding)
         if not self._silent():
             number, width = len(self.findings), self.width
             if self.given["verbose"]:
-                self._print([""])
+                screen.write_lines([""])
             timings = self.recorder.timings
             known = timings and timings[-1].server == finding.relay.namaddrport
             stages = timings[-1].stages if known else ()
             block = probe_report.finding_lines(
                 finding, number, stages, width, self.paint
             )
-            self._print([*block, ""])
+            screen.write_lines([*block, ""])
 
     def _conclude(self, rows: Sequence[OutcomeRow], code: int) -> None:
         if self.given["as_json"]:
-            screen.write(self._object(rows, code) + "\n")
+            screen.write_json(self._object(rows, code))
             return
         if self.given["quiet"]:
             return
         width = self.width
         if self.given["verbose"]:
-            self._print(live.time_line(self.recorder.timings, width, self.paint))
-            self._print([""])
+            screen.write_lines(live.time_line(self.recorder.timings, width, self.paint))
+            screen.write_lines([""])
         if len(self.relays) > 1:
             lines = probe_report.summary(
                 self.relays, self.findings, self.depth, width, self.paint
             )
-            self._print([*lines, ""])
+            screen.write_lines([*lines, ""])
         if rows:
-            self._print(
+            screen.write_lines(
                 outcome_table.table(
                     rows, width, self.paint, rules=self.given["verbose"]
                 )
@@ -248,18 +227,10 @@ class _Probing:
         else:
             stage = self.depth.name.lower()
             text = f"{self.nexthop}: a server would take mail, asked up to: {stage}"
-            self._print(probe_report.sentence(text, width, self.paint))
+            screen.write_lines(probe_report.sentence(text, width, self.paint))
 
-    def _print(self, lines: Sequence[str]) -> None:
-        if lines:
-            screen.write("\n".join(lines) + "\n")
-
-    def _object(self, rows: Sequence[OutcomeRow], code: int) -> str:
-        import json
-
-        from postfix_trouble.report import as_json
-
-        shown = {
+    def _object(self, rows: Sequence[OutcomeRow], code: int) -> dict[str, object]:
+        return {
             "version": as_json.VERSION,
             "exit_status": code,
             "exit_name": NAMES[code],
@@ -287,7 +258,6 @@ class _Probing:
             ],
             **live.as_object(self.recorder.events, self.recorder.timings),
         }
-        return json.dumps(shown)
 
 
 def _depth(given: dict[str, Any]) -> Depth:

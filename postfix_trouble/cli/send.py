@@ -9,18 +9,14 @@ import click
 
 from postfix_trouble.cli import live, outcome_table, own_message, user_input
 from postfix_trouble.cli.live import Way
-from postfix_trouble.cli.outcome_table import OutcomeRow, Retries
+from postfix_trouble.cli.outcome_table import outcome_rows
 from postfix_trouble.cli.session_options import read_session, session_options
 from postfix_trouble.cli.trace import Recorder, RecordingTrace, time_left, waited_for
 from postfix_trouble.client import Caller, Service
 from postfix_trouble.core.envelope import DeliveryRequest, Recipient
-from postfix_trouble.core.failure import TableError
-from postfix_trouble.core.outcome import Disposition
-from postfix_trouble.core.sysexits import EX_TEMPFAIL, NAMES
-from postfix_trouble.core.value import Value
+from postfix_trouble.core.sysexits import NAMES
 from postfix_trouble.message.message import Message
-from postfix_trouble.report import pipe8
-from postfix_trouble.simulate.rule import rule_of
+from postfix_trouble.report import as_json, pipe8
 from postfix_trouble.terminal import screen
 from postfix_trouble.terminal.help_text import ExplainedCommand
 from postfix_trouble.terminal.waiting import Waiting
@@ -28,6 +24,7 @@ from postfix_trouble.terminal.waiting import Waiting
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from postfix_trouble.cli.outcome_table import OutcomeRow
     from postfix_trouble.cli.own_message import OwnMessage
     from postfix_trouble.cli.session_options import SessionSettings
     from postfix_trouble.cli.user_input import Address
@@ -50,13 +47,6 @@ EXAMPLES = [
      "postfix-trouble send -qq --to you@example.com || echo $?"),
     ("", "postfix-trouble send --json --to you@example.com | jq .recipients"),
 ]  # fmt: skip
-
-
-class Sending(Value):
-    """One request and how it ended."""
-
-    report: Report
-    rows: tuple[OutcomeRow, ...]
 
 
 @click.command(
@@ -145,12 +135,7 @@ class Sending(Value):
 )
 def command(**given: Any) -> int:
     """Send, and return the exit code."""
-    try:
-        return _Sending(given).run()
-    except TableError as problem:
-        # As `deliver` has it: deferred, and nobody is to blame but a table of ours.
-        screen.complain(f"postfix-trouble send: table look-up error: {problem}")
-        return EX_TEMPFAIL
+    return _Sending(given).run()
 
 
 def _notify(text: str | None) -> str:
@@ -216,25 +201,26 @@ class _Sending:
 
     def run(self) -> int:
         """Deliver to all destinations, one after the other."""
-        deliveries: list[Sending] = []
+        reports: list[Report] = []
         for nexthop, recipients in self.parts.items():
             if len(self.parts) > 1:
                 self.recorder.tell(Way.ABOUT, f"mail for {nexthop}")
-            deliveries.append(self._deliver(nexthop, recipients))
-        rows = [row for one in deliveries for row in one.rows]
+            reports.append(self._deliver(nexthop, recipients))
+        settings = self.session.settings
+        rows = [row for report in reports for row in outcome_rows(report, settings)]
         code = pipe8.result([row.outcome for row in rows]).code
         if self.json:
-            screen.write(self._object(deliveries, rows, code) + "\n")
+            screen.write_json(self._object(reports, rows, code))
         else:
             self._conclude(rows)
         return code
 
-    def _deliver(self, nexthop: str, recipients: Sequence[Address]) -> Sending:
+    def _deliver(self, nexthop: str, recipients: Sequence[Address]) -> Report:
         settings, message = self.session.settings, self.message
         request = self._request(nexthop, recipients)
         trace = RecordingTrace(self.recorder, settings, message.size)
         try:
-            report = Service(settings, lambda record: None).deliver(
+            return Service(settings, lambda record: None).deliver(
                 request,
                 message,
                 Caller(
@@ -251,8 +237,6 @@ class _Sending:
             if trace.in_doubt:
                 screen.complain("warning: the message may have been sent already")
             raise
-        retries = Retries.of(settings, null_sender=not request.sender)
-        return Sending(report, _rows(report, retries))
 
     def _request(self, nexthop: str, recipients: Sequence[Address]) -> DeliveryRequest:
         message, sender = self.message, self.sender.inner
@@ -280,12 +264,12 @@ class _Sending:
     def _show(self, event: live.Event) -> None:
         if self.quiet or self.json:
             return
-        self._print(live.event_lines(event, self.width, self.paint))
+        screen.write_lines(live.event_lines(event, self.width, self.paint))
         if self.verbose and event.way is Way.OUT and event.text.startswith("("):
             text = b"".join(self.message.chunks()).decode("utf-8", "replace")
             for line in text.splitlines():
                 shown = event._replace(text=line)
-                self._print(live.event_lines(shown, self.width, self.paint))
+                screen.write_lines(live.event_lines(shown, self.width, self.paint))
 
     def _conclude(self, rows: Sequence[OutcomeRow]) -> None:
         """The time line, and the table."""
@@ -294,33 +278,22 @@ class _Sending:
         width = self.width
         if not self.quiet:
             bars = live.time_line(self.recorder.timings, width, self.paint)
-            self._print(["", *bars, ""] if bars else [""])
-        self._print(outcome_table.table(rows, width, self.paint, rules=self.verbose))
+            screen.write_lines(["", *bars, ""] if bars else [""])
+        screen.write_lines(
+            outcome_table.table(rows, width, self.paint, rules=self.verbose)
+        )
         user_input.hint(
             [row.outcome.dsn.reason for row in rows], self.session.verified_unasked
         )
 
-    def _print(self, lines: Sequence[str]) -> None:
-        if lines:
-            screen.write("\n".join(lines) + "\n")
-
     def _object(
-        self, deliveries: Sequence[Sending], rows: Sequence[OutcomeRow], code: int
-    ) -> str:
-        import json
-
-        from postfix_trouble.report import as_json
-
-        reports = [
-            json.loads(
-                as_json.render(
-                    one.report, pipe8.result([row.outcome for row in one.rows])
-                )
-            )
-            for one in deliveries
+        self, reports: Sequence[Report], rows: Sequence[OutcomeRow], code: int
+    ) -> dict[str, object]:
+        deliveries = [
+            as_json.as_dict(report, pipe8.result(report.outcomes)) for report in reports
         ]
-        told = [whom for report in reports for whom in report["recipients"]]
-        shown = {
+        told = [whom for one in deliveries for whom in one["recipients"]]
+        return {
             "version": as_json.VERSION,
             "exit_status": code,
             "exit_name": NAMES[code],
@@ -329,10 +302,9 @@ class _Sending:
                 {**whom, **outcome_table.as_object(row)}
                 for whom, row in zip(told, rows, strict=True)
             ],
-            "deliveries": reports,
+            "deliveries": deliveries,
             **live.as_object(self.recorder.events, self.recorder.timings),
         }
-        return json.dumps(shown)
 
 
 def _by_destination(
@@ -343,18 +315,6 @@ def _by_destination(
     for one in recipients:
         parts.setdefault(nexthop or one.domain.lower(), []).append(one)
     return parts
-
-
-def _rows(report: Report, retries: Retries) -> tuple[OutcomeRow, ...]:
-    return tuple(
-        OutcomeRow(
-            end,
-            rule_of(end),
-            retries,
-            report.throttled is not None and end.disposition is Disposition.DEFERRED,
-        )
-        for end in report.outcomes
-    )
 
 
 def _addressees(own: OwnMessage) -> tuple[list[Address], OwnMessage]:

@@ -20,29 +20,31 @@ def render(report: Report, end: Exit) -> str:
     """All of a report, and how the program ends."""
     import json
 
-    shown: dict[str, Any] = {
-        "version": VERSION,
-        "queue_id": report.request.queue_id,
-        "sender": report.request.sender,
-        "nexthop": report.request.nexthop,
-        "exit_status": end.code,
-        "exit_name": sysexits.NAMES.get(end.code, ""),
-        "status_line": end.output.decode("utf-8"),
-        "recipients": [_recipient(outcome) for outcome in report.outcomes],
-        "skipped": list(report.skipped),
-        "throttled": report.throttled is not None,
-        "notices": list(report.notices),
-        "servers": [_server(server) for server in report.servers],
-    }
-    # Addresses may hold bytes that are no UTF-8: as escapes they get through.
-    return json.dumps(shown, ensure_ascii=True)
+    return json.dumps(as_dict(report, end))
 
 
 def failure(end: Exit, sender: str, nexthop: str, queue_id: str) -> str:
     """The object where there was no delivery at all."""
     import json
 
-    shown: dict[str, Any] = {
+    return json.dumps(_empty(end, sender, nexthop, queue_id))
+
+
+def as_dict(report: Report, end: Exit) -> dict[str, Any]:
+    """The same as `render`, not yet written out."""
+    request = report.request
+    return {
+        **_empty(end, request.sender, request.nexthop, request.queue_id),
+        "recipients": [_recipient(outcome) for outcome in report.outcomes],
+        "skipped": list(report.skipped),
+        "throttled": report.throttled is not None,
+        "notices": list(report.notices),
+        "servers": [_server(server) for server in report.servers],
+    }
+
+
+def _empty(end: Exit, sender: str, nexthop: str, queue_id: str) -> dict[str, Any]:
+    return {
         "version": VERSION,
         "queue_id": queue_id,
         "sender": sender,
@@ -56,7 +58,6 @@ def failure(end: Exit, sender: str, nexthop: str, queue_id: str) -> str:
         "notices": [],
         "servers": [],
     }
-    return json.dumps(shown, ensure_ascii=True)
 
 
 def _recipient(outcome: Outcome) -> dict[str, Any]:

@@ -8,13 +8,13 @@ dialogue (session.py), once with another host behind this one and once without.
 
 from __future__ import annotations
 
-from postfix_trouble.core.outcome import DSN, Action, Disposition
+from postfix_trouble.core.outcome import DSN, Disposition
 from postfix_trouble.core.reply import Reply
 from postfix_trouble.core.status import EnhancedStatus
 from postfix_trouble.core.steps import HandshakeFailed
 from postfix_trouble.core.value import TYPE_CHECKING, Value
-from postfix_trouble.policy import trouble
 from postfix_trouble.simulate.recognition import NOT_IN_STS, Heard, Logged, recognise
+from postfix_trouble.simulate.rule import rule, rule_of
 from postfix_trouble.simulate.session import (
     EXAMPLE,
     STAGES,
@@ -28,7 +28,7 @@ from postfix_trouble.simulate.session import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from postfix_trouble.core.outcome import Outcome
+    from postfix_trouble.core.outcome import Outcome, Verdict
     from postfix_trouble.simulate.session import Happening
 
 # The parameter that made a hard reply soft, by stage.
@@ -82,9 +82,8 @@ class Explanation(Value):
     cases: tuple[Case, Case]
     # Whom it hits; empty: nobody.
     scope: str
-    # Entry point of policy/trouble.py that decides, and what it is for.
+    # Entry point of policy/trouble.py that decides.
     entry: str
-    meaning: str
     # The postmaster may get a transcript (notify_classes).
     notices: tuple[str, ...]
     remarks: tuple[str, ...]
@@ -150,18 +149,11 @@ def explain(
         cases,
         scope="" if not entry else _ONE if entry == "rcpt_fail" else _ALL,
         entry=entry,
-        meaning=meaning(entry),
         notices=ends[1].errors,
         remarks=_remarks(heard, happening, place, ends[1]),
         stage_assumed=not (stage or heard.stage) and not heard.own_reason,
         logged=heard.logged,
     )
-
-
-def meaning(entry: str) -> str:
-    """What an entry point of the policy is for, by its own description."""
-    described = getattr(trouble, entry).__doc__ if entry else ""
-    return str(described).partition("\n")[0]
 
 
 def _quoted(text: str) -> str:
@@ -237,7 +229,10 @@ def case(final: bool, stage: str, end: Ending) -> Case:
     if verdict is None:
         if outcome is None:
             # No session: skipped in favour of the next host.
-            return Case(final, "keep", "", end.skipped[-1], rule=_NEXT)
+            skipped = (
+                "no server was reached: the next one is tried, whatever the status"
+            )
+            return Case(final, "keep", "", end.skipped[-1], rule=skipped)
         effect = "sent" if stage == "dot" else "continue"
         return Case(
             final, effect, outcome.dsn.status, outcome.dsn.reason, outcome=outcome
@@ -255,32 +250,19 @@ def case(final: bool, stage: str, end: Ending) -> Case:
         dsn.reason,
         soft_bounce,
         end.throttled,
-        _rule(effect, verdict.action, verdict.dsn.status, soft_bounce),
+        _rule(effect, verdict, outcome),
         outcome,
     )
 
 
-_NEXT = "no server was reached: the next one is tried, whatever the status"
-_KEEP = "soft error, another host may follow: kept for that host"
+_SKIPPED = "no server was reached: the next one is tried, whatever the status"
 
 
-def _rule(
-    effect: str, action: Action, status: EnhancedStatus, soft_bounce: bool
-) -> str:
-    """The row of the policy, in the words of policy/trouble.py."""
+def _rule(effect: str, verdict: Verdict, outcome: Outcome | None) -> str:
+    """The row of the policy that decided."""
     if effect == "plaintext":
         return "TLS failed at level may, no password, no fresh message: plaintext"
-    if soft_bounce:
-        return (
-            "hard error under soft_bounce, last host: deferred, its status in class 4"
-        )
-    if action is Action.KEEP:
-        if status.soft:
-            return _KEEP
-        return "hard error under soft_bounce, another host may follow: kept for it"
-    if action is Action.DEFER:
-        return "soft error, last host: deferred"
-    return "hard error: bounced, even if other hosts are left"
+    return rule(verdict) if outcome is None else rule_of(outcome)
 
 
 # --- remarks ------------------------------------------------------------------------

@@ -129,9 +129,7 @@ def _print(
         screen.complain(f"postfix-trouble explain: {found}")
         return EX_USAGE
     if as_json:
-        import json
-
-        screen.write(json.dumps(explanation.as_dict(found)) + "\n")
+        screen.write_json(explanation.as_dict(found))
     else:
         lines = explanation.text(
             found,
@@ -140,7 +138,7 @@ def _print(
             final_only=final,
             verbose=verbose,
         )
-        screen.write("\n".join(lines) + "\n")
+        screen.write_lines(lines)
     return EX_OK
 
 
@@ -170,11 +168,9 @@ def _log(
         if summary:
             counts[records.key(line)] += 1
         else:
-            screen.write(records.one_line(line, width, paint) + "\n")
+            screen.write_lines([records.one_line(line, width, paint)])
     if summary and as_json:
-        import json
-
-        screen.write(json.dumps(records.summary_object(counts)) + "\n")
+        screen.write_json(records.summary_object(counts))
     elif summary:
-        screen.write("\n".join(records.summary(counts, width, paint)) + "\n")
+        screen.write_lines(records.summary(counts, width, paint))
     return code

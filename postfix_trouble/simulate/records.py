@@ -12,7 +12,6 @@ import re
 
 from postfix_trouble.core.value import TYPE_CHECKING, Value
 from postfix_trouble.report.log import printable
-from postfix_trouble.simulate.rule import rule_of
 from postfix_trouble.simulate.session import STAGES
 from postfix_trouble.terminal.columns import Field, Paint, plain, table
 
@@ -125,9 +124,7 @@ def explained(explanation: Explanation, record: Record | None) -> Line:
     text = explanation.subject.replace("\n", " ")
     if explanation.entry != "sess_fail":
         text += f" ({STAGES[explanation.stage]})"
-    rule = explanation.cases[0].rule
-    if last.outcome and not skipped:
-        rule = rule_of(last.outcome)
+    rule = explanation.cases[0 if skipped or last.outcome is None else 1].rule
     if record is not None and not explanation.agrees:
         text = f"Postfix would say {result}, {last.status}: {text}"
         rule += "; logged otherwise"

@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import TextIO
 
     from postfix_trouble.terminal.columns import Paint
@@ -60,6 +61,19 @@ def write(text: str) -> None:
         if not isinstance(problem, BrokenPipeError):
             complain(f"postfix-trouble: standard output: {problem.strerror}")
         drop_output()
+
+
+def write_lines(lines: Iterable[str]) -> None:
+    """Write lines; nothing where there are none."""
+    if text := "".join(f"{line}\n" for line in lines):
+        write(text)
+
+
+def write_json(shown: object) -> None:
+    """Write an object, in one line."""
+    import json
+
+    write(f"{json.dumps(shown)}\n")
 
 
 def drop_output() -> None:

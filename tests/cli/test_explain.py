@@ -485,7 +485,7 @@ def test_json() -> None:
         "reason": f"host {HOST} said: 450 4.7.1 Greylisted"
         " (in reply to RCPT TO command)",
         "soft_bounce": False,
-        "rule": "soft error, last host: deferred",
+        "rule": "rcpt_fail: soft, last host, deferred",
         "exit_status": 75,
         "exit_name": "EX_TEMPFAIL",
         "status_line": f"4.7.1 host {HOST} said: 450 4.7.1 Greylisted"

@@ -165,7 +165,6 @@ def test_what_follows(
     assert [shown(case) for case in found.cases] == [another, last]
     assert [case.final_server for case in found.cases] == [False, True]
     assert found.remarks == remarks
-    assert bool(found.meaning) is bool(entry)
     for case in found.cases:
         assert case.next_host_tried is (case.effect == "keep")
         ends = case.effect not in ("keep", "plaintext")
@@ -230,27 +229,21 @@ def test_reason_is_what_the_log_would_say(text: str, stage: str, reason: str) ->
     assert explained(text, stage=stage).cases[1].reason == reason
 
 
-def test_who_decides_is_described_in_a_line() -> None:
-    assert explained("450 no").meaning == "Fail one recipient. Never throttles."
-    lost = "Fail because the conversation can't go on. Always soft."
-    assert explained("timeout").meaning == lost
-
-
 RULES = [
-    ("450 no", {}, 0, "soft error, another host may follow: kept for that host"),
-    ("450 no", {}, 1, "soft error, last host: deferred"),
-    ("550 no", {}, 0, "hard error: bounced, even if other hosts are left"),
+    ("450 no", {}, 0, "rcpt_fail: soft, another host left, next host"),
+    ("450 no", {}, 1, "rcpt_fail: soft, last host, deferred"),
+    ("550 no", {}, 0, "rcpt_fail: hard, bounced"),
     (
         "550 no",
         {"values": SOFT_BOUNCE},
         0,
-        "hard error under soft_bounce, another host may follow: kept for it",
+        "rcpt_fail: hard, soft_bounce, another host left, next host",
     ),
     (
         "550 no",
         {"values": SOFT_BOUNCE},
         1,
-        "hard error under soft_bounce, last host: deferred, its status in class 4",
+        "rcpt_fail: hard, soft_bounce, last host, deferred",
     ),
     (
         "timeout",
