@@ -6,15 +6,11 @@ the options that have to be there."""
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from itertools import pairwise
 
-from postfix_trouble.check.findings import error, note, warning
-from postfix_trouble.core.value import TYPE_CHECKING, Value
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from postfix_trouble.check.findings import Finding
+from postfix_trouble.check.findings import Finding, error, note, warning
+from postfix_trouble.core.value import Value
 
 _MACRO = re.compile(r"\$\$|\$\{(\w*)\}|\$\((\w*)\)|\$(\w+)")
 _ANY_MACRO = re.compile(r"\$(?:\{[^}]*\}|\([^)]*\)|\w+|\$)?")

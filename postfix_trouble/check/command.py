@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 import click
 
@@ -18,16 +18,11 @@ from postfix_trouble.check.findings import (
     once,
 )
 from postfix_trouble.config.effective import ParameterRow, effective
-from postfix_trouble.config.settings import ConfigError
+from postfix_trouble.config.settings import ConfigError, Settings
 from postfix_trouble.core.sysexits import EX_CONFIG, EX_OK
 from postfix_trouble.terminal import screen
 from postfix_trouble.terminal.help_text import ExplainedCommand, override_option
 from postfix_trouble.terminal.parameters import make_settings, overriding, read_config
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from postfix_trouble.config.settings import Settings
 
 # What can't be read is a finding.
 _ANY = click.Path(readable=False)
@@ -46,7 +41,6 @@ EXAMPLES = [
 @click.command(
     "check",
     cls=ExplainedCommand,
-    short_help="Check configuration, master.cf, state, DNS.",
     examples=EXAMPLES,
 )
 @click.option(

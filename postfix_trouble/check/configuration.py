@@ -5,23 +5,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Iterator
 from difflib import get_close_matches
 
-from postfix_trouble.check.findings import error, note, warning
-from postfix_trouble.config.effective import effective
+from postfix_trouble.check.findings import Finding, error, note, warning
+from postfix_trouble.config.effective import ParameterRow, effective
 from postfix_trouble.config.parameters import TABLE
+from postfix_trouble.config.settings import Settings
 from postfix_trouble.config.types import ConfigError
 from postfix_trouble.core.hostname import address_family
 from postfix_trouble.core.tls import TlsLevel
-from postfix_trouble.core.value import TYPE_CHECKING
 from postfix_trouble.tls.level import security_level
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
-
-    from postfix_trouble.check.findings import Finding
-    from postfix_trouble.config.effective import ParameterRow
-    from postfix_trouble.config.settings import Settings
 
 _DEFERRED = "all mail is deferred (4.3.5)"
 # Whether it is that of the null sender.

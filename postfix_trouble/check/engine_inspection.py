@@ -5,16 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import pwd
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 from postfix_trouble.check import engine_limits
-from postfix_trouble.check.findings import fine, note, warning
+from postfix_trouble.check.findings import Finding, fine, note, warning
 from postfix_trouble.engine import client, protocol
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from postfix_trouble.check.findings import Finding
 
 _UNIT = "postfix-trouble-engine"
 _ABSENT = (os.strerror(errno.ENOENT), os.strerror(errno.ECONNREFUSED))

@@ -8,15 +8,12 @@ at once waits there, as part of the time that pipe(8) gives the program.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from postfix_trouble.check.entry import MARGIN, about
-from postfix_trouble.check.findings import error, fine, warning
-from postfix_trouble.core.value import TYPE_CHECKING, Value
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from postfix_trouble.check.findings import Finding
-    from postfix_trouble.config.master_cf import Service
+from postfix_trouble.check.findings import Finding, error, fine, warning
+from postfix_trouble.config.master_cf import Service
+from postfix_trouble.core.value import Value
 
 
 class User(Value):

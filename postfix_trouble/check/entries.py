@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Mapping
 
 from postfix_trouble.check import account, engine_limits, entry, run_as
 from postfix_trouble.check.argv import Line
-from postfix_trouble.check.findings import error, note, warning
+from postfix_trouble.check.findings import Finding, error, note, warning
 from postfix_trouble.config import master_cf
 from postfix_trouble.config.expansion import ExpansionError, expand
+from postfix_trouble.config.master_cf import PipeEntry, Service
 from postfix_trouble.config.parameters import TABLE
+from postfix_trouble.config.settings import Settings
 from postfix_trouble.config.types import ConfigError, to_integer, to_seconds
 from postfix_trouble.lmtp.delivery import DEADLINE
 from postfix_trouble.pipe import options
 from postfix_trouble.report.maillog import SYSLOG
 from postfix_trouble.terminal.parameters import make_settings, read_config, read_text
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-
-    from postfix_trouble.check.findings import Finding
-    from postfix_trouble.config.master_cf import PipeEntry, Service
-    from postfix_trouble.config.settings import Settings
 
 _PROGRAM = "postfix-trouble"
 # What runs it, and the command that it has to run.

@@ -10,18 +10,14 @@ or of the program that they run.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from postfix_trouble.check import argv
-from postfix_trouble.check.findings import error, fine, note, warning
+from postfix_trouble.check.argv import Line
+from postfix_trouble.check.findings import Finding, error, fine, note, warning
 from postfix_trouble.config.masking import masked_pair
-from postfix_trouble.config.master_cf import FLAGS, NULL_SENDER
-from postfix_trouble.core.value import TYPE_CHECKING, Value
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from postfix_trouble.check.argv import Line
-    from postfix_trouble.check.findings import Finding
-    from postfix_trouble.config.master_cf import PipeEntry, Service
+from postfix_trouble.config.master_cf import FLAGS, NULL_SENDER, PipeEntry, Service
+from postfix_trouble.core.value import Value
 
 # Seconds between our own limit and that of whoever waits for us.
 MARGIN = 30

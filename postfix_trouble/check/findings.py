@@ -4,12 +4,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from postfix_trouble.core.choice import Choice
 from postfix_trouble.core.sysexits import EX_CONFIG, EX_OK
-from postfix_trouble.core.value import TYPE_CHECKING, Value
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from postfix_trouble.core.value import Value
 
 
 class Severity(Choice):

@@ -5,19 +5,14 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 from postfix_trouble.check import account, tls_inspection
-from postfix_trouble.check.findings import error, fine, note, warning
+from postfix_trouble.check.findings import Finding, error, fine, note, warning
 from postfix_trouble.config.masking import masked
 from postfix_trouble.config.parameters import lmtp_name
+from postfix_trouble.config.settings import Settings
 from postfix_trouble.config.types import ConfigError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from postfix_trouble.check.findings import Finding
-    from postfix_trouble.config.settings import Settings
 
 _PASSWORDS = "smtp_sasl_password_maps"
 _NEEDED = "mail that needs this table is deferred (4.3.0)"

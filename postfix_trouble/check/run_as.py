@@ -11,19 +11,16 @@ import grp
 import os
 import pwd
 import shutil
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from postfix_trouble.check import account as accounts
+from postfix_trouble.check.account import Account
 from postfix_trouble.check.entry import DEFERRED, about
 from postfix_trouble.check.findings import Finding, Severity, error, fine, note
+from postfix_trouble.config.master_cf import PipeEntry
 from postfix_trouble.core.value import Value
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from postfix_trouble.check.account import Account
-    from postfix_trouble.config.master_cf import PipeEntry
 
 _RUN = accounts.READ | accounts.ENTER
 # Seconds for a run of the program.

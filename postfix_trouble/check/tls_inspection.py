@@ -7,23 +7,17 @@ main.cf says and for each entry of the policy tables; only the server is missing
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 from postfix_trouble.check import account
 from postfix_trouble.check.configuration import trusts_somebody
-from postfix_trouble.check.findings import error, fine, note, warning
+from postfix_trouble.check.findings import Finding, error, fine, note, warning
 from postfix_trouble.config.parameters import lmtp_name
+from postfix_trouble.config.settings import Settings
 from postfix_trouble.config.types import split_words
 from postfix_trouble.core.outcome import DSN
-from postfix_trouble.core.tls import TlsLevel
+from postfix_trouble.core.tls import TlsLevel, TlsPolicy
 from postfix_trouble.tls.level import security_level
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from postfix_trouble.check.findings import Finding
-    from postfix_trouble.config.settings import Settings
-    from postfix_trouble.core.tls import TlsPolicy
 
 _MAPS = "smtp_tls_policy_maps"
 # Destinations that one finding names.

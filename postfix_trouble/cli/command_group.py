@@ -34,13 +34,13 @@ class Group(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Load a command. None if there is none of that name."""
-        for name, module, _ in COMMANDS:
+        for name, module, words in COMMANDS:
             if name == cmd_name:
                 found = import_module(f"postfix_trouble.{module}")
                 command: click.Command = getattr(found, "commands", {}).get(name) or (
                     found.command
                 )
-                command.context_class = help_text.Context
+                command.short_help = words
                 return command
         return help_command if cmd_name == "help" else None
 

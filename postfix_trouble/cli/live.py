@@ -12,15 +12,13 @@ The marks are those that swaks made known:
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 from postfix_trouble.core.choice import Choice
 from postfix_trouble.core.steps import Phase
-from postfix_trouble.core.value import TYPE_CHECKING, Value
+from postfix_trouble.core.value import Value
 from postfix_trouble.report.log import printable
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from postfix_trouble.terminal.columns import Paint
+from postfix_trouble.terminal.columns import Paint
 
 
 class Way(Choice):

@@ -4,22 +4,18 @@
 
 from __future__ import annotations
 
-from postfix_trouble.core.outcome import Disposition
+from collections.abc import Iterator, Sequence
+
+from postfix_trouble.config.settings import Settings
+from postfix_trouble.core.outcome import Disposition, Outcome, Report
 from postfix_trouble.core.sysexits import NAMES
-from postfix_trouble.core.value import TYPE_CHECKING, Value
+from postfix_trouble.core.value import Value
 from postfix_trouble.report.log import printable
 from postfix_trouble.report.pipe8 import exit_code
 from postfix_trouble.simulate.rule import rule_of
 from postfix_trouble.smtp.address import quote_local
 from postfix_trouble.terminal import columns
-from postfix_trouble.terminal.columns import Field
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from postfix_trouble.config.settings import Settings
-    from postfix_trouble.core.outcome import Outcome, Report
-    from postfix_trouble.terminal.columns import Paint
+from postfix_trouble.terminal.columns import Field, Paint
 
 _COLOURS = {
     Disposition.SENT: "green",

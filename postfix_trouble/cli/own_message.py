@@ -6,16 +6,13 @@ from __future__ import annotations
 import os
 import re
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import click
 
 from postfix_trouble.core.value import Value
 from postfix_trouble.report.log import printable
 from postfix_trouble.terminal import screen
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 _FIELD = re.compile(r"(?P<name>[!-9;-~]+)[ \t]*:(?P<value>(?:.|\n[ \t])*)")
 _HEADER = re.compile(rb"(?:[!-9;-~]+[ \t]*:.*\n(?:[ \t].*\n)*)*")

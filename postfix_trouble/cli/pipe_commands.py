@@ -7,21 +7,13 @@ from __future__ import annotations
 
 import click
 
-from postfix_trouble.core.sysexits import EX_USAGE
 from postfix_trouble.pipe.options import LMTP_OPTIONS, OPTIONS, SERVE_OPTIONS
 from postfix_trouble.terminal.help_text import option_command
-
-
-def _not_here(_argv: list[str]) -> int:
-    """Never reached by the program: frontends/cli runs these without click."""
-    return EX_USAGE
-
 
 commands = {
     "deliver": option_command(
         "deliver",
         OPTIONS,
-        short_help="Deliver for pipe(8): this is what master.cf runs.",
         help="""Deliver the message on standard input. Prints one status line for
         pipe(8) and ends with the exit code that goes with it: 0 delivered, 75 try again
         later, all others bounce. Options end at the first recipient.""",
@@ -38,12 +30,10 @@ commands = {
                 " --nexthop [mail.example.com]:25 -- you@example.com < message.eml",
             ),
         ],
-        run=_not_here,
     ),
     "lmtp": option_command(
         "lmtp",
         LMTP_OPTIONS,
-        short_help="Deliver for lmtp(8): a server, or under spawn(8).",
         help="""Speak LMTP with Postfix: one result for each recipient, connections are
         kept, no process per message.""",
         examples=[
@@ -53,12 +43,10 @@ commands = {
                 " --group postfix --config /etc/postfix/main.cf",
             ),
         ],
-        run=_not_here,
     ),
     "serve": option_command(
         "serve",
         SERVE_OPTIONS,
-        short_help="The engine for deliver --engine: a server.",
         help="""Stay, and deliver what `deliver --engine=PATH` hands over: no start of a
         Python for each mail, and connections are kept. Run it as the account that
         pipe(8) uses (user= in master.cf).""",
@@ -68,6 +56,5 @@ commands = {
                 "postfix-trouble serve --listen unix:/run/trouble/engine",
             ),
         ],
-        run=_not_here,
     ),
 }

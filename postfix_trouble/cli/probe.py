@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import click
 
 from postfix_trouble.cli import live, outcome_table, probe_report, user_input
-from postfix_trouble.cli.outcome_table import outcome_rows
+from postfix_trouble.cli.outcome_table import OutcomeRow, outcome_rows
 from postfix_trouble.cli.session_options import read_session, session_options
 from postfix_trouble.cli.trace import Recorder, RecordingTrace, time_left
 from postfix_trouble.client import Caller, Service
 from postfix_trouble.core.envelope import DeliveryRequest, Recipient
+from postfix_trouble.core.relay import Destination, Relay
 from postfix_trouble.core.sysexits import EX_OK, NAMES
 from postfix_trouble.report import as_json, pipe8
-from postfix_trouble.smtp.probing import Depth
+from postfix_trouble.smtp.probing import Depth, ProbeResult
 from postfix_trouble.terminal import screen
 from postfix_trouble.terminal.help_text import ExplainedCommand
 from postfix_trouble.terminal.waiting import Waiting
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from postfix_trouble.cli.outcome_table import OutcomeRow
-    from postfix_trouble.core.relay import Destination, Relay
-    from postfix_trouble.smtp.probing import ProbeResult
 
 EXAMPLES = [
     ("Who takes mail for this domain, and how?", "postfix-trouble probe example.com"),
@@ -42,7 +37,6 @@ STAGES = tuple(depth.name.lower() for depth in Depth)
 @click.command(
     "probe",
     cls=ExplainedCommand,
-    short_help="Look at the servers of a destination; send nothing.",
     help="""Ask the servers of a destination, in Postfix's order, what they can do,
     until one of them would take mail. DESTINATION is what a transport table has after
     the colon: a domain, domain:port, [host]:port, several with commas. Default: the

@@ -5,25 +5,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from typing import Any
 
+from postfix_trouble.cli.live import Stage
+from postfix_trouble.core.relay import Relay
+from postfix_trouble.core.reply import Reply
 from postfix_trouble.core.steps import Authenticated, HandshakeFailed
-from postfix_trouble.core.tls import TlsFacts, TlsLevel
-from postfix_trouble.core.value import TYPE_CHECKING
+from postfix_trouble.core.tls import StsPolicy, TlsFacts, TlsLevel
 from postfix_trouble.report.log import printable
 from postfix_trouble.smtp.capabilities import Capabilities, parse
-from postfix_trouble.terminal.columns import Field, fields, table, wrapped
+from postfix_trouble.smtp.probing import Depth, ProbeResult
+from postfix_trouble.terminal.columns import Field, Paint, fields, table, wrapped
 from postfix_trouble.tls.mta_sts import matches
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from typing import Any
-
-    from postfix_trouble.cli.live import Stage
-    from postfix_trouble.core.relay import Relay
-    from postfix_trouble.core.reply import Reply
-    from postfix_trouble.core.tls import StsPolicy
-    from postfix_trouble.smtp.probing import Depth, ProbeResult
-    from postfix_trouble.terminal.columns import Paint
 
 _COLOURS = {2: "green", 4: "yellow", 5: "red"}
 

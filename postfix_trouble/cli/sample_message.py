@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from postfix_trouble import __version__
 from postfix_trouble.smtp.address import quote_local, to_bytes
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 
 def sample_message(

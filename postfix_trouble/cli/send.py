@@ -3,32 +3,31 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import click
 
 from postfix_trouble.cli import live, outcome_table, own_message, user_input
 from postfix_trouble.cli.live import Way
-from postfix_trouble.cli.outcome_table import outcome_rows
-from postfix_trouble.cli.session_options import read_session, session_options
+from postfix_trouble.cli.outcome_table import OutcomeRow, outcome_rows
+from postfix_trouble.cli.own_message import OwnMessage
+from postfix_trouble.cli.session_options import (
+    SessionSettings,
+    read_session,
+    session_options,
+)
 from postfix_trouble.cli.trace import Recorder, RecordingTrace, time_left, waited_for
+from postfix_trouble.cli.user_input import Address
 from postfix_trouble.client import Caller, Service
 from postfix_trouble.core.envelope import DeliveryRequest, Recipient
+from postfix_trouble.core.outcome import Report
 from postfix_trouble.core.sysexits import NAMES
 from postfix_trouble.message.message import Message
 from postfix_trouble.report import as_json, pipe8
 from postfix_trouble.terminal import screen
 from postfix_trouble.terminal.help_text import ExplainedCommand
 from postfix_trouble.terminal.waiting import Waiting
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from postfix_trouble.cli.outcome_table import OutcomeRow
-    from postfix_trouble.cli.own_message import OwnMessage
-    from postfix_trouble.cli.session_options import SessionSettings
-    from postfix_trouble.cli.user_input import Address
-    from postfix_trouble.core.outcome import Report
 
 EXAMPLES = [
     ("A test message, to where mail for that domain goes",
@@ -52,7 +51,6 @@ EXAMPLES = [
 @click.command(
     "send",
     cls=ExplainedCommand,
-    short_help="Send a test message, and see what Postfix would do.",
     help="""Send a message by hand. Shows the dialogue as it goes, how long each part of
     it took, and what Postfix would do about each recipient, and why.""",
     epilog="""Exit status: 0 sent; 75 Postfix would try again; 65, 67, 68, 69, 76, 77

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -10,14 +11,11 @@ from postfix_trouble.cli import user_input
 from postfix_trouble.config.parameters import lmtp_name
 from postfix_trouble.config.settings import Settings
 from postfix_trouble.core.value import Value
+from postfix_trouble.sasl.choose import Credentials
 from postfix_trouble.terminal.help_text import config_option, override_option
 from postfix_trouble.terminal.parameters import make_settings, overriding, read_config
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from postfix_trouble.sasl.choose import Credentials
-
     F = TypeVar("F", bound=Callable[..., Any])
 
 LEVELS = (

@@ -8,25 +8,23 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from postfix_trouble.cli.live import BY_PHASE, Event, Stage, Timing, Way, merged
 from postfix_trouble.client.smtp_connection import LIMITS
+from postfix_trouble.config.settings import Settings
 from postfix_trouble.core.hostname import address_family
-from postfix_trouble.core.outcome import DSN
+from postfix_trouble.core.outcome import DSN, ServerRecord
+from postfix_trouble.core.relay import Destination, Relay
 from postfix_trouble.core.reply import Lost
 from postfix_trouble.core.steps import Authenticate, Phase, Read, SendBody, StartTls
 from postfix_trouble.core.tls import TlsFacts
+from postfix_trouble.terminal.waiting import Waiting
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from postfix_trouble.config.settings import Settings
-    from postfix_trouble.core.outcome import ServerRecord
-    from postfix_trouble.core.relay import Destination, Relay
     from postfix_trouble.core.steps import Answer, Step
     from postfix_trouble.smtp.interfaces import Route, Wire
-    from postfix_trouble.terminal.waiting import Waiting
 
 _DIRECTIONS = {"In: ": Way.IN, "Out:": Way.OUT, "Replaced-by:": Way.REPLACED}
 _HELLO = (Phase.EHLO, Phase.HELO, Phase.LHLO)

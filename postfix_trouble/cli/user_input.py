@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
 
 import click
 
+from postfix_trouble.config.settings import Settings
 from postfix_trouble.core.hostname import hostname_problem, idn_to_ascii
 from postfix_trouble.core.value import Value
 from postfix_trouble.report.log import printable
@@ -15,11 +16,6 @@ from postfix_trouble.sasl.choose import NO_MECHANISM, Credentials
 from postfix_trouble.sasl.redaction import exposure
 from postfix_trouble.smtp.address import unquote_local, unsendable
 from postfix_trouble.terminal import screen
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from postfix_trouble.config.settings import Settings
 
 SMTPS = "465"
 # Not in quotes, and not in an address literal.

@@ -8,28 +8,25 @@ dialogue (session.py), once with another host behind this one and once without.
 
 from __future__ import annotations
 
-from postfix_trouble.core.outcome import DSN, Disposition
+from collections.abc import Mapping
+
+from postfix_trouble.core.outcome import DSN, Disposition, Outcome, Verdict
 from postfix_trouble.core.reply import Reply
 from postfix_trouble.core.status import EnhancedStatus
 from postfix_trouble.core.steps import HandshakeFailed
-from postfix_trouble.core.value import TYPE_CHECKING, Value
+from postfix_trouble.core.value import Value
 from postfix_trouble.simulate.recognition import NOT_IN_STS, Heard, Logged, recognise
 from postfix_trouble.simulate.rule import rule, rule_of
 from postfix_trouble.simulate.session import (
     EXAMPLE,
     STAGES,
     Ending,
+    Happening,
     OwnDecision,
     Setting,
     read_reply,
     simulate,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from postfix_trouble.core.outcome import Outcome, Verdict
-    from postfix_trouble.simulate.session import Happening
 
 # The parameter that made a hard reply soft, by stage.
 _SOFTENED_BY = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
 
 import click
 
@@ -18,9 +18,6 @@ from postfix_trouble.terminal.help_text import (
     override_option,
 )
 from postfix_trouble.terminal.parameters import given_values
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
 
 EXAMPLES = [
     ("", "postfix-trouble explain '450 4.7.1 Greylisted' --stage rcpt"),
@@ -36,7 +33,6 @@ EXAMPLES = [
 @click.command(
     "explain",
     cls=ExplainedCommand,
-    short_help="Say what Postfix would do about a reply or a log line.",
     examples=EXAMPLES,
 )
 @click.argument("what", nargs=-1, metavar="[REPLY | LOG LINE | lost connection]")

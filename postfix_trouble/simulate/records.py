@@ -9,17 +9,14 @@ it that of the agent that we answered.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping
+from typing import Any
 
-from postfix_trouble.core.value import TYPE_CHECKING, Value
+from postfix_trouble.core.value import Value
 from postfix_trouble.report.log import printable
+from postfix_trouble.simulate.answer import Explanation
 from postfix_trouble.simulate.session import STAGES
 from postfix_trouble.terminal.columns import Field, Paint, plain, table
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from typing import Any
-
-    from postfix_trouble.simulate.answer import Explanation
 
 _RECORD = re.compile(
     r"(?:(?P<agent>[\w.-]+)\[\d+\]: )?(?P<queue_id>[0-9A-Za-z]{5,25}): "

@@ -4,11 +4,7 @@
 
 from __future__ import annotations
 
-from postfix_trouble.core.outcome import Action, Disposition
-from postfix_trouble.core.value import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from postfix_trouble.core.outcome import Outcome, Verdict
+from postfix_trouble.core.outcome import Action, Disposition, Outcome, Verdict
 
 _FOLLOWS = {
     Action.KEEP: "next host",

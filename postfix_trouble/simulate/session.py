@@ -9,10 +9,12 @@ reply is found out by doing it; there is no second copy of the rules to go stale
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from postfix_trouble.config.parameters import lmtp_name
 from postfix_trouble.config.settings import Settings
 from postfix_trouble.core.envelope import DeliveryRequest, Recipient
-from postfix_trouble.core.outcome import DSN, Situation
+from postfix_trouble.core.outcome import DSN, Outcome, Situation, Verdict
 from postfix_trouble.core.relay import Destination, Relay
 from postfix_trouble.core.reply import Lost, Reply
 from postfix_trouble.core.steps import (
@@ -36,10 +38,6 @@ from postfix_trouble.smtp.transaction import transaction
 from postfix_trouble.tls.level import security_level
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import TypeAlias
-
-    from postfix_trouble.core.outcome import Outcome, Verdict
     from postfix_trouble.core.steps import Answer, Step
     from postfix_trouble.smtp.session import Script
 
@@ -105,12 +103,9 @@ class NotOffered(Value):
     """The server does not offer TLS."""
 
 
-if TYPE_CHECKING:
-    # What goes wrong: a reply, no reply, a failed handshake, a certificate of somebody
-    # else, no TLS to be had, a decision of our own, or no connection at all.
-    Happening: TypeAlias = (
-        Reply | Lost | HandshakeFailed | TlsFacts | NotOffered | OwnDecision | DSN
-    )
+# What goes wrong: a reply, no reply, a failed handshake, a certificate of somebody
+# else, no TLS to be had, a decision of our own, or no connection at all.
+Happening = Reply | Lost | HandshakeFailed | TlsFacts | NotOffered | OwnDecision | DSN
 
 
 class Ending(Value):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import re
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import click
 
 from postfix_trouble.terminal import screen
 
+# What stands between blanks; those in quotes do not count.
+_WORD = re.compile(r"""(?:[^ '"]|'[^']*'|"[^"]*")+""")
 # Below this an option gets a line of its own.
 _NARROW = 60
 
@@ -80,27 +83,13 @@ def write_examples(
 def continued(line: str, width: int) -> str:
     """A command line, broken at blanks outside of quotes so that a shell takes it."""
     out, current = [], ""
-    for word in _words(line):
+    for word in _WORD.findall(line):
         if current and len(current) + 1 + len(word) > width - 2:
             out.append(current + " \\")
             current = "    " + word
         else:
             current = f"{current} {word}" if current else word
     return "\n  ".join([*out, current])
-
-
-def _words(line: str) -> list[str]:
-    words, quote = [""], ""
-    for letter in line:
-        if letter == quote:
-            quote = ""
-        elif not quote and letter in "'\"":
-            quote = letter
-        elif not quote and letter == " ":
-            words.append("")
-            continue
-        words[-1] += letter
-    return words
 
 
 def _parameter_names(
@@ -133,13 +122,11 @@ def option_command(
     name: str,
     table: Sequence[Any],
     *,
-    short_help: str,
     help: str,
     arguments: Sequence[click.Parameter] = (),
     examples: Sequence[tuple[str, str]] = (),
-    run: Callable[[list[str]], int],
 ) -> ExplainedCommand:
-    """A command whose options are in a table of frontends/options.
+    """A command whose options are in a table of pipe/options.py.
 
     For help and completion: what runs the command reads its options without click.
     """
@@ -159,9 +146,7 @@ def option_command(
         name,
         params=[*parameters, *arguments],
         help=help,
-        short_help=short_help,
         examples=examples,
-        callback=lambda **_values: run([]),
     )
 
 

@@ -5,13 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from typing import TextIO
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from typing import TextIO
-
-    from postfix_trouble.terminal.columns import Paint
+from postfix_trouble.terminal.columns import Paint
 
 _NARROWEST, _WIDEST, _UNBROKEN = 40, 100, 1 << 30
 _CODES = {
