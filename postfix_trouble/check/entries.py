@@ -13,7 +13,7 @@ from postfix_trouble.config.expansion import ExpansionError, expand
 from postfix_trouble.config.master_cf import PipeEntry, Service
 from postfix_trouble.config.parameters import TABLE
 from postfix_trouble.config.settings import Settings
-from postfix_trouble.config.types import ConfigError, to_integer, to_seconds
+from postfix_trouble.config.types import ConfigError, row, to_integer, to_seconds
 from postfix_trouble.lmtp.delivery import DEADLINE
 from postfix_trouble.pipe import options
 from postfix_trouble.report.maillog import SYSLOG
@@ -23,6 +23,8 @@ _PROGRAM = "postfix-trouble"
 # What runs it, and the command that it has to run.
 _COMMANDS = {"pipe": "deliver", "spawn": "lmtp"}
 _OPTIONS = {"pipe": options.OPTIONS, "spawn": options.LMTP_OPTIONS}
+# How Postfix reads its limits.
+_NUMBER, _TIME = row("I", "0"), row("T", "0s")
 # Options that are settings, too.
 _NAMED = (
     ("--state-directory", "trouble_state_directory"),
@@ -134,7 +136,7 @@ def _engines(
             known = _overridden(values, each.overrides)
             user = engine_limits.User(
                 each.service,
-                to_integer("default_process_limit", limit),
+                to_integer("default_process_limit", limit, _NUMBER),
                 _seconds(known, f"{name}_time_limit", "$command_time_limit"),
                 _settings(read).seconds("trouble_deadline"),
             )
@@ -219,11 +221,11 @@ def _clients(
 def _recipient_limit(values: Mapping[str, str], name: str) -> int:
     limit = f"{name}_destination_recipient_limit"
     default = "$default_destination_recipient_limit"
-    return to_integer(limit, _value(values, limit, default))
+    return to_integer(limit, _value(values, limit, default), _NUMBER)
 
 
 def _seconds(values: Mapping[str, str], name: str, default: str) -> float:
-    return to_seconds(name, _value(values, name, default), "s")
+    return to_seconds(name, _value(values, name, default), _TIME)
 
 
 def _overridden(values: Mapping[str, str], pairs: Iterable[str]) -> dict[str, str]:

@@ -16,7 +16,6 @@ from postfix_trouble.config.types import (
     to_integer,
     to_seconds,
     to_text,
-    to_word,
     to_words,
 )
 from postfix_trouble.core.value import TYPE_CHECKING
@@ -66,23 +65,23 @@ class Settings:
 
     def text(self, name: str) -> str:
         """The value; of a parameter with a vocabulary in lower case."""
-        return self._value(name, _as_text)
+        return self._value(name, to_text)
 
     def flag(self, name: str) -> bool:
         """Yes or no."""
-        return self._value(name, _as_flag)
+        return self._value(name, to_flag)
 
     def integer(self, name: str) -> int:
         """The number."""
-        return self._value(name, _as_integer)
+        return self._value(name, to_integer)
 
     def seconds(self, name: str) -> float:
         """The time. The empty trouble_give_up_age is worked out from the others."""
-        return self._value(name, _as_seconds)
+        return self._value(name, to_seconds)
 
     def words(self, name: str) -> tuple[str, ...]:
         """The words of a list, split at blanks and commas outside of braces."""
-        return self._value(name, _as_words)
+        return self._value(name, to_words)
 
     def follows(self, version: str) -> bool:
         """Whether the Postfix that is followed is this one, or a later one."""
@@ -248,40 +247,12 @@ def _converted(
     raise ConfigError(name, f"bad configuration: {name} = ...")
 
 
-def _as_text(name: str, value: str, parameter: Parameter) -> str:
-    if parameter.kind == "E":
-        return to_word(name, value, parameter.words)
-    if parameter.kind in "IT":
-        return value
-    return to_text(name, value, parameter.minimum, parameter.maximum)
-
-
-def _as_flag(name: str, value: str, _parameter: Parameter) -> bool:
-    return to_flag(name, value)
-
-
-def _as_integer(name: str, value: str, parameter: Parameter) -> int:
-    return to_integer(name, value, parameter.minimum, parameter.maximum)
-
-
-def _as_seconds(name: str, value: str, parameter: Parameter) -> float:
-    if not value and not parameter.default:
-        return 0.0
-    unit = parameter.default[-1:] or "s"
-    return float(to_seconds(name, value, unit, parameter.minimum, parameter.maximum))
-
-
-def _as_words(name: str, value: str, parameter: Parameter) -> tuple[str, ...]:
-    to_text(name, value, parameter.minimum)
-    return to_words(name, value, parameter.words)
-
-
 _CONVERSIONS: dict[str, Callable[[str, str, Parameter], object]] = {
-    "B": _as_flag,
-    "E": _as_text,
-    "I": _as_integer,
-    "L": _as_words,
-    "M": _as_words,
-    "S": _as_text,
-    "T": _as_seconds,
+    "B": to_flag,
+    "E": to_text,
+    "I": to_integer,
+    "L": to_words,
+    "M": to_words,
+    "S": to_text,
+    "T": to_seconds,
 }

@@ -73,7 +73,7 @@ def _leading_number(value: str) -> tuple[int, str]:
     return (-number if sign == "-" else number), rest
 
 
-def to_flag(name: str, value: str) -> bool:
+def to_flag(name: str, value: str, _row: Parameter) -> bool:
     """Yes or no, in any case."""
     word = value.lower()
     if word not in ("yes", "no"):
@@ -81,65 +81,64 @@ def to_flag(name: str, value: str) -> bool:
     return word == "yes"
 
 
-def to_integer(name: str, value: str, minimum: int = 0, maximum: int = 0) -> int:
+def to_integer(name: str, value: str, row: Parameter) -> int:
     """A decimal number within the limits of the parameter."""
     number, rest = _leading_number(value)
     if not value or rest or abs(number) > _LARGEST:
         raise ConfigError(name, f"bad numerical configuration: {name} = {value}")
-    if number < minimum:
-        problem = f"invalid {name} parameter value {number} < {minimum}"
+    if number < row.minimum:
+        problem = f"invalid {name} parameter value {number} < {row.minimum}"
         raise ConfigError(name, problem)
-    if maximum and number > maximum:
-        problem = f"invalid {name} parameter value {number} > {maximum}"
+    if row.maximum and number > row.maximum:
+        problem = f"invalid {name} parameter value {number} > {row.maximum}"
         raise ConfigError(name, problem)
     return number
 
 
-def to_seconds(
-    name: str, value: str, unit: str, minimum: int = 0, maximum: int = 0
-) -> int:
-    """A time: digits and one letter, `unit` when there is none (conv_time(3)).
+def to_seconds(name: str, value: str, row: Parameter) -> float:
+    """A time: digits and one letter, that of the default when there is none
+    (conv_time(3)).
 
     Postfix 3.7 looks at one letter only and passes over what follows it (10seconds is
     10s), and takes a letter alone for zero. So do we.
     """
+    if not value and not row.default:
+        return 0.0
     number, rest = _leading_number(value)
-    letter = rest[:1] or unit
+    letter = rest[:1] or row.default[-1:] or "s"
     seconds = number * _UNITS.get(letter, 0)
     if not value or letter not in _UNITS or not 0 <= seconds <= _LARGEST:
         raise ConfigError(name, f"parameter {name}: bad time value or unit: {value}")
-    if seconds < minimum:
-        raise ConfigError(name, f"invalid {name}: {seconds} (min {minimum})")
-    if maximum and seconds > maximum:
-        raise ConfigError(name, f"invalid {name}: {seconds} (max {maximum})")
-    return seconds
+    if seconds < row.minimum:
+        raise ConfigError(name, f"invalid {name}: {seconds} (min {row.minimum})")
+    if row.maximum and seconds > row.maximum:
+        raise ConfigError(name, f"invalid {name}: {seconds} (max {row.maximum})")
+    return float(seconds)
 
 
-def to_text(name: str, value: str, minimum: int = 0, maximum: int = 0) -> str:
-    """A text whose length is within the limits of the parameter."""
+def to_text(name: str, value: str, row: Parameter) -> str:
+    """A text whose length is within the limits of the parameter, or one of its words
+    in lower case; what is to be a number is not looked at."""
+    if row.kind == "E":
+        word = value.lower()
+        if word not in row.words:
+            raise ConfigError(name, f'invalid setting: "{name} = {value}"')
+        return word
     length = len(value.encode("utf-8", "surrogateescape"))
-    if length < minimum:
-        problem = f"bad string length {length} < {minimum}: {name} = {value}"
+    if row.kind not in "IT" and length < row.minimum:
+        problem = f"bad string length {length} < {row.minimum}: {name} = {value}"
         raise ConfigError(name, problem)
-    if maximum and length > maximum:
-        problem = f"bad string length {length} > {maximum}: {name} = {value}"
+    if row.kind not in "IT" and row.maximum and length > row.maximum:
+        problem = f"bad string length {length} > {row.maximum}: {name} = {value}"
         raise ConfigError(name, problem)
     return value
 
 
-def to_word(name: str, value: str, words: tuple[str, ...]) -> str:
-    """One of the allowed words, in lower case."""
-    word = value.lower()
-    if word not in words:
-        raise ConfigError(name, f'invalid setting: "{name} = {value}"')
-    return word
-
-
-def to_words(name: str, value: str, words: tuple[str, ...] = ()) -> tuple[str, ...]:
+def to_words(name: str, value: str, row: Parameter) -> tuple[str, ...]:
     """The words of a list; each must be an allowed one, if any are named."""
-    result = split_words(value)
-    for word in result if words else ():
-        if word.lower() not in words:
+    result = split_words(to_text(name, value, row))
+    for word in result if row.words else ():
+        if word.lower() not in row.words:
             raise ConfigError(name, f'unknown {name} value "{word}" in "{value}"')
     return result
 
