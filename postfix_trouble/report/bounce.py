@@ -66,14 +66,16 @@ def build(
     status = _delivery_status(request, failed, system, arrival).encode()
     content = f"Return-Path: <{printable(quote_local(request.sender))}>\n".encode()
     content += copy.content
+    charset = "us-ascii" if notification.isascii() else "utf-8"
+    worldwide = "global-" if request.smtputf8 else ""
     parts = (
-        (_notification_fields(notification), notification),
-        (_status_fields(request, status), status),
-        (_copy_fields(request, copy), content),
+        _part("Notification", f"text/plain; charset={charset}", notification),
+        _part("Delivery report", f"message/{worldwide}delivery-status", status),
+        _part(*_kind_of_copy(request, copy), content),
     )
     # Postfix: queue id, time and host name. Longer if the message has just that.
     boundary = f"{request.queue_id or 'bounce'}.{int(now)}/{system.hostname}"
-    while any(b"--" + boundary.encode() in body for _, body in parts):
+    while any(b"--" + boundary.encode() in part for part in parts):
         boundary += "+"
     fields = _top_fields(request, failed, copy, system, now, threaded)
     mime = [
@@ -82,18 +84,12 @@ def build(
             "Content-Type",
             f'multipart/report; report-type="delivery-status"; boundary="{boundary}"',
         ),
-        *_encoding(b"".join(body for _, body in parts)),
+        _encoding(b"".join(parts)),
     ]
-    return b"".join(
-        (
-            header([*fields, *mime]),
-            b"This is a MIME-encapsulated message.\n",
-            *(
-                b"\n--%s\n%s%s" % (boundary.encode(), header(names), body)
-                for names, body in parts
-            ),
-            b"\n--%s--\n" % boundary.encode(),
-        )
+    opening = header([*fields, *mime]) + b"This is a MIME-encapsulated message.\n"
+    line = b"\n--%s" % boundary.encode()
+    return (
+        opening + b"".join(b"%s\n%s" % (line, part) for part in parts) + line + b"--\n"
     )
 
 
@@ -211,38 +207,20 @@ def _was_rewritten(recipient: Recipient) -> bool:
     return bool(original) and original.lower() != recipient.address.lower()
 
 
-def _encoding(body: bytes) -> list[tuple[str, str]]:
-    word = "7bit" if body.isascii() else "8bit"
-    return [("Content-Transfer-Encoding", word)]
-
-
-def _notification_fields(body: bytes) -> list[tuple[str, str]]:
-    charset = "us-ascii" if body.isascii() else "utf-8"
-    return [
-        ("Content-Description", "Notification"),
-        ("Content-Type", f"text/plain; charset={charset}"),
-        *_encoding(body),
-    ]
-
-
-def _status_fields(request: DeliveryRequest, body: bytes) -> list[tuple[str, str]]:
-    kind = "global-delivery-status" if request.smtputf8 else "delivery-status"
-    return [
-        ("Content-Description", "Delivery report"),
-        ("Content-Type", f"message/{kind}"),
-        *_encoding(body),
-    ]
-
-
-def _copy_fields(request: DeliveryRequest, copy: Copy) -> list[tuple[str, str]]:
+def _kind_of_copy(request: DeliveryRequest, copy: Copy) -> tuple[str, str]:
+    """How what goes back is described, and its content type."""
     if copy.whole:
-        description = "Undelivered Message"
         kind = "message/global" if request.smtputf8 else "message/rfc822"
-    else:
-        description = "Undelivered Message Headers"
-        kind = "message/global-headers" if request.smtputf8 else "text/rfc822-headers"
-    return [
-        ("Content-Description", description),
-        ("Content-Type", kind),
-        *_encoding(copy.content),
-    ]
+        return "Undelivered Message", kind
+    kind = "message/global-headers" if request.smtputf8 else "text/rfc822-headers"
+    return "Undelivered Message Headers", kind
+
+
+def _encoding(body: bytes) -> tuple[str, str]:
+    return "Content-Transfer-Encoding", "7bit" if body.isascii() else "8bit"
+
+
+def _part(description: str, kind: str, body: bytes) -> bytes:
+    """A part with its header."""
+    fields = [("Content-Description", description), ("Content-Type", kind)]
+    return header([*fields, _encoding(body)]) + body

@@ -1,5 +1,7 @@
 """What all tables have in common."""
 
+# Pure: no input or output, clock, environment, chance or state.
+
 from __future__ import annotations
 
 

@@ -13,11 +13,11 @@ from postfix_trouble.tables.text import (
     SyntaxProblem,
     inline_lines,
     inline_table,
+    is_utf8,
     numbered,
     text_table,
 )
 from postfix_trouble.tables.text import fold as fold_case
-from postfix_trouble.tables.utf8 import is_utf8
 
 if TYPE_CHECKING:
     from postfix_trouble.tables.patterns import PatternTable
@@ -76,42 +76,6 @@ class FixedTable(Table):
         return self._folded.get(fold_case(key, self.utf8))
 
 
-class StaticTable(Table):
-    """static: one value for all keys."""
-
-    def __init__(self, value: str) -> None:
-        self._value = value
-
-    def find(self, _key: str, _fold: bool) -> str | None:
-        """The value."""
-        return self._value
-
-
-class EnvironmentTable(Table):
-    """environ: the variables of our own environment."""
-
-    def find(self, key: str, _fold: bool) -> str | None:
-        """The value of a variable."""
-        return None if "\0" in key or "=" in key else os.environ.get(key)
-
-
-class RuleTable(Table):
-    """regexp, pcre and cidr. The key is taken as it is, whatever its case."""
-
-    fixed = False
-
-    def __init__(self, table: PatternTable) -> None:
-        self._table = table
-
-    def results(self) -> list[str]:
-        """What the rules give, but for what depends on the key."""
-        return self._table.results()
-
-    def find(self, key: str, _fold: bool) -> str | None:
-        """The result of the first rule that matches."""
-        return self._table.find(key)
-
-
 def open_text(name: str, secret: bool, utf8: bool) -> tuple[FixedTable, list[str]]:
     """Read a texthash file; and what to warn of."""
     entries, warnings = text_table(read_text(name, secret), name, utf8)
@@ -128,7 +92,7 @@ def open_inline(name: str, utf8: bool) -> FixedTable:
         raise TableUnusable(str(problem)) from None
 
 
-def open_rules(kind: str, name: str, secret: bool) -> tuple[RuleTable, list[str]]:
+def open_rules(kind: str, name: str, secret: bool) -> tuple[PatternTable, list[str]]:
     """Read a table of patterns, from a file or from its own name.
 
     Raises NoLibraryError where the library for its expressions is not installed.
@@ -150,4 +114,4 @@ def open_rules(kind: str, name: str, secret: bool) -> tuple[RuleTable, list[str]
             raise TableUnusable(str(problem)) from None
     place = shown(f"{kind} map:{name}").replace(":", " ", 1)
     table = parse(lines, place, kind, compile_expression)
-    return RuleTable(table), table.warnings
+    return table, table.warnings

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 from postfix_trouble.config.masking import shown
 from postfix_trouble.tables import files
 from postfix_trouble.tables.base import NoLibraryError, Table, TableUnusable
-from postfix_trouble.tables.text import SyntaxProblem, between_braces, table_names
-from postfix_trouble.tables.utf8 import Utf8Table
+from postfix_trouble.tables.text import (
+    SyntaxProblem,
+    between_braces,
+    is_utf8,
+    table_names,
+)
 
 POSTMAP = "/usr/sbin/postmap"
 
@@ -57,7 +62,7 @@ class Opener:
             return files.open_inline(name, self._utf8)
         if kind == "static":
             text = between_braces(name) if name.startswith("{") else name
-            return files.StaticTable(text)
+            return _FunctionTable(lambda _key: text)
         if kind in ("regexp", "pcre", "cidr"):
             return self._open_rules(kind, name)
         if kind in ("pipemap", "unionmap", "randmap"):
@@ -70,9 +75,9 @@ class Opener:
             host, _, port = name.rpartition(":")
             return TcpTable((host.strip("[]"), port))
         if kind == "environ":
-            return files.EnvironmentTable()
+            return _FunctionTable(_environment)
         if kind == "fail":
-            return _FailingTable()
+            return _FunctionTable(_fail)
         if kind == "proxy":
             # The socket of proxymap(8) is for Postfix's own account.
             return self.open(name)
@@ -100,7 +105,11 @@ class Opener:
 
     def _open_group(self, kind: str, name: str) -> Table:
         if kind == "randmap":
-            return _RandomTable(table_names(name))
+            import random
+
+            values = table_names(name)
+            # Any will do: it is no secret which.
+            return _FunctionTable(lambda _key: random.choice(values))  # nosec B311
         tables = [self.open(spec) for spec in table_names(name)]
         return _PipeTable(tables) if kind == "pipemap" else _UnionTable(tables)
 
@@ -153,21 +162,46 @@ class _UnionTable(_GroupTable):
         return ",".join(value for value in values if value) or None
 
 
-class _FailingTable(Table):
-    """fail: an error of each look-up that gets so far."""
+class _FunctionTable(Table):
+    """static, environ, randmap and fail: what a function makes of a key."""
 
-    def find(self, _key: str, _fold: bool) -> str | None:
-        raise TableUnusable("error as asked for")
+    def __init__(self, function: Callable[[str], str | None]) -> None:
+        self._function = function
+
+    def find(self, key: str, _fold: bool) -> str | None:
+        return self._function(key)
 
 
-class _RandomTable(Table):
-    """randmap: one of several values, whatever the key."""
+def _environment(key: str) -> str | None:
+    """A variable of our own environment."""
+    return None if "\0" in key or "=" in key else os.environ.get(key)
 
-    def __init__(self, values: tuple[str, ...]) -> None:
-        self._values = values
 
-    def find(self, _key: str, _fold: bool) -> str | None:
-        import random
+def _fail(_key: str) -> str | None:
+    raise TableUnusable("error as asked for")
 
-        # Any will do: it is no secret which.
-        return random.choice(self._values)  # nosec B311
+
+class Utf8Table(Table):
+    """A table as it is searched under smtputf8_enable = yes: what is not UTF-8 is no
+    key and no value (Postfix dict_utf8(3))."""
+
+    def __init__(self, table: Table, spec: str, warn: Callable[[str], None]) -> None:
+        self._table = table
+        # As it is shown in warnings.
+        self._spec = spec
+        self._warn = warn
+        self.fixed = table.fixed
+
+    def find(self, key: str, fold: bool) -> str | None:
+        """The value of a key. A key that is not UTF-8 is in no table."""
+        if not is_utf8(key):
+            self._warn(f"{self._spec}: non-UTF-8 key")
+            return None
+        value = self._table.find(key, fold)
+        if value is not None and not is_utf8(value):
+            raise TableUnusable(f"key {key}: non-UTF-8 value")
+        return value
+
+    def close(self) -> None:
+        """Give back what is held open."""
+        self._table.close()

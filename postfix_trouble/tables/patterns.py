@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from postfix_trouble.config.lines import BLANKS
 from postfix_trouble.core.value import TYPE_CHECKING
+from postfix_trouble.tables.base import Table
 
 if TYPE_CHECKING:
     # Pattern, letters behind it, whether its groups are of interest. Raises RuleError.
@@ -49,8 +50,10 @@ class Expression:
         raise NotImplementedError
 
 
-class PatternTable:
-    """The rules of one table."""
+class PatternTable(Table):
+    """The rules of one table. The key is taken as it is, whatever its case."""
+
+    fixed = False
 
     def __init__(
         self, rules: list[Rule], warnings: list[str], addresses_only: bool
@@ -70,7 +73,7 @@ class PatternTable:
                 found.append("".join(parts))
         return found
 
-    def find(self, key: str) -> str | None:
+    def find(self, key: str, _fold: bool = False) -> str | None:
         """The result of the first rule that matches."""
         at = 0
         if self._addresses_only and not _is_address(key):

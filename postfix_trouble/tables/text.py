@@ -132,3 +132,14 @@ def between_braces(text: str) -> str:
 def numbered(lines: Iterable[str]) -> Iterable[tuple[int, str]]:
     """Lines with their numbers, as logical_lines gives them."""
     return ((number, line) for number, line in enumerate(lines, 1) if line)
+
+
+def is_utf8(text: str) -> bool:
+    """Whether a text was UTF-8 when it came (other bytes are surrogateescaped)."""
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
