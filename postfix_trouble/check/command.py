@@ -7,17 +7,20 @@ from collections.abc import Iterator
 
 import click
 
-from postfix_trouble.check import account, check_list, configuration, inspection
+from postfix_trouble.check import account, configuration, inspection
+from postfix_trouble.check.configuration import ParameterRow, effective
 from postfix_trouble.check.findings import (
     Finding,
     Severity,
+    as_dict,
     error,
     exit_code,
     fine,
     note,
     once,
+    summary,
+    text_lines,
 )
-from postfix_trouble.config.effective import ParameterRow, effective
 from postfix_trouble.config.settings import ConfigError, Settings
 from postfix_trouble.core.sysexits import EX_CONFIG, EX_OK
 from postfix_trouble.terminal import screen
@@ -38,11 +41,7 @@ EXAMPLES = [
 ]  # fmt: skip
 
 
-@click.command(
-    "check",
-    cls=ExplainedCommand,
-    examples=EXAMPLES,
-)
+@click.command("check", cls=ExplainedCommand, examples=EXAMPLES)
 @click.option(
     "--config",
     metavar="FILE",
@@ -197,16 +196,16 @@ def _configured(
 
 def _print(found: list[Finding], quiet: bool, as_json: bool) -> None:
     if as_json:
-        screen.write_json(check_list.as_dict(found))
+        screen.write_json(as_dict(found))
         return
     shown = [
         finding
         for finding in found
         if not quiet or finding.severity in (Severity.ERROR, Severity.WARNING)
     ]
-    lines = list(check_list.text(shown, screen.width(), screen.painter()))
+    lines = list(text_lines(shown, screen.width(), screen.painter()))
     if not quiet:
-        lines.append(check_list.summary(found))
+        lines.append(summary(found))
     screen.write_lines(lines)
 
 

@@ -58,10 +58,7 @@ def _tables(settings: Settings, lmtp: bool) -> Iterator[Finding]:
             continue
         if problem := unreachable(settings, name):
             yield error(
-                shown,
-                problem,
-                "all mail is deferred (4.3.5)",
-                _instead(problem),
+                shown, problem, "all mail is deferred (4.3.5)", _instead(problem)
             )
             continue
         warnings: list[str] = []

@@ -40,9 +40,7 @@ class Wanted(Value):
 
 
 def look(
-    entry: PipeEntry,
-    values: Mapping[str, str],
-    wanted: Wanted,
+    entry: PipeEntry, values: Mapping[str, str], wanted: Wanted
 ) -> Iterator[Finding]:
     """Check an entry as its account. `values`: Postfix's main.cf."""
     name, directory = about(entry.service), entry.directory
@@ -118,10 +116,7 @@ def _ids(find: Any, name: str, place: int) -> set[int]:
 
 
 def _tried(
-    entry: PipeEntry,
-    values: Mapping[str, str],
-    account: Account,
-    wanted: Wanted,
+    entry: PipeEntry, values: Mapping[str, str], account: Account, wanted: Wanted
 ) -> Iterator[Finding]:
     program = [*wanted.program]
     name = about(entry.service)

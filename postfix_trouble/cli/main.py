@@ -9,13 +9,11 @@ from __future__ import annotations
 import os
 import sys
 
-from postfix_trouble.core.sysexits import (
-    EX_CONFIG,
-    EX_OK,
-    EX_TEMPFAIL,
-    EX_USAGE,
-    NAMES,
-)
+from postfix_trouble.core.sysexits import EX_CONFIG, EX_OK, EX_TEMPFAIL, EX_USAGE, NAMES
+from postfix_trouble.core.value import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from click import ClickException
 
 # A shell asks what may follow: click answers.
 _COMPLETE = "_POSTFIX_TROUBLE_COMPLETE"
@@ -98,11 +96,10 @@ def _wrong(argv: list[str], code: int, error: str) -> int:
     return code
 
 
-def _worded(problem: object) -> str:
+def _worded(problem: ClickException) -> str:
     """The problem, and where to read on."""
     import click
 
-    assert isinstance(problem, click.ClickException)
     context = getattr(problem, "ctx", None)
     path = context.command_path if context else "postfix-trouble"
     text = f"{path}: {problem.format_message()}"

@@ -10,8 +10,10 @@ from collections.abc import Sequence
 
 import click
 
+from postfix_trouble import __version__
 from postfix_trouble.core.value import Value
 from postfix_trouble.report.log import printable
+from postfix_trouble.smtp.address import quote_local, to_bytes
 from postfix_trouble.terminal import screen
 
 _FIELD = re.compile(r"(?P<name>[!-9;-~]+)[ \t]*:(?P<value>(?:.|\n[ \t])*)")
@@ -45,10 +47,7 @@ class OwnMessage(Value):
 
 
 def given(
-    path: str | None,
-    fields: Sequence[str],
-    body: str | None,
-    attached: Sequence[str],
+    path: str | None, fields: Sequence[str], body: str | None, attached: Sequence[str]
 ) -> OwnMessage:
     """What the options say. Raises click.UsageError."""
     if path is not None and (body is not None or attached):
@@ -94,6 +93,43 @@ def _attachment(path: str) -> tuple[str, str, bytes]:
             return os.path.basename(path), media_type, file.read()
     except OSError as problem:
         raise click.UsageError(f"--attach {path}: {problem.strerror}") from None
+
+
+def sample_message(
+    sender: str,
+    recipients: Sequence[str],
+    host: str,
+    now: float,
+    body: str | None = None,
+    attachments: Sequence[tuple[str, str, bytes]] = (),
+) -> bytes:
+    """A test message (RFC 5322), lines ending in LF.
+
+    Addresses in internal form; `host`: our name, for the Message-ID; `now`: seconds
+    since 1970. `body`: in place of our words; `attachments`: file name, media type and
+    content of each.
+    No two have the same Message-ID.
+    """
+    from email.utils import formatdate, make_msgid
+
+    identity = make_msgid(domain=host)
+    mark = identity.strip("<>").partition("@")[0].rpartition(".")[2][-8:]
+    shown = ",\n ".join(map(quote_local, recipients))
+    date = formatdate(now, localtime=True)
+    lines = (
+        f"Date: {date}",
+        f"From: {quote_local(sender) or f'postmaster@{host}'}",
+        f"To: {shown}",
+        f"Subject: Test message {mark} from postfix-trouble",
+        f"Message-ID: {identity}",
+        f"User-Agent: postfix-trouble/{__version__}",
+    )
+    words = (
+        'This is a test message. Somebody sent it by hand with\n"postfix-trouble send"'
+        f" from {host},\n{date}.\n\nThere is nothing to be done about it.\n"
+    )
+    part = mime_part(words if body is None else body, attachments)
+    return to_bytes("\n".join((*lines, ""))) + part
 
 
 def mime_part(body: str, attachments: Sequence[tuple[str, str, bytes]]) -> bytes:

@@ -41,7 +41,7 @@ commands = {
                 "A server; in transport_maps: trouble-lmtp:unix:/run/trouble.sock",
                 "postfix-trouble lmtp --listen unix:/run/trouble.sock --mode 0660"
                 " --group postfix --config /etc/postfix/main.cf",
-            ),
+            )
         ],
     ),
     "serve": option_command(
@@ -54,7 +54,7 @@ commands = {
             (
                 "A server for argv=... deliver --engine=/run/trouble/engine ...",
                 "postfix-trouble serve --listen unix:/run/trouble/engine",
-            ),
+            )
         ],
     ),
 }

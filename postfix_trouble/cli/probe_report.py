@@ -23,11 +23,7 @@ _COLOURS = {2: "green", 4: "yellow", 5: "red"}
 
 
 def finding_lines(
-    finding: ProbeResult,
-    number: int,
-    stages: Sequence[Stage],
-    width: int,
-    paint: Paint,
+    finding: ProbeResult, number: int, stages: Sequence[Stage], width: int, paint: Paint
 ) -> list[str]:
     """One server: its name, what is known of it, and how long that took."""
     title = f"{number}. {finding.relay.namaddrport}"

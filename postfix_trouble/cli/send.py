@@ -184,11 +184,9 @@ class _Sending:
     def _message(self, own: OwnMessage, recipients: Sequence[Address]) -> Message:
         content = own.content
         if content is None:
-            from postfix_trouble.cli.sample_message import sample_message
-
             host = self.session.settings.text("smtp_helo_name")
             to = [one.inner for one in recipients]
-            content = sample_message(
+            content = own_message.sample_message(
                 self.sender.inner, to, host, time.time(), own.body, own.attachments
             )
         content = own_message.with_fields(content, own.fields, utf8=self.utf8)

@@ -9,7 +9,9 @@ import click
 
 from postfix_trouble.cli import user_input
 from postfix_trouble.config.parameters import lmtp_name
+from postfix_trouble.config.rows_client import TIMEOUTS
 from postfix_trouble.config.settings import Settings
+from postfix_trouble.core.tls import TlsLevel
 from postfix_trouble.core.value import Value
 from postfix_trouble.sasl.choose import Credentials
 from postfix_trouble.terminal.help_text import config_option, override_option
@@ -18,18 +20,10 @@ from postfix_trouble.terminal.parameters import make_settings, overriding, read_
 if TYPE_CHECKING:
     F = TypeVar("F", bound=Callable[..., Any])
 
-LEVELS = (
-    *("none", "may", "encrypt", "fingerprint"),
-    *("dane", "dane-only", "verify", "secure"),
-)
+LEVELS = tuple(level.word for level in TlsLevel)
 
 # All waits for a server.
-_TIMEOUTS = (
-    *("smtp_connect_timeout", "smtp_helo_timeout", "smtp_starttls_timeout"),
-    *("smtp_mail_timeout", "smtp_rcpt_timeout", "smtp_data_init_timeout"),
-    *("smtp_data_xfer_timeout", "smtp_data_done_timeout", "smtp_quit_timeout"),
-    *("smtp_rset_timeout", "smtp_xforward_timeout"),
-)
+_TIMEOUTS = tuple(name for name, row in TIMEOUTS.items() if row.kind == "T")
 _DANE = ("dane", "dane-only")
 
 # What a person expects of a test by hand where nothing else is said: TLS if it is

@@ -30,11 +30,7 @@ EXAMPLES = [
 ]  # fmt: skip
 
 
-@click.command(
-    "explain",
-    cls=ExplainedCommand,
-    examples=EXAMPLES,
-)
+@click.command("explain", cls=ExplainedCommand, examples=EXAMPLES)
 @click.argument("what", nargs=-1, metavar="[REPLY | LOG LINE | lost connection]")
 @click.option(
     "--stage",

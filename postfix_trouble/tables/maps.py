@@ -11,11 +11,7 @@ from postfix_trouble.core.failure import TableError
 from postfix_trouble.core.value import TYPE_CHECKING
 from postfix_trouble.tables import files
 from postfix_trouble.tables.base import Table, TableUnusable
-from postfix_trouble.tables.matching import (
-    address_keys,
-    external,
-    mapped_address,
-)
+from postfix_trouble.tables.matching import address_keys, external, mapped_address
 from postfix_trouble.tables.matching import match_list as match_words
 from postfix_trouble.tables.opener import POSTMAP, Opener, is_table_name
 from postfix_trouble.tables.postmap import file_of

@@ -165,10 +165,7 @@ class SocketMapTable(SocketTable):
     """socketmap: sendmail's protocol, in netstrings."""
 
     def __init__(
-        self,
-        address: tuple[str, str] | str,
-        name: str,
-        time_limit: float = TIME_LIMIT,
+        self, address: tuple[str, str] | str, name: str, time_limit: float = TIME_LIMIT
     ) -> None:
         super().__init__(address, time_limit)
         self._name = name.encode("utf-8", "surrogateescape")

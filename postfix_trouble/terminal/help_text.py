@@ -20,10 +20,7 @@ class Formatter(click.HelpFormatter):
     """click's formatter; where there is no room, terms and texts below one another."""
 
     def write_dl(
-        self,
-        rows: Iterable[tuple[str, str]],
-        col_max: int = 30,
-        col_spacing: int = 2,
+        self, rows: Iterable[tuple[str, str]], col_max: int = 30, col_spacing: int = 2
     ) -> None:
         """Write a list of terms and what they mean."""
         if self.width >= _NARROW:
@@ -143,10 +140,7 @@ def option_command(
         for option in table
     ]
     return ExplainedCommand(
-        name,
-        params=[*parameters, *arguments],
-        help=help,
-        examples=examples,
+        name, params=[*parameters, *arguments], help=help, examples=examples
     )
 
 

@@ -11,13 +11,7 @@ from typing import TextIO
 from postfix_trouble.terminal.columns import Paint
 
 _NARROWEST, _WIDEST, _UNBROKEN = 40, 100, 1 << 30
-_CODES = {
-    "bold": "1",
-    "red": "31",
-    "green": "32",
-    "yellow": "33",
-    "cyan": "36",
-}
+_CODES = {"bold": "1", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 
 
 def width() -> int:

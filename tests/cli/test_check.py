@@ -986,6 +986,6 @@ def test_help(columns: int) -> None:
 
 
 def test_severities_have_colours() -> None:
-    from postfix_trouble.check.check_list import _COLOURS
+    from postfix_trouble.check.findings import _COLOURS
 
     assert set(_COLOURS) == set(Severity)

@@ -19,7 +19,7 @@ from pseudo_terminal import assert_golden, widest
 
 from dns_server import serving
 from postfix_trouble.cli import user_input
-from postfix_trouble.cli.sample_message import sample_message
+from postfix_trouble.cli.own_message import sample_message
 from scripted_server import ScriptedServer
 from waiting import wait
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from postfix_trouble.config.effective import effective
+from postfix_trouble.check.configuration import effective
 from postfix_trouble.config.main_cf import parse
 from postfix_trouble.config.settings import Settings
 from postfix_trouble.config.types import ConfigError
