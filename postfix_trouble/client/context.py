@@ -130,6 +130,7 @@ class DeliveryContext(Tables):
             self.rewrite if text("smtp_generic_maps") else None,
             seven_bit,
             self.settings.integer("mime_nesting_limit"),
+            self.settings.integer("header_size_limit"),
             "lmtp" if self.request.lmtp else "smtp",
         )
 

@@ -39,6 +39,7 @@ DIALOGUE = {
     "disable_mime_output_conversion": P("B", "no"),
     "detect_8bit_encoding_header": P("B", "yes"),
     "disable_mime_input_processing": P("B", "no"),
+    "header_size_limit": P("I", "102400", 1),
     "mime_nesting_limit": P("I", "100", 1),
     "smtputf8_enable": P("B", "${{$compatibility_level} <level {1} ? {no} : {yes}}"),
     "smtp_pix_workarounds": P(

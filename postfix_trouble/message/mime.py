@@ -59,6 +59,7 @@ class Parser:
     downgrade: convert what is declared 8-bit.
     nesting_limit: mime_nesting_limit. With downgrade, more than two levels above it
     raise ContentError (5.6.0); else deeper multiparts are taken for text.
+    header_limit: header_size_limit, in bytes.
     """
 
     def __init__(
@@ -67,12 +68,14 @@ class Parser:
         structure: bool = True,
         downgrade: bool = False,
         nesting_limit: int = 100,
+        header_limit: int = LIMIT,
         header: HeaderStage = unchanged,
         body: BodyStage | None = None,
     ) -> None:
         self._structure = structure
         self._downgrade = downgrade
         self._nesting_limit = nesting_limit
+        self._header_limit = header_limit
         self._header_stage = header
         self._body_stage = body
         self._place: Place | None = Place.MESSAGE  # None: in a body
@@ -126,7 +129,7 @@ class Parser:
         line = text.partition(b"\0")[0]
         if self._header:
             if self._continued or line[:1] in (b" ", b"\t"):
-                if len(self._header) < LIMIT:
+                if len(self._header) < self._header_limit:
                     self._header += line if self._continued else b"\n" + line
                 return True
             self._header_done()

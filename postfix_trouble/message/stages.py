@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from postfix_trouble.core.value import Value
 from postfix_trouble.message.checks import Checks, Tables
 from postfix_trouble.message.generic import Rewrite, rewrite_header
+from postfix_trouble.message.headers import LIMIT
 from postfix_trouble.message.lines import nobody
 from postfix_trouble.message.mime import Parser, Place, unchanged
 
@@ -26,6 +27,7 @@ class Stages(Value):
     # Convert 8-bit parts to quoted-printable.
     downgrade: bool = False
     nesting_limit: int = 100
+    header_limit: int = LIMIT
     protocol: str = "smtp"
 
     def __bool__(self) -> bool:
@@ -61,6 +63,7 @@ def transformed(
         structure=stages.downgrade or any(tables),
         downgrade=stages.downgrade,
         nesting_limit=stages.nesting_limit,
+        header_limit=stages.header_limit,
         header=header_stage if header_checks or rewrite else unchanged,
         body=checks.body if tables.body else None,
     )

@@ -66,16 +66,16 @@ def xtext(text: str) -> str:
 
 
 def uxtext(text: str) -> str | None:
-    """RFC 6533 section 3: `\\x{HEX}` for ASCII that can't stand for itself.
+    """RFC 6533 section 3: `\\x{HEX}` for what can't stand for itself, or is not ASCII.
 
-    Other characters stay. None if the address is not valid UTF-8.
+    So it goes to servers without SMTPUTF8, too. None if the address is not valid UTF-8.
     """
     out = []
     for char in text:
         point = ord(char)
         if 0xD800 <= point <= 0xDFFF:
             return None
-        if point > 32 and point != 127 and char not in "\\+=":
+        if 32 < point < 127 and char not in "\\+=":
             out.append(char)
         else:
             out.append(f"\\x{{{point:02X}}}")

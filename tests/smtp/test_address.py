@@ -147,10 +147,10 @@ def test_xtext_is_printable_and_can_be_undone(raw: bytes) -> None:
     ("text", "encoded"),
     [
         ("a@d", "a@d"),
-        ("\u00fc b", "\u00fc\\x{20}b"),
+        ("\u00fc b", "\\x{FC}\\x{20}b"),
         ("a+=\\", "a\\x{2B}\\x{3D}\\x{5C}"),
         ("\x7f\r\n", "\\x{7F}\\x{0D}\\x{0A}"),
-        ("X!~\x80\ud7ff\ue000", "X!~\x80\ud7ff\ue000"),
+        ("X!~\x80\ud7ff\U0001f600", "X!~\\x{80}\\x{D7FF}\\x{1F600}"),
     ],
 )
 def test_uxtext(text: str, encoded: str) -> None:
