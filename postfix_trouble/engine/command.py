@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import gc
 import os
@@ -33,6 +34,10 @@ _LMTP_ONLY = (
     *("--connections", "--mode", "--group", "--nexthop", "--lmtp"),
     "--state-directory",
 )
+# What systemd calls the socket for lmtp(8) (FileDescriptorName=).
+_LMTP = "lmtp"
+# malloc.h of glibc.
+_M_ARENA_MAX = -8
 # Subjects of which a delivery may need any module.
 _DELIVERY = (
     *("core", "policy", "config", "tables", "message", "state", "dns", "sasl", "tls"),
@@ -53,16 +58,18 @@ def run(argv: list[str]) -> int:
             raise options.UsageError(f"no such argument: {line.recipients[0]}")
         most = options.number(line, "--deliveries", _MOST)
         seconds = options.number(line, "--time-limit", _SECONDS)
+        _few_heaps()
         # Who finds the socket is greeted at once.
         load_all()
         listeners = listener.inherited(os.environ)
+        for_lmtp = [each for each in listeners if each.name == _LMTP]
         if line.switch("--listen"):
             listeners.append(_listener(line.value("--listen")))
-        if not listeners:
+        if listeners == for_lmtp:
             raise options.UsageError("--listen unix:PATH is missing")
         metrics = _metrics(line)
         services = Services(metrics)
-        lmtp = _lmtp(line, services, log.write)
+        lmtp = _lmtp(line, services, for_lmtp, log.write)
     except (options.UsageError, ConfigError, OSError) as problem:
         for each in listeners:
             each.close()
@@ -74,7 +81,7 @@ def run(argv: list[str]) -> int:
     gc.collect()
     gc.freeze()
     engine = Engine(
-        listeners,
+        (each for each in listeners if each.name != _LMTP),
         services.deliver,
         most=most,
         seconds=seconds,
@@ -90,7 +97,6 @@ def run(argv: list[str]) -> int:
     log.write(f"engine: listening on {where}, {most} deliveries at once")
     try:
         if lmtp is not None:
-            log.write(f"engine: lmtp(8) is served on {line.value('--lmtp-listen')}")
             lmtp.start()
         engine.run()
         if lmtp is not None:
@@ -130,18 +136,32 @@ def _show(metrics: Metrics, engine: Engine, services: Services) -> None:
 
 
 def _lmtp(
-    line: CommandLine, services: Services, note: Callable[[str], None]
+    line: CommandLine,
+    services: Services,
+    listeners: list[listener.Listener],
+    note: Callable[[str], None],
 ) -> LmtpSide | None:
-    """What serves lmtp(8), if it is wanted. Raises UsageError, ConfigError, OSError."""
-    if not line.switch("--lmtp-listen"):
+    """What serves lmtp(8), if it is wanted. Listens, unless there are listeners. Raises
+    UsageError, ConfigError, OSError."""
+    if not line.switch("--lmtp-listen") and not listeners:
         for name in _LMTP_ONLY:
             if line.switch(name):
                 raise options.UsageError(f"{name}: --lmtp-listen is missing")
         return None
     services.entry(line).service.settings.refuse_unusable()
     most = options.number(line, "--connections", _MOST)
-    where = listener_for(line, "--lmtp-listen")
-    return LmtpSide(where, services, line, most=most, note=note)
+    if line.switch("--lmtp-listen"):
+        listeners.append(listener_for(line, "--lmtp-listen"))
+    return LmtpSide(listeners, services, line, most=most, note=note)
+
+
+def _few_heaps() -> None:
+    """Have the C library make two heaps at most, as MALLOC_ARENA_MAX=2 does: one for
+    each thread would have holes in all of them."""
+    from ctypes import CDLL
+
+    with contextlib.suppress(OSError, AttributeError):
+        CDLL(None).mallopt(_M_ARENA_MAX, 2)
 
 
 def load_all() -> None:

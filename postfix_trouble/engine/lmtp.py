@@ -31,7 +31,7 @@ class LmtpSide:
 
     def __init__(
         self,
-        where: listener.Listener,
+        listeners: list[listener.Listener],
         services: Services,
         line: CommandLine,
         *,
@@ -39,7 +39,7 @@ class LmtpSide:
         note: Callable[[str], None],
     ) -> None:
         """`line`: the options that say how to deliver. `most`: clients at once."""
-        self._where = where
+        self._listeners = listeners
         self._services = services
         self._line = line
         self._most = most
@@ -63,6 +63,8 @@ class LmtpSide:
 
     def start(self) -> None:
         """Begin to accept."""
+        where = self._line.value("--lmtp-listen") or "a socket of the service manager"
+        self._note(f"engine: lmtp(8) is served on {where}")
         self._thread.start()
 
     def drain(self) -> None:
@@ -76,7 +78,11 @@ class LmtpSide:
     def _run(self) -> None:
         try:
             listener.accept_all(
-                [self._where], self._serve, self._stop, most=self._most, note=self._note
+                self._listeners,
+                self._serve,
+                self._stop,
+                most=self._most,
+                note=self._note,
             )
         except Exception as bug:  # noqa: BLE001  half an engine is none
             warn(self._note, "LMTP", bug)

@@ -20,8 +20,9 @@ from postfix_trouble.core.value import Value
 
 # sd_listen_fds(3): SD_LISTEN_FDS_START.
 _FIRST_OF_SYSTEMD = 3
-# Connections that wait for one of ours to end; Postfix's inet_listen_backlog is this.
-_BACKLOG = 100
+# Connections that wait to be accepted, if the kernel lets so many (somaxconn). A client
+# of the engine that finds no room would deliver by itself, with a Python of its own.
+_BACKLOG = 1000
 # Seconds to wait when no connection can be accepted: no descriptors, no memory.
 _BREATH = 0.5
 
@@ -33,6 +34,8 @@ class Listener(Value):
     # File that was made for it, with its device and inode; to be removed at the end.
     path: str = ""
     identity: tuple[int, int] = (0, 0)
+    # What systemd calls it (FileDescriptorName=).
+    name: str = ""
 
     def close(self) -> None:
         """Accept no more; remove the file, unless it is another's by now."""
@@ -202,11 +205,12 @@ def inherited(environ: MutableMapping[str, str]) -> list[Listener]:
     """
     meant = environ.pop("LISTEN_PID", "")
     count = environ.pop("LISTEN_FDS", "")
-    environ.pop("LISTEN_FDNAMES", None)
+    names = environ.pop("LISTEN_FDNAMES", "").split(":")
     if meant != str(os.getpid()) or not count.isdigit():
         return []
     listeners = []
-    for number in range(_FIRST_OF_SYSTEMD, _FIRST_OF_SYSTEMD + int(count)):
+    for place in range(int(count)):
+        number = _FIRST_OF_SYSTEMD + place
         try:
             server = socket.socket(fileno=number)
             accepting = server.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
@@ -214,7 +218,8 @@ def inherited(environ: MutableMapping[str, str]) -> list[Listener]:
             continue
         if accepting:
             os.set_inheritable(number, False)
-            listeners.append(Listener(server))
+            name = names[place] if place < len(names) else ""
+            listeners.append(Listener(server, name=name))
         else:
             server.detach()
     return listeners

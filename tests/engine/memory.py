@@ -12,7 +12,6 @@ after the first 2,000), or has more than 40.
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import subprocess
 import sys
@@ -37,8 +36,6 @@ AT_ONCE = 20
 SIZES = (500, 4096, 100_000)
 KEPT = "127.0.0.1"
 DEAD = 100
-# As in contrib/postfix-trouble-engine.service.
-ENVIRONMENT = {"MALLOC_ARENA_MAX": "2"}
 
 
 class Nothing(list[Copy]):
@@ -127,8 +124,7 @@ def measure(
     with (
         FickleServer(judge) as server,
         subprocess.Popen(
-            [program, "serve", f"--listen=unix:{path}", "--log-file=/dev/null"],
-            env={**os.environ, **ENVIRONMENT},
+            [program, "serve", f"--listen=unix:{path}", "--log-file=/dev/null"]
         ) as engine,
     ):
         server.journal = Nothing()

@@ -7,6 +7,7 @@ import os
 import re
 import resource
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ import pytest
 
 from engine_client import DirectClient
 from fickle_server import FickleServer
+from postfix_trouble.engine import protocol
 from scripted_server import ScriptedServer
 
 PATIENCE = 30.0
@@ -131,6 +133,20 @@ def test_a_server_that_never_answers(program: str, tmp_path: Path) -> None:
         busy = [text for text in found if text.startswith(b"4.3.2 all deliveries")]
         assert len(busy) == 195
         assert {text[:6] for text in found} == {b"4.3.2 ", b"4.4.2 "}
+
+
+def test_a_crowd_finds_room(served: Served) -> None:
+    """Who finds none delivers by itself, each with a Python of its own."""
+    os.kill(served.process.pid, signal.SIGSTOP)
+    with contextlib.ExitStack() as stack:
+        crowd = [stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(300)]
+        for sock in crowd:
+            sock.setblocking(False)
+            sock.connect(str(served.path))
+        os.kill(served.process.pid, signal.SIGCONT)
+        for sock in crowd:
+            sock.settimeout(PATIENCE)
+            assert sock.recv(100).startswith(protocol.GREETING)
 
 
 @pytest.mark.parametrize(

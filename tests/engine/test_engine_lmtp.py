@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from test_serve import Engine, at, copies
 
+from engine_client import DirectClient
 from lmtp_client import Client
 from scripted_server import ScriptedServer
 from waiting import PATIENCE, wait
@@ -140,6 +141,40 @@ def test_who_may_connect(both: Both) -> None:
     engine = both.start("--mode", "0660")
     assert both.path.stat().st_mode & 0o777 == 0o660
     assert engine.path.stat().st_mode & 0o777 == 0o600
+
+
+def test_both_sockets_of_systemd(program: str, tmp_path: Path) -> None:
+    """The one that is called lmtp is for lmtp(8), whichever comes first."""
+    paths = [tmp_path / "lmtp", tmp_path / "engine"]
+    with ScriptedServer() as server, contextlib.ExitStack() as stack:
+        numbers = []
+        for path in paths:
+            listening = stack.enter_context(socket.socket(socket.AF_UNIX))
+            listening.bind(str(path))
+            listening.listen()
+            numbers.append(listening.fileno())
+        nexthop = f"[127.0.0.1]:{server.port}"
+        start = (
+            "LISTEN_PID=$$ LISTEN_FDS=2 LISTEN_FDNAMES=lmtp:engine"
+            f' exec "$@" 3<&{numbers[0]} 4<&{numbers[1]}'
+        )
+        words = ("serve", "--nexthop", nexthop, f"--log-file={tmp_path}/log")
+        process = subprocess.Popen(
+            ["bash", "-c", start, "bash", program, *words, "-o", "myhostname=me.test"],
+            pass_fds=numbers,
+        )
+        connection = socket.socket(socket.AF_UNIX)
+        connection.connect(str(paths[0]))
+        with Client(connection) as lmtp:
+            assert len(lmtp.send("a@d.test")) == 1
+        with DirectClient(paths[1]) as client:
+            client.ask("--sender", "", "--nexthop", nexthop, "--", "b@d.test")
+            assert client.answer()[0] == 0
+        process.terminate()
+        assert process.wait(PATIENCE) == 0
+        assert sum(len(each.messages) for each in server.connections) == 2
+    # They are systemd's.
+    assert all(path.exists() for path in paths)
 
 
 @pytest.mark.parametrize(
