@@ -166,9 +166,9 @@ class Message:
     def digest(self) -> str:
         """SHA-256 of the message as read, in hexadecimal."""
         if not self._digest:
-            import hashlib
+            from postfix_trouble.core.sha256 import sha256
 
-            total = hashlib.sha256()
+            total = sha256()
             for chunk in self.chunks():
                 total.update(chunk)
             self._digest = total.hexdigest()

@@ -177,7 +177,7 @@ class Ledger:
 
 def _hash(*parts: bytes) -> bytes:
     """Hash parts so that their borders count."""
-    from hashlib import sha256
+    from postfix_trouble.core.sha256 import sha256
 
     return sha256(b"".join(sha256(part).digest() for part in parts)).digest()
 
