@@ -79,6 +79,10 @@ def pytest_configure(config: pytest.Config) -> None:
     """The marks of which docs/reliability.md is made; see reliability_rows.py."""
     # A shell has its background jobs ignore SIGINT, and what they start would too.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGHUP, signal.SIGQUIT):
+        # As nohup has it: still not for us, but what is started has the default.
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
     for kind in ("fault", "attack"):
         config.addinivalue_line(
             "markers", f"{kind}(text): what the test does for a row of the {kind}s"
