@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 # Destinations that are remembered at most.
 _MOST = 10_000
+# Seconds for which it counts that the state directory has no mark: of many mails for
+# a destination, not each has to ask.
+_UNMARKED = 1.0
 
 
 class Throttled:
@@ -29,6 +32,8 @@ class Throttled:
         self._retry_time = retry_time
         self._state = state
         self._marks: dict[str, Mark] = {}
+        # Those without a mark in the state directory, and when that was seen.
+        self._unmarked: dict[str, float] = {}
         self._lock = threading.Lock()
 
     def check(self, name: str) -> DSN | None:
@@ -41,9 +46,20 @@ class Throttled:
             standing = judge(mark, now, self._retry_time)
             if standing is Standing.PROBE and mark is not None:
                 self._marks[name] = mark._replace(probed=now)
-        if not isinstance(standing, DSN) and self._state is not None:
-            standing = self._state.destinations.check(name, now, self._retry_time)
+        if self._state is None or isinstance(standing, DSN) or self._is_unmarked(name):
+            return standing if isinstance(standing, DSN) else None
+        seen = time.monotonic()
+        standing = self._state.destinations.check(name, now, self._retry_time)
+        if standing is Standing.OPEN:
+            with self._lock:
+                if len(self._unmarked) >= _MOST:
+                    self._unmarked.clear()
+                self._unmarked[name] = seen
         return standing if isinstance(standing, DSN) else None
+
+    def _is_unmarked(self, name: str) -> bool:
+        seen = self._unmarked.get(name)
+        return seen is not None and time.monotonic() - seen < _UNMARKED
 
     def suspended(self) -> int:
         """How many destinations are suspended now, as far as this process knows."""
@@ -69,6 +85,8 @@ class Throttled:
         if self._state is None:
             return
         if report.throttled is None:
-            self._state.destinations.clear(name)
+            if not self._is_unmarked(name):
+                self._state.destinations.clear(name)
         else:
+            self._unmarked.pop(name, None)
             self._state.destinations.mark(name, report.throttled, now)

@@ -19,12 +19,14 @@ from typing import ClassVar
 import pytest
 
 import needs
+from postfix_trouble.client.throttled import Throttled
 from postfix_trouble.core.outcome import DSN, Disposition
 from postfix_trouble.core.status import EnhancedStatus
 from postfix_trouble.policy.multi_recipient import Finished, Place
 from postfix_trouble.policy.throttle import Standing, suspended
 from postfix_trouble.state import Lock, Refusal, State, StateProblem, request_key
 from postfix_trouble.state.shared import SharedDatabase
+from waiting import wait
 
 OK = DSN(EnhancedStatus("2.0.0"), "250 ok", "mx.b.test", "smtp", "250 ok")
 GONE = DSN(EnhancedStatus("5.1.1"), "550 gone: \u00fc", "mx.b.test", "smtp", "550 gone")
@@ -781,3 +783,11 @@ def test_damage_while_it_is_in_use(shared: State, bench: Bench) -> None:
     assert isinstance(shared.ledger.finished(KEY), StateProblem)
     assert together(*(sent(shared, f"{n}") for n in range(8))) == [None] * 8
     assert shared.ledger.finished("7") == {ONE: SENT}
+
+
+def test_a_mark_of_others_counts_though_there_was_none(bench: Bench) -> None:
+    """Who finds none does not look again for a moment."""
+    ours = Throttled(300, bench.open())
+    assert ours.check("b.test") is None
+    bench.open().destinations.mark("b.test", DEAD, time.time())
+    wait(lambda: ours.check("b.test") == suspended(DEAD))
