@@ -7,10 +7,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import partial
 from itertools import pairwise
 
-from postfix_trouble.check.findings import Finding, error, note, warning
+from postfix_trouble.check import findings
+from postfix_trouble.check.findings import Finding
 from postfix_trouble.core.value import Value
+
+# Findings about an entry: entry.judge says about which.
+error = partial(findings.error, "")
+warning = partial(findings.warning, "")
+note = partial(findings.note, "")
 
 _MACRO = re.compile(r"\$\$|\$\{(\w*)\}|\$\((\w*)\)|\$(\w+)")
 _ANY_MACRO = re.compile(r"\$(?:\{[^}]*\}|\([^)]*\)|\w+|\$)?")
@@ -34,20 +41,19 @@ class Line(Value):
 
 
 def judge(
-    name: str, argv: tuple[str, ...], line: Line, *, single: bool, kept: bool
+    argv: tuple[str, ...], line: Line, *, single: bool, kept: bool
 ) -> Iterator[Finding]:
     """Look at a command line that can be understood.
 
     `single`: a request has one recipient; `kept`: there is a state directory.
     """
     for word in argv:
-        yield from _word(name, word)
-    yield from _recipients(name, argv, line)
-    yield from _options(name, line, single, kept)
+        yield from _word(word)
+    yield from _recipients(argv, line)
+    yield from _options(line, single, kept)
     engine = line.values.get("--engine")
     if engine is not None and ("deliver", f"--engine={engine}") not in pairwise(argv):
         yield warning(
-            name,
             "--engine is not the first option, or not written as --engine=PATH",
             "no engine is used: one process a mail",
             f"write deliver --engine={engine} in argv=, and all else behind it",
@@ -59,7 +65,6 @@ def judge(
         hit = [macro for macro in macros(value) if macro in _PER_RECIPIENT]
         if "recipient" in macros(value) or (hit and option != "--original-recipient"):
             yield error(
-                name,
                 f"{option} {value}",
                 "with several recipients there is one for each: all is deferred",
                 "use macros of the request here: nexthop, sender, size, queue_id",
@@ -78,42 +83,38 @@ def _is_macro(text: str, name: str) -> bool:
     return text in (f"${{{name}}}", f"$({name})", f"${name}")
 
 
-def _word(name: str, word: str) -> Iterator[Finding]:
+def _word(word: str) -> Iterator[Finding]:
     for odd in _ANY_MACRO.findall(word):
         known = macros(odd)
         if odd == "$$":
             continue
         if not known or known[0] not in _MACROS:
             yield error(
-                name,
                 f"unknown macro {odd}",
                 "pipe(8) runs nothing: all mail is deferred (4.3.5)",
                 f"known are {', '.join(sorted(_MACROS))}",
             )
         elif known == ["envid"]:
-            yield note(name, "${envid} needs Postfix 3.9", "before, all is deferred")
+            yield note("${envid} needs Postfix 3.9", "before, all is deferred")
     if word.startswith(("'", '"')):
         yield error(
-            name,
             f"quotes in {word}",
             "there is no shell: the program gets the quotes, too",
             "remove them; { a b } keeps blanks",
         )
 
 
-def _recipients(name: str, argv: tuple[str, ...], line: Line) -> Iterator[Finding]:
+def _recipients(argv: tuple[str, ...], line: Line) -> Iterator[Finding]:
     remedy = "let argv end with -- ${recipient}"
     if len(line.recipients) != 1 or not _is_macro(line.recipients[0], "recipient"):
         shown = " ".join(line.recipients) or "nothing"
         yield error(
-            name,
             f"recipients are given as {shown}, not as ${{recipient}} alone",
             "mail goes to other addresses, or is deferred",
             remedy,
         )
     elif "--" not in argv:
         yield error(
-            name,
             "there is no -- before ${recipient}",
             "an address that begins with - is taken for an option: it is deferred",
             remedy,
@@ -129,19 +130,19 @@ _NEEDED = (
 )  # fmt: skip
 
 
-def _options(name: str, line: Line, single: bool, kept: bool) -> Iterator[Finding]:
+def _options(line: Line, single: bool, kept: bool) -> Iterator[Finding]:
     for option, macro, make, consequence in _NEEDED:
         if option not in line.values:
             remedy = f"write {option} ${{{macro}}} in argv="
-            yield make(name, f"{option} is missing", consequence, remedy)
+            yield make(f"{option} is missing", consequence, remedy)
     sender = line.values.get("--sender", "$sender")
     if not _is_macro(sender, "sender"):
         consequence = "bounces go there, not to the sender"
         remedy = "write --sender ${sender}"
-        yield warning(name, f"--sender {sender}", consequence, remedy)
+        yield warning(f"--sender {sender}", consequence, remedy)
     if "--json" in line.values:
         consequence = "pipe(8) can't read it: bounces and the queue show a JSON object"
         if not (single or kept):
             consequence += ", and requests with more than one recipient are deferred"
         make = warning if single else error
-        yield make(name, "--json", consequence, "remove --json from argv=")
+        yield make("--json", consequence, "remove --json from argv=")

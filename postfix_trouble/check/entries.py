@@ -14,6 +14,7 @@ from postfix_trouble.config.master_cf import PipeEntry, Service
 from postfix_trouble.config.parameters import TABLE
 from postfix_trouble.config.settings import Settings
 from postfix_trouble.config.types import ConfigError, row, to_integer, to_seconds
+from postfix_trouble.core.value import Value
 from postfix_trouble.lmtp.delivery import DEADLINE
 from postfix_trouble.pipe import options
 from postfix_trouble.report.maillog import SYSLOG
@@ -58,33 +59,50 @@ def look(path: str, postconf: str) -> Iterator[Finding]:
     if not found:
         text = f"no entry runs {_PROGRAM}"
         yield note(path, text, remedy="copy one from master.cf.example")
-    for each in found:
+    read = [_read(each) for each in found]
+    for each in read:
         try:
             yield from _entry(each, services, values, postconf)
         except ConfigError as problem:
-            consequence = f"{each.service.command}(8), or lmtp(8), does not start"
+            service = each.entry.service
+            consequence = f"{service.command}(8), or lmtp(8), does not start"
             remedy = "correct it in main.cf (postconf(5))"
-            yield error(entry.about(each.service), problem.problem, consequence, remedy)
-    for engine, users in _engines(found, values).items():
+            yield error(entry.about(service), problem.problem, consequence, remedy)
+    for engine, users in _engines(read, values).items():
         from postfix_trouble.check.engine_inspection import compared
 
         yield from compared(engine, users, postconf)
 
 
+class _Read(Value):
+    """An entry, and its command line as the program reads it."""
+
+    entry: PipeEntry
+    line: options.CommandLine
+    settings: Settings | None
+    # trouble_deadline
+    deadline: float = 900.0
+    # Why the command line, or a setting on it, can't be used.
+    problem: str = ""
+
+
+def _read(each: PipeEntry) -> _Read:
+    line, settings = options.CommandLine(), None
+    try:
+        line = _line(each)
+        settings = _settings(line)
+        return _Read(each, line, settings, settings.seconds("trouble_deadline"))
+    except (ConfigError, options.UsageError) as problem:
+        return _Read(each, line, settings, problem=str(problem))
+
+
 def _entry(
-    each: PipeEntry, services: list[Service], values: Mapping[str, str], postconf: str
+    read: _Read, services: list[Service], values: Mapping[str, str], postconf: str
 ) -> Iterator[Finding]:
     """One entry. Raises ConfigError for limits of Postfix that can't be read."""
-    read, settings, deadline = options.CommandLine(), None, 900.0
-    line = Line({})
-    try:
-        read = _line(each)
-        lists = {name: " ".join(words) for name, words in read.lists.items()}
-        line = Line({**read.values, **lists}, tuple(read.recipients))
-        settings = _settings(read)
-        deadline = settings.seconds("trouble_deadline")
-    except (ConfigError, options.UsageError) as problem:
-        line = line._replace(problem=str(problem))
+    each, given, settings, deadline, problem = read
+    lists = {name: " ".join(words) for name, words in given.lists.items()}
+    line = Line({**given.values, **lists}, tuple(given.recipients), problem)
     spawn = each.service.command == "spawn"
     name = each.service.name
     known = _overridden(values, each.overrides)
@@ -104,7 +122,7 @@ def _entry(
     if not line.problem:
         before = master_cf.place(each, _PROGRAM) or 0
         wanted = run_as.Wanted(
-            each.argv[: before + 1], _own_arguments(read), now.state_directory
+            each.argv[: before + 1], _own_arguments(given), now.state_directory
         )
         yield from run_as.look(each, values, wanted)
 
@@ -123,28 +141,27 @@ def _syslog(each: PipeEntry, postconf: str) -> Iterator[Finding]:
 
 
 def _engines(
-    found: list[PipeEntry], values: Mapping[str, str]
+    found: list[_Read], values: Mapping[str, str]
 ) -> dict[str, list[engine_limits.User]]:
     """Engines by their sockets, and the entries that use them."""
     engines: dict[str, list[engine_limits.User]] = {}
-    for each in found:
-        name, limit = each.service.name, each.service.process_limit
+    for each, line, _, deadline, problem in found:
+        path, service = line.value("--engine"), each.service
+        if problem or not path:
+            continue
+        limit, known = service.process_limit, _overridden(values, each.overrides)
         try:
-            read = _line(each)
             if not limit.isdigit():
                 limit = _value(values, "default_process_limit", "100")
-            known = _overridden(values, each.overrides)
-            user = engine_limits.User(
-                each.service,
-                to_integer("default_process_limit", limit, _NUMBER),
-                _seconds(known, f"{name}_time_limit", "$command_time_limit"),
-                _settings(read).seconds("trouble_deadline"),
+            processes = to_integer("default_process_limit", limit, _NUMBER)
+            seconds = _seconds(
+                known, f"{service.name}_time_limit", "$command_time_limit"
             )
-        except (ConfigError, options.UsageError):
+        except ConfigError:
             # The look at the entry has said so.
             continue
-        if path := read.value("--engine"):
-            engines.setdefault(path, []).append(user)
+        user = engine_limits.User(service, processes, seconds, deadline)
+        engines.setdefault(path, []).append(user)
     return engines
 
 

@@ -13,8 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from postfix_trouble.check import argv
-from postfix_trouble.check.argv import Line
-from postfix_trouble.check.findings import Finding, error, fine, note, warning
+from postfix_trouble.check.argv import Line, error, note, warning
+from postfix_trouble.check.findings import Finding, fine
 from postfix_trouble.config.masking import masked_pair
 from postfix_trouble.config.master_cf import FLAGS, NULL_SENDER, PipeEntry, Service
 from postfix_trouble.core.value import Value
@@ -70,43 +70,43 @@ def judge(
     transport table says which of them do.
     """
     found = [*_columns(entry, now), *_misplaced(entry), *_attributes(entry)]
-    name = about(entry.service)
     if line.problem:
         found.append(
-            error(name, line.problem, f"{DEFERRED} (4.3.5)", "write argv= without it")
+            error(line.problem, f"{DEFERRED} (4.3.5)", "write argv= without it")
         )
     if entry.service.command == "spawn":
         found += [*_server(entry, line, now, clients)]
-        found += [each for one in clients for each in _client(one, entry, now)]
     else:
         found += [*_flags(entry, line)]
         if not line.problem:
             single, kept = now.recipient_limit == 1, bool(now.state_directory)
-            found += argv.judge(name, entry.argv, line, single=single, kept=kept)
+            found += argv.judge(entry.argv, line, single=single, kept=kept)
         found += [*_limits(entry, now)]
-    yield from found
-    if not found:
-        yield fine(name, "no mistakes in the entry")
+    name = about(entry.service)
+    found = [each._replace(about=name) for each in found]
+    if entry.service.command == "spawn":
+        for one in clients:
+            where = about(one.service)
+            found += (e._replace(about=where) for e in _client(one, entry, now))
+    yield from found or [fine(name, "no mistakes in the entry")]
 
 
 # --- columns and attributes ---------------------------------------------------------
 
 
 def _columns(entry: PipeEntry, now: Circumstances) -> Iterator[Finding]:
-    service, name = entry.service, about(entry.service)
+    service = entry.service
     change = f"{now.postconf} -F {service.name}/{service.kind}"
     if service.kind != "unix" and service.command == "pipe":
-        yield error(name, f"type {service.kind}", _fatal(entry), "write unix there")
+        yield error(f"type {service.kind}", _fatal(entry), "write unix there")
     elif service.kind == "inet":
         yield warning(
-            name,
             "type inet",
             "spawn(8) leaves Nagle's algorithm on: each message waits for it",
             "write unix there, and unix:private/... in the transport table",
         )
     if service.unprivileged != "n":
         yield error(
-            name,
             f"column unpriv is {service.unprivileged}",
             f"{service.command}(8) can't become the user: {DEFERRED}",
             f"{change}/unprivileged=n",
@@ -114,7 +114,6 @@ def _columns(entry: PipeEntry, now: Circumstances) -> Iterator[Finding]:
     if service.chroot == "y" or (service.chroot == "-" and now.chroot_default):
         level = ", which is y: compatibility_level is 0"
         yield error(
-            name,
             f"column chroot is {service.chroot}{level * (service.chroot == '-')}",
             f"the program is not found in there: {DEFERRED}",
             f"{change}/chroot=n",
@@ -132,7 +131,6 @@ def _misplaced(entry: PipeEntry) -> Iterator[Finding]:
         if pair.startswith(_OWN):
             name = pair.partition("=")[0].strip()
             yield error(
-                about(entry.service),
                 f"-o {masked_pair(pair)} stands before argv=",
                 f"it is {entry.service.command}(8)'s, and the program never sees it:"
                 f" mail goes out without {name}",
@@ -141,7 +139,7 @@ def _misplaced(entry: PipeEntry) -> Iterator[Finding]:
 
 
 def _attributes(entry: PipeEntry) -> Iterator[Finding]:
-    name, unknown = about(entry.service), [*entry.unknown]
+    unknown = [*entry.unknown]
     if entry.service.command == "spawn":
         given = {"null_sender": entry.null_sender != NULL_SENDER}
         given["eol"] = entry.eol != "\\n"
@@ -152,18 +150,16 @@ def _attributes(entry: PipeEntry) -> Iterator[Finding]:
         yield from _attributes_of_pipe(entry)
     for word in unknown:
         problem = f"{entry.service.command}(8) has no attribute {word}"
-        yield error(name, problem, _fatal(entry), f"remove {word}= from the entry")
+        yield error(problem, _fatal(entry), f"remove {word}= from the entry")
     if not entry.user:
         remedy = "write user=nobody, or an account of its own, before argv="
-        yield error(name, "user= is missing", _fatal(entry), remedy)
+        yield error("user= is missing", _fatal(entry), remedy)
 
 
 def _attributes_of_pipe(entry: PipeEntry) -> Iterator[Finding]:
-    name = about(entry.service)
     if entry.null_sender not in ("", "<>"):
         missing = entry.null_sender == NULL_SENDER
         yield error(
-            name,
             "null_sender= is missing"
             if missing
             else f"null_sender={entry.null_sender}",
@@ -172,16 +168,16 @@ def _attributes_of_pipe(entry: PipeEntry) -> Iterator[Finding]:
         )
     if entry.chroot:
         consequence = f"the program is not found in there: {DEFERRED}"
-        yield error(name, f"chroot={entry.chroot}", consequence, "remove chroot=")
+        yield error(f"chroot={entry.chroot}", consequence, "remove chroot=")
     if entry.eol not in ("\\n", ""):
         consequence = "the program takes lines that end in LF: messages are damaged"
-        yield error(name, f"eol={entry.eol}", consequence, "remove eol=")
+        yield error(f"eol={entry.eol}", consequence, "remove eol=")
     if entry.size and not entry.size.isdecimal():
         remedy = "write a number of bytes, or remove size="
-        yield error(name, f"size={entry.size}", _fatal(entry), remedy)
+        yield error(f"size={entry.size}", _fatal(entry), remedy)
     elif set(entry.size) - {"0"}:
         consequence = "pipe(8) bounces what is larger, without asking a server"
-        yield note(name, f"size={entry.size}", consequence)
+        yield note(f"size={entry.size}", consequence)
 
 
 # Flag, whether mail is hurt, what happens.
@@ -196,27 +192,24 @@ _FLAGS = (
 
 
 def _flags(entry: PipeEntry, line: Line) -> Iterator[Finding]:
-    name = about(entry.service)
     for flag in entry.flags:
         if flag not in FLAGS:
             remedy = f"remove {flag} from flags="
-            yield error(name, f"unknown flag {flag}", _fatal(entry), remedy)
+            yield error(f"unknown flag {flag}", _fatal(entry), remedy)
     for flag, hurts, consequence in _FLAGS:
         if flag in entry.flags:
             make = error if hurts else warning
             remedy = f"remove {flag} from flags="
-            yield make(name, f"flag {flag}", consequence, remedy)
+            yield make(f"flag {flag}", consequence, remedy)
     quoted = "--quoted" in line.values
     if "q" in entry.flags and not quoted:
         yield error(
-            name,
             "flag q, and no --quoted",
             'addresses like "a b"@example.com are quoted twice: servers refuse them',
             "remove q from flags=",
         )
     if quoted and "q" not in entry.flags:
         yield error(
-            name,
             "--quoted, and no flag q",
             "backslashes and quotes in addresses get lost",
             "remove --quoted from argv=",
@@ -227,12 +220,11 @@ def _flags(entry: PipeEntry, line: Line) -> Iterator[Finding]:
 
 
 def _limits(entry: PipeEntry, now: Circumstances) -> Iterator[Finding]:
-    service, name = entry.service, about(entry.service)
+    service = entry.service
     limit = f"{service.name}_destination_recipient_limit"
     single = f"{now.postconf} -e '{limit} = 1'"
     if now.recipient_limit != 1 and not now.state_directory:
         yield error(
-            name,
             f"{limit} is {now.recipient_limit or 'unlimited'}, and there is no state "
             "directory",
             "requests with more than one recipient are deferred, again and again",
@@ -240,7 +232,6 @@ def _limits(entry: PipeEntry, now: Circumstances) -> Iterator[Finding]:
         )
     if now.recipient_limit == 1 and service.process_limit in ("-", "0"):
         yield warning(
-            name,
             f"{limit} is 1, and nothing limits the number of processes",
             "one server may get as many connections as Postfix has processes",
             f"{now.postconf} -F {service.name}/{service.kind}/process_limit=20",
@@ -248,14 +239,12 @@ def _limits(entry: PipeEntry, now: Circumstances) -> Iterator[Finding]:
     for flag in "DO":
         if flag in entry.flags and now.recipient_limit != 1:
             yield error(
-                name,
                 f"flag {flag} with {limit} = {now.recipient_limit}",
                 "pipe(8) defers what has more than one recipient",
                 f"{single}, or remove {flag} from flags=",
             )
     if now.deadline + MARGIN > now.time_limit:
         yield error(
-            name,
             f"trouble_deadline is {now.deadline:g}s, and pipe(8) waits"
             f" {now.time_limit:g}s",
             "pipe(8) kills the program, and BOUNCES mail that may be delivered",
@@ -268,12 +257,11 @@ def _server(
 ) -> Iterator[Finding]:
     """Whoever kills us while we deliver has the message delivered twice: the last
     message over a connection ends before spawn(8)'s limit."""
-    service, name = entry.service, about(entry.service)
+    service = entry.service
     reuse = max((each.reuse for each in clients), default=300.0)
     needed = reuse + now.deadline + MARGIN
     if needed > now.time_limit:
         yield error(
-            name,
             f"spawn(8) ends a connection after {now.time_limit:g}s; lmtp(8) uses it for"
             f" {reuse:g}s, and the last message may take {now.deadline:g}s more",
             "killed at a wrong moment, mail is delivered twice",
@@ -281,7 +269,6 @@ def _server(
         )
     if now.relayhost and "--nexthop" not in line.values and not line.problem:
         yield warning(
-            name,
             f"relayhost is {now.relayhost}",
             "all mail for the LMTP server goes there, whatever the transport table"
             " says: lmtp(8) can't tell the program about it",
@@ -294,7 +281,6 @@ def _client(client: Client, server: PipeEntry, now: Circumstances) -> Iterator[F
     service, name = client.service, about(client.service)
     if now.deadline + MARGIN > client.patience:
         yield error(
-            name,
             f"lmtp_data_done_timeout is {client.patience:g}s, and a message may take"
             f" {now.deadline:g}s",
             "lmtp(8) tries again while we deliver: mail is delivered twice",
@@ -304,7 +290,6 @@ def _client(client: Client, server: PipeEntry, now: Circumstances) -> Iterator[F
     if client.recipient_limit == 1:
         limit = f"{service.name}_destination_recipient_limit"
         yield warning(
-            name,
             f"{limit} is 1",
             "lmtp(8) keeps no connection: a process for each message",
             f"{now.postconf} -X {limit}, if {service.name} is for the LMTP server",
@@ -313,7 +298,6 @@ def _client(client: Client, server: PipeEntry, now: Circumstances) -> Iterator[F
     most = int(ours) if ours.isdigit() else 0
     if most and not (theirs.isdigit() and 0 < int(theirs) <= most):
         yield warning(
-            name,
             f"maxproc is {theirs}, that of {server.service.name} {ours}",
             "some lmtp(8) wait for a busy LMTP server, and defer mail",
             f"{now.postconf} -F {service.name}/{service.kind}/process_limit={ours}, if"

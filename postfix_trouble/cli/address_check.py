@@ -21,7 +21,8 @@ def doubt(
 
     `everywhere`: it is to be delivered by the domain's own mail exchangers, so its
     domain has to be one of the global DNS. `deliverable`: ask the DNS for these,
-    within `seconds`; `nameserver`: `address[:port]`, empty: the system's.
+    within `seconds`; `nameserver`: as in trouble_nameserver, empty: the
+    system's.
     """
     try:
         import email_validator
@@ -51,11 +52,10 @@ def _resolver(nameserver: str, seconds: float) -> Any:
     resolver = dns.resolver.Resolver(configure=not nameserver)
     resolver.lifetime = seconds
     if nameserver:
-        # address, address:port, [address]:port; what it is the settings have checked.
-        host, colon, port = nameserver.rpartition(":")
-        bare = not colon or nameserver.endswith("]")
-        if bare or (":" in host and not nameserver.startswith("[")):
-            host, port = nameserver, ""
-        resolver.nameservers = [host.strip("[]")]
-        resolver.port = int(port) if port.isdecimal() else 53
+        from postfix_trouble.dns.nameservers import address_and_port
+
+        servers = [address_and_port(x) for x in nameserver.replace(",", " ").split()]
+        resolver.nameservers = [address for address, _ in servers]
+        # There is room for one port only.
+        resolver.port = servers[0][1]
     return resolver

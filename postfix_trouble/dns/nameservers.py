@@ -47,9 +47,7 @@ class NameServers:
         self.doubted = ""
         self._servers = [(x, _DNS_PORT) for x in self.conf.nameservers]
         if own:
-            self._servers = [
-                _address_and_port(x) for x in own.replace(",", " ").split()
-            ]
+            self._servers = [address_and_port(x) for x in own.replace(",", " ").split()]
         # What is no address would be looked up in turn.
         self._servers = [
             x for x in self._servers if address_family(x[0].partition("%")[0])
@@ -127,8 +125,9 @@ class NameServers:
             return None
 
 
-def _address_and_port(text: str) -> tuple[str, int]:
-    """Of trouble_nameserver: address, address:port, [address]:port."""
+def address_and_port(text: str) -> tuple[str, int]:
+    """Of trouble_nameserver: address, address:port, [address]:port. Raises
+    ConfigError."""
     address, _, port = text.rpartition(":")
     if text.startswith("["):
         # Without "]" what is left is no address.

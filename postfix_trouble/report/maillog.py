@@ -69,14 +69,13 @@ class MailLog:
             pass
 
     def _as_json(self, text: str) -> str:
+        from datetime import datetime
+
         from postfix_trouble.report.json_log import rendered
 
-        now = time.time()
-        zone = time.strftime("%z", time.localtime(now))
-        moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(now))
         origin = {
-            "time": f"{moment}.{int(now % 1 * 1000):03d}{zone[:3]}:{zone[3:]}",
-            "host": self._host,
+            "time": datetime.now().astimezone().isoformat(timespec="milliseconds"),
+            "host": os.uname().nodename,
             "name": self._tag,
             "pid": os.getpid(),
         }
