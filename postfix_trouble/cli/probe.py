@@ -16,6 +16,7 @@ from postfix_trouble.core.envelope import DeliveryRequest, Recipient
 from postfix_trouble.core.relay import Destination, Relay
 from postfix_trouble.core.sysexits import EX_OK, NAMES
 from postfix_trouble.report import as_json, pipe8
+from postfix_trouble.smtp.interfaces import Addressless
 from postfix_trouble.smtp.probing import Depth, ProbeResult
 from postfix_trouble.terminal import screen
 from postfix_trouble.terminal.help_text import ExplainedCommand
@@ -122,6 +123,8 @@ class _Probing:
         self.recorder = Recorder(self._show, Waiting(wanted=not given["quiet"]))
         self.findings: list[ProbeResult] = []
         self.relays: list[Relay] = []
+        # Those and the hosts without an address.
+        self.exchangers: list[probe_report.Exchanger] = []
         self.paint = screen.painter()
         self.width = screen.line_width()
 
@@ -172,11 +175,18 @@ class _Probing:
     def _silent(self) -> bool:
         return bool(self.given["quiet"] or self.given["as_json"])
 
-    def _listed(self, destination: Destination, relays: Sequence[Relay]) -> None:
+    def _listed(
+        self,
+        destination: Destination,
+        relays: Sequence[Relay],
+        addressless: Addressless,
+    ) -> None:
         self.relays += relays
+        hosts = probe_report.exchangers(relays, addressless)
+        self.exchangers += hosts
         if not self._silent():
-            lines = probe_report.exchangers(
-                destination.text, relays, self.width, self.paint
+            lines = probe_report.exchanger_lines(
+                destination.text, hosts, self.width, self.paint
             )
             screen.write_lines([*lines, ""] if lines else [])
 
@@ -233,11 +243,12 @@ class _Probing:
             "exchangers": [
                 {
                     "host": relay.host,
-                    "address": relay.address,
+                    "address": relay.address or None,
                     "port": relay.port,
                     "preference": relay.preference if relay.exchange else None,
+                    "problem": problem,
                 }
-                for relay in self.relays
+                for relay, problem in self.exchangers
             ],
             "servers": [probe_report.finding_object(one) for one in self.findings],
             "recipients": [

@@ -15,6 +15,7 @@ from postfix_trouble.core.steps import Authenticated, HandshakeFailed
 from postfix_trouble.core.tls import StsPolicy, TlsFacts, TlsLevel
 from postfix_trouble.report.log import printable
 from postfix_trouble.smtp.capabilities import Capabilities, parse
+from postfix_trouble.smtp.interfaces import Addressless
 from postfix_trouble.smtp.probing import Depth, ProbeResult
 from postfix_trouble.terminal.columns import Field, Paint, fields, table, wrapped
 from postfix_trouble.tls.mta_sts import matches
@@ -38,21 +39,37 @@ def finding_lines(
     ]
 
 
-def exchangers(
-    destination: str, relays: Sequence[Relay], width: int, paint: Paint
+# A server, or a host without an address and why it has none.
+Exchanger = tuple[Relay, str]
+
+
+def exchangers(relays: Sequence[Relay], addressless: Addressless) -> list[Exchanger]:
+    """Servers in order; hosts without an address where their preference puts them."""
+    found = [(relay, "") for relay in relays]
+    for host, why in addressless:
+        better = [relay.preference <= host.preference for relay, _ in found]
+        place = better.index(False) if False in better else len(found)
+        # What has no address for now may have one later: that is worth its words.
+        soft = f": {why.reason}" if why.status.soft else ""
+        found.insert(place, (host, f"no address{soft}"))
+    return found
+
+
+def exchanger_lines(
+    destination: str, relays: Sequence[Exchanger], width: int, paint: Paint
 ) -> list[str]:
     """Where mail for a destination goes, in order: preference, host and addresses.
 
     Nothing where one host was named, so that nobody needs to be told.
     """
-    if not any(relay.exchange for relay in relays) and len(relays) < 2:
+    if not any(relay.exchange for relay, _ in relays) and len(relays) < 2:
         return []
     hosts: dict[tuple[str, str], list[str]] = {}
-    for relay in relays:
+    for relay, problem in relays:
         key = (_preference(relay), relay.host)
-        hosts.setdefault(key, []).append(relay.address)
+        hosts.setdefault(key, []).append(relay.address or problem)
     rows = [
-        [Field("", host), Field("", preference), Field("", ", ".join(addresses))]
+        [Field("", host), Field("", preference), _addresses(addresses)]
         for (preference, host), addresses in hosts.items()
     ]
     title = f"Servers of {printable(destination)}"
@@ -61,6 +78,11 @@ def exchangers(
         *(paint("bold", piece) for piece in wrapped(title, width)),
         *table(head, rows, width, paint),
     ]
+
+
+def _addresses(found: Sequence[str]) -> Field:
+    bad = found[0].startswith("no address")
+    return Field("", printable(", ".join(found)), "red" if bad else "")
 
 
 def _preference(relay: Relay) -> str:

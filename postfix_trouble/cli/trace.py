@@ -24,7 +24,7 @@ from postfix_trouble.terminal.waiting import Waiting
 
 if TYPE_CHECKING:
     from postfix_trouble.core.steps import Answer, Step
-    from postfix_trouble.smtp.interfaces import Route, Wire
+    from postfix_trouble.smtp.interfaces import Addressless, Route, Wire
 
 _DIRECTIONS = {"In: ": Way.IN, "Out:": Way.OUT, "Replaced-by:": Way.REPLACED}
 _HELLO = (Phase.EHLO, Phase.HELO, Phase.LHLO)
@@ -189,6 +189,11 @@ class TracedRoute:
     def failure(self) -> DSN:
         """Why there is none."""
         return self._route.failure
+
+    @property
+    def addressless(self) -> Addressless:
+        """Hosts that mail can't go to."""
+        return self._route.addressless
 
     @property
     def last_resort(self) -> bool:

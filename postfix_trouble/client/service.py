@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from postfix_trouble.message.message import Message
     from postfix_trouble.report.rate_limit import RareNotices
     from postfix_trouble.sasl.choose import Credentials
+    from postfix_trouble.smtp.interfaces import Addressless
     from postfix_trouble.smtp.probing import Depth, ProbeResult
     from postfix_trouble.state import State
 
@@ -189,7 +190,7 @@ class Service:
         *,
         depth: Depth,
         found: Callable[[ProbeResult], None],
-        listed: Callable[[Destination, Sequence[Relay]], None],
+        listed: Callable[[Destination, Sequence[Relay], Addressless], None],
         every: bool,
     ) -> Report | None:
         """Ask the servers that a delivery would ask, down to a depth; send nothing.

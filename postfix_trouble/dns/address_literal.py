@@ -25,6 +25,7 @@ class OneServer:
 
     failure = DSN()
     last_resort = False
+    addressless: tuple[tuple[Relay, DSN], ...] = ()
 
     def __init__(self, relay: Relay) -> None:
         self._relay: Relay | None = relay

@@ -37,7 +37,7 @@ _SMTP_PORT = 25
 class Servers:
     """The servers of one destination, in order (fulfils engine's Route)."""
 
-    __slots__ = ("_own", "_place", "_rest", "_servers", "failure")
+    __slots__ = ("_own", "_place", "_rest", "_servers", "addressless", "failure")
 
     def __init__(
         self,
@@ -54,6 +54,8 @@ class Servers:
         self._rest = rest
         #: Why there is no server at all, else empty.
         self.failure = failure or DSN()
+        #: MX and SRV hosts without an address, as far as was looked, each with why.
+        self.addressless: list[tuple[Relay, DSN]] = []
 
     def next(self) -> Relay | None:
         """The next server, None after the last one."""
@@ -114,9 +116,16 @@ class _ServerSearch:
         self._why = DSN()
         # The MX or SRV answer that hosts come from now.
         self._exchange: Exchange | None = None
+        self._addressless: list[tuple[Relay, DSN]] = []
 
     def run(self) -> Servers:
         """Postfix smtp_connect_inet, the look-up part."""
+        found = self._found()
+        # The list grows when the hosts that are left are looked up.
+        found.addressless = self._addressless
+        return found
+
+    def _found(self) -> Servers:
         destination = self._destination
         service = destination.service or str(destination.port)
         literal = destination.text.startswith("[")
@@ -208,7 +217,12 @@ class _ServerSearch:
         found: list[Relay] = []
         for record in group:
             port = record.port if record.kind == "SRV" else self._destination.port
-            found += self._addresses(record.data, port, record.preference)
+            addresses = self._addresses(record.data, port, record.preference)
+            found += addresses
+            if not addresses:
+                host = Relay(record.data, "", port, record.preference)
+                host = host._replace(exchange=self._exchange)
+                self._addressless.append((host, self._why))
             if len(found) >= MAX_ADDRESSES:
                 break
         return found

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from postfix_trouble.core.outcome import DSN, Outcome, ServerRecord, Skipped
@@ -32,6 +32,10 @@ class Wire(Protocol):
         ...
 
 
+# MX and SRV hosts without an address, each with why.
+Addressless = Sequence[tuple[Relay, DSN]]
+
+
 class Route(Protocol):
     """The servers of one destination, in the order in which they are to be tried.
 
@@ -50,6 +54,11 @@ class Route(Protocol):
     @property
     def failure(self) -> DSN:
         """Why there is no server at all; empty if there is one."""
+        ...
+
+    @property
+    def addressless(self) -> Addressless:
+        """Hosts that mail can't go to, as far as was looked."""
         ...
 
     @property

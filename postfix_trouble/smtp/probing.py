@@ -40,7 +40,12 @@ if TYPE_CHECKING:
     from postfix_trouble.core.relay import Destination, Relay
     from postfix_trouble.core.steps import Answer, Step
     from postfix_trouble.core.tls import StsPolicy, TlsPolicy
-    from postfix_trouble.smtp.interfaces import DeliveryEnvironment, Route, Wire
+    from postfix_trouble.smtp.interfaces import (
+        Addressless,
+        DeliveryEnvironment,
+        Route,
+        Wire,
+    )
     from postfix_trouble.smtp.session import Kept
 
 
@@ -99,7 +104,7 @@ class Probe:
         *,
         depth: Depth,
         found: Callable[[ProbeResult], None],
-        listed: Callable[[Destination, Sequence[Relay]], None],
+        listed: Callable[[Destination, Sequence[Relay], Addressless], None],
         status_filter: Callable[[str], str | None] | None = None,
     ) -> None:
         """`listed` is told of the servers of a destination before they are asked,
@@ -138,7 +143,7 @@ class Probe:
     def _route(self, destination: Destination) -> _Listed:
         route = self._outside.route(destination)
         relays = list(iter(route.next, None))
-        self._listed(destination, relays)
+        self._listed(destination, relays, route.addressless)
         found = self._routes[destination] = _Listed(relays, route)
         return found
 
@@ -175,6 +180,11 @@ class _Listed:
     def failure(self) -> DSN:
         """Why there is no server."""
         return self._route.failure if self._route else DSN()
+
+    @property
+    def addressless(self) -> Addressless:
+        """Hosts that mail can't go to."""
+        return self._route.addressless if self._route else ()
 
     @property
     def last_resort(self) -> bool:

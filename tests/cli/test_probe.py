@@ -80,7 +80,16 @@ def test_dialogue_if_wanted() -> None:
 
 def test_servers_in_order(certificates: Path) -> None:
     zone = {
-        "d.example": {"MX": ["10 mx1.d.example.", "20 mx2.d.example.", "30 mx3.x."]},
+        "d.example": {
+            "MX": [
+                "10 mx1.d.example.",
+                "20 mx2.d.example.",
+                "25 none.x.",
+                "30 mx3.x.",
+                "40 gone.x.",
+            ]
+        },
+        "none.x": {"TXT": ["it is there"]},
         "mx1.d.example": {"A": ["127.0.0.2"]},
         "mx2.d.example": {"A": ["127.0.0.1"]},
         "mx3.x": {"A": ["127.0.0.1"]},
@@ -95,6 +104,28 @@ def test_servers_in_order(certificates: Path) -> None:
                 text, code = screen(*argv, columns=40 if "40" in name else 80)
             assert code == 0
             assert_golden(f"probe-order{name}", normal(text, server))
+
+
+def test_hosts_without_an_address_are_told() -> None:
+    """Also those that may have one later, and where no host has any."""
+    zone: dict[str, Any] = {
+        "d.example": {"MX": ["10 none.x.", "20 later.x.", "30 mx3.x."]},
+        "later.x": {"rcode": "SERVFAIL"},
+        "mx3.x": {"A": ["127.0.0.1"]},
+        "e.example": {"MX": ["10 none.x."]},
+    }
+    words = ["probe", "--json", *NAME, "-o", "smtp_tcp_port=1"]
+    with serving(zone) as dns:
+        words += ["-o", f"trouble_nameserver={dns.address}"]
+        found = json.loads(output(*words, "d.example").stdout)
+        nowhere = json.loads(output(*words, "e.example").stdout)
+    shown = [(one["host"], one["address"]) for one in found["exchangers"]]
+    assert shown == [("none.x", None), ("later.x", None), ("mx3.x", "127.0.0.1")]
+    none, later, there = (one["problem"] for one in found["exchangers"])
+    assert (none, there) == ("no address", "")
+    assert later.startswith("no address: ")
+    assert "name=later.x" in later
+    assert [one["host"] for one in nowhere["exchangers"]] == ["none.x"]
 
 
 CERTIFICATES: list[Any] = [

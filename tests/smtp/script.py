@@ -155,6 +155,7 @@ class FakeRoute:
         self.relays = list(relays)
         self.failure = failure
         self.last_resort = last
+        self.addressless: Sequence[tuple[Relay, DSN]] = ()
         self.asked = 0
 
     def next(self) -> Relay | None:

@@ -89,7 +89,7 @@ def probe(
         outside,
         depth=depth,
         found=findings.append,
-        listed=lambda _destination, relays: listed.extend(relays),
+        listed=lambda _destination, relays, _without: listed.extend(relays),
         status_filter=status_filter,
     )
     report = asked.run()
