@@ -43,21 +43,17 @@ class RunningDelivery(Protocol):
     @property
     def kept_tls(self) -> KeptTls | None:
         """What a process that stays keeps of TLS."""
-        ...
 
     def find(self, parameter: str, key: str, fold: bool = False) -> str | None:
         """Search the tables that a parameter names. Raises TableError."""
-        ...
 
     def find_credentials(
         self, destination: Destination, relay: Relay
     ) -> Credentials | None:
         """The user name and password for a server. Raises TableError."""
-        ...
 
     def stages(self, seven_bit: bool) -> Stages | None:
         """What is to be done to the message on its way; None if nothing is."""
-        ...
 
 
 class TlsReporter(Protocol):
@@ -65,7 +61,6 @@ class TlsReporter(Protocol):
 
     def prepare(self, destination: Destination) -> None:
         """A connection to one of its servers is to be made."""
-        ...
 
     def tell(
         self,
@@ -76,7 +71,6 @@ class TlsReporter(Protocol):
         our_address: str,
     ) -> None:
         """A connection has come to a result. Raises nothing."""
-        ...
 
 
 class Trace(Protocol):
@@ -84,14 +78,11 @@ class Trace(Protocol):
 
     def on_line(self, direction: str, line: str) -> None:
         """A line of the dialogue came or went, secrets masked."""
-        ...
 
     def route(
         self, destination: Destination, find: Callable[[Destination], Route]
     ) -> Route:
         """Have the servers of a destination found."""
-        ...
 
     def connect(self, relay: Relay, connect: Callable[[], Wire | DSN]) -> Wire | DSN:
         """Have a connection made."""
-        ...

@@ -26,11 +26,9 @@ if TYPE_CHECKING:
 
         def get(self, domain: str) -> str:
             """What put() was told, else empty."""
-            ...
 
         def put(self, domain: str, text: str, expires: float, now: float) -> None:
             """Keep it until then."""
-            ...
 
 
 # Domains that a process remembers at most; beyond that, the oldest are forgotten.

@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING
 
 from postfix_trouble.core.sysexits import EX_TEMPFAIL
 from postfix_trouble.engine import protocol
-from postfix_trouble.engine.request import Watch
+from postfix_trouble.engine.request import RequestDeadline
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,7 +48,9 @@ class Client:
     ) -> None:
         self.sock = sock
         self._told = told
-        self.watch = Watch(self._send_answer, partial(answered, self), self._left)
+        self.deadline = RequestDeadline(
+            self._send_answer, partial(answered, self), self._left
+        )
         self.arguments: list[str] = []
         # As the client names it; only requests with the same one share it.
         self.nexthop = ""
@@ -58,7 +60,7 @@ class Client:
         # When somebody has to look at it, and what is to be done then.
         self.due = 0.0
         self.end = 0.0
-        self.alarm: Callable[[], float | None] = self.watch.expired
+        self.alarm: Callable[[], float | None] = self.deadline.expired
         # Its answer.
         self.status = EX_TEMPFAIL
         # A worker has begun with it.
@@ -115,7 +117,7 @@ class Client:
 
     def _take(self, kind: bytes, data: bytes) -> bool:
         if kind == protocol.SIGNAL and self.ended:
-            self.interrupt(self.watch.signalled)
+            self.interrupt(self.deadline.signalled)
         elif self.ended:
             return False
         elif kind == protocol.ARGUMENTS:
@@ -151,4 +153,4 @@ class Client:
             self.alarm = self._give_up
 
     def _give_up(self) -> None:
-        self.watch.given_up()
+        self.deadline.given_up()

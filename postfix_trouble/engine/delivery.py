@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING
 from postfix_trouble.client.connection_cache import Connections
 from postfix_trouble.client.service import Service
 from postfix_trouble.core.file_stamp import file_stamp
-from postfix_trouble.engine.request import Watch, nothing_known
+from postfix_trouble.engine.request import RequestDeadline, nothing_known
 from postfix_trouble.message.message import Message
 from postfix_trouble.pipe import command, options
 from postfix_trouble.pipe.deadline import Settled
@@ -46,25 +46,27 @@ class Services:
         # The youngest last.
         self._known: dict[Hashable, Entry] = {}
 
-    def deliver(self, arguments: list[str], file: IO[bytes], watch: Watch) -> None:
-        """Deliver a request, and answer it by its watch."""
+    def deliver(
+        self, arguments: list[str], file: IO[bytes], deadline: RequestDeadline
+    ) -> None:
+        """Deliver a request, and answer it by its deadline."""
         try:
             line = options.read(arguments)
             _absolute(line)
         except options.UsageError as problem:
             text = f"command line usage error: {problem}"
             end = pipe8.deferred("4.3.5", text)
-            watch.answer(end.code, end.output)
+            deadline.answer(end.code, end.output)
             return
         message = _message(file)
-        call = Call(line, watch, self.entry, message)
-        watch.conclude = lambda: _concluded(call)
+        call = Call(line, deadline, self.entry, message)
+        deadline.conclude = lambda: _concluded(call)
         try:
             end = call.run()
-            watch.answer(end.code, call.text(end))
+            deadline.answer(end.code, call.text(end))
         finally:
-            # The call has the watch, and the message: a circle would keep it for long.
-            watch.conclude = nothing_known
+            # A circle: the call has the deadline, which would keep it, and the message.
+            deadline.conclude = nothing_known
             message.close()
 
     def entry(self, line: CommandLine) -> Entry:

@@ -1,8 +1,9 @@
-"""One request of a client of the engine: where it stands, and who may answer it.
+"""The deadline of one request of the engine, and who may answer the client.
 
-A worker delivers; the engine's own thread watches the client, the clock and signals
-meanwhile, and answers when the worker can't. Which of the two it is, and whether the
-end of the message may still be sent, is decided under one lock, once:
+A worker delivers. Meanwhile the engine's own thread looks for the end of the client,
+for that of the time, and for signals, and answers when the worker can't. Which of the
+two it is, and whether the end of the message may still be sent, is decided under one
+lock, once:
 
     waiting    nothing is sent yet: whoever interrupts, answers
     critical   the end of the message is out: its outcome is waited for
@@ -37,15 +38,15 @@ UNKNOWN = (
 
 
 class Abandoned(Exception):
-    """Nobody waits for this request. Ends the work on it; the engine catches it."""
+    """The client has gone. Ends the delivery; caught by the engine."""
 
 
 def nothing_known() -> tuple[int, bytes]:
-    """The answer when the end of the message is out, and nobody knows more."""
+    """The answer when the end of the message is out, and no reply has come."""
     return EX_TEMPFAIL, UNKNOWN
 
 
-class Watch:
+class RequestDeadline:
     """Deadline, interruptions and the answer of one request. For two threads."""
 
     def __init__(
@@ -63,7 +64,7 @@ class Watch:
         self._lock = threading.Lock()
         self._state = WAITING
         self._gone = False
-        # Nothing is left to watch for.
+        # Answered, or the client has gone.
         self._told = False
         self._end = time.monotonic() + 900.0
         #: What to answer when all have the message, but the worker hangs.
@@ -85,7 +86,7 @@ class Watch:
         False also means that from now on nobody but the server's reply decides.
         """
         with self._lock:
-            # The one who watches may not have seen it yet.
+            # The engine's thread may not have seen it yet.
             if self._state == ANSWERED or self._gone or self._left():
                 return True
             self._state = CRITICAL
@@ -127,7 +128,7 @@ class Watch:
         # Who is woken by this looks at that.
         self._answered()
 
-    # --- for the one who watches
+    # --- for the engine's own thread
 
     def client_gone(self) -> None:
         """The client has closed its connection: pipe(8) knows what that means."""
@@ -156,7 +157,7 @@ class Watch:
 
     @property
     def over(self) -> bool:
-        """Whether there is nothing left to watch for."""
+        """Whether it is answered, or the client has gone."""
         return self._told
 
     def _interrupt(self, text: bytes) -> float | None:

@@ -2,10 +2,9 @@
 
 In the order in which they came, but no nexthop gets more than its share of the
 deliveries that are made at once: a server that never answers must not keep the mail of
-all others waiting. And a nexthop of which nobody knows yet whether it answers gets
-few, and one more with each answer, as from the queue manager (its
-initial_destination_concurrency). With the recipient limit at 1 that one does not see
-that it is one destination.
+all others waiting. And a nexthop that has not answered yet gets few, and one more
+with each answer, as from the queue manager (initial_destination_concurrency). With the
+recipient limit at 1 that one does not see that it is one destination.
 """
 
 from __future__ import annotations

@@ -28,11 +28,11 @@ from postfix_trouble.engine.schedule import Schedule
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from postfix_trouble.engine.request import Watch
+    from postfix_trouble.engine.request import RequestDeadline
     from postfix_trouble.lmtp.listener import Listener
 
     #: Delivers: arguments, the message, who waits. Answers by the last one.
-    Deliver = Callable[[list[str], IO[bytes], Watch], None]
+    Deliver = Callable[[list[str], IO[bytes], RequestDeadline], None]
 
 # Bytes that are read at once.
 _PIECE = 1 << 18
@@ -107,7 +107,7 @@ class Engine:
 
     def _watched(self) -> Iterator[Client]:
         """Those that are not answered."""
-        return (each for each in [*self._clients.values()] if not each.watch.over)
+        return (each for each in [*self._clients.values()] if not each.deadline.over)
 
     def waiting(self) -> int:
         """Clients whose requests wait for a worker."""
@@ -148,7 +148,7 @@ class Engine:
         """Do what signals ask for. A zero: one whom nothing more is to be heard of is
         answered, or the last one."""
         for client in [*self._clients.values()]:
-            if client.heard_out and client.watch.over:
+            if client.heard_out and client.deadline.over:
                 self._forget(client)
         if signal.SIGHUP in numbers:
             self._reload()
@@ -190,7 +190,7 @@ class Engine:
         self._epoll.register(sock, select.EPOLLIN)
 
     def _heard(self, client: Client) -> None:
-        if client.watch.over:
+        if client.deadline.over:
             self._forget(client)
             return
         ended = client.ended
@@ -199,14 +199,14 @@ class Engine:
         except OSError as problem:
             # No room for the message.
             self._note(f"warning: cannot keep a message: {problem}")
-            client.watch.answer(EX_TEMPFAIL, b"4.3.1 no room for the message")
+            client.deadline.answer(EX_TEMPFAIL, b"4.3.1 no room for the message")
             return
         if not sound:
-            client.watch.client_gone()
+            client.deadline.client_gone()
             # Nothing more is to be heard from it.
             self._epoll.unregister(client.sock)
             client.heard_out = True
-            if client.watch.over:
+            if client.deadline.over:
                 self._forget(client)
             # Else it is closed when its worker has ended.
         elif client.ended and not ended:
@@ -217,11 +217,11 @@ class Engine:
         self._look = min(self._look, client.due)
 
     def _late(self, client: Client) -> None:
-        if client.watch.over:
+        if client.deadline.over:
             # It was answered, and does not close.
             self._forget(client)
         elif client.ended and not client.begun:
-            client.watch.answer(EX_TEMPFAIL, _BUSY)
+            client.deadline.answer(EX_TEMPFAIL, _BUSY)
         elif client.due < client.end:
             # It has been waiting for a worker, and has one.
             client.due = client.end
@@ -254,8 +254,8 @@ class Engine:
         while (client := self._schedule.next()) is not None:
             client.begun = True
             try:
-                if not client.watch.over:
-                    self._deliver(client.arguments, client.message, client.watch)
+                if not client.deadline.over:
+                    self._deliver(client.arguments, client.message, client.deadline)
             except Abandoned:
                 pass
             except BaseException as problem:  # noqa: BLE001  nobody else will
@@ -263,7 +263,7 @@ class Engine:
             finally:
                 client.message.close()
                 # Where it is not answered, something of ours has failed.
-                client.watch.answer(EX_TEMPFAIL, _BUG)
+                client.deadline.answer(EX_TEMPFAIL, _BUG)
                 self._schedule.done(client, client.status != EX_TEMPFAIL)
             # Until the next one comes, nothing of this one is kept.
             del client

@@ -21,15 +21,12 @@ if TYPE_CHECKING:
 
         def fileno(self) -> int:
             """Descriptor that becomes readable then."""
-            ...
 
         def is_set(self) -> bool:
             """Whether it was told."""
-            ...
 
         def follow(self) -> None:
             """What a process that was forked has to do."""
-            ...
 
 
 # Seconds before a process that ended, or could not be made, is followed by another.

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
         def fileno(self) -> int:
             """Descriptor to poll."""
-            ...
 
 
 _CHUNK = 65536

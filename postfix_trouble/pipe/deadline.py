@@ -53,31 +53,24 @@ if TYPE_CHECKING:
 
         def time_left(self) -> float:
             """Seconds until the deadline."""
-            ...
 
         def start(self, deadline: float) -> None:
             """The deadline is so many seconds from now."""
-            ...
 
         def abandoned(self) -> bool:
             """Asked right before the final dot: whether nobody waits any more."""
-            ...
 
         def abandon(self) -> None:
             """End without an answer, and without a word about the server."""
-            ...
 
         def on_final_dot(self, begun: bool) -> None:
             """The final dot goes out, or what came of it is written down."""
-            ...
 
         def settled(self) -> None:
             """All recipients have the message, whatever comes now."""
-            ...
 
         def finished(self) -> None:
             """The outcome is known; nothing may come between it and the answer."""
-            ...
 
 
 class Deadline:

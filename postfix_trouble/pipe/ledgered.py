@@ -43,11 +43,9 @@ if TYPE_CHECKING:
 
         def note(self, text: str) -> None:
             """Log something about the request."""
-            ...
 
         def age_now(self) -> float:
             """Seconds since the message arrived."""
-            ...
 
         def attempt(
             self,
@@ -55,11 +53,9 @@ if TYPE_CHECKING:
             on_outcomes: Callable[[tuple[Outcome, ...]], None],
         ) -> Report:
             """Try recipients; `on_outcomes` is told of outcomes as they come."""
-            ...
 
         def on_outcomes(self, outcomes: tuple[Outcome, ...]) -> None:
             """Recipients are finished."""
-            ...
 
 
 class LedgeredRequest:

@@ -246,7 +246,7 @@ def _in_class(rules: OutcomeRules, why: DSN, digit: str, who: str) -> DSN:
 
 
 def defer_append(rules: OutcomeRules, recipient: Recipient, why: DSN) -> Outcome:
-    """Put a recipient off. The status filter may make that a bounce."""
+    """Defer a recipient. The status filter may make that a bounce."""
     why = _filtered(rules, _in_class(rules, why, "4", "defer_append"))
     if why.status.hard:
         return _bounced(rules, recipient, why)
@@ -271,7 +271,7 @@ def _bounced(rules: OutcomeRules, recipient: Recipient, why: DSN) -> Outcome:
 
 
 def bounce_failed(outcome: Outcome) -> Outcome:
-    """The bounce could not be recorded: put the recipient off instead."""
+    """The bounce could not be recorded: defer the recipient instead."""
     why = DSN(EnhancedStatus("4.3.0"), "bounce or trace service failure")
     return outcome._replace(
         disposition=Disposition.DEFERRED, dsn=why, action="delayed", soft_bounce=False
