@@ -5,13 +5,51 @@ They read their arguments by themselves (pipe/options), from the same tables.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import click
 
-from postfix_trouble.pipe.options import LMTP_OPTIONS, OPTIONS, SERVE_OPTIONS
-from postfix_trouble.terminal.help_text import option_command
+from postfix_trouble.pipe.options import LMTP_OPTIONS, OPTIONS, SERVE_OPTIONS, Option
+from postfix_trouble.terminal.help_text import ExplainedCommand, parameter_names
+
+
+def _command(
+    name: str,
+    table: Sequence[Option],
+    *,
+    help: str,
+    arguments: Sequence[click.Parameter] = (),
+    examples: Sequence[tuple[str, str]] = (),
+) -> ExplainedCommand:
+    """A command with the options of a table."""
+    parameters: list[click.Parameter] = [
+        click.Option(
+            [option.name, option.name.lstrip("-").replace("-", "_")],
+            metavar=option.metavar or None,
+            is_flag=not option.metavar,
+            multiple=option.repeatable,
+            help=option.meaning,
+            type=_type(option),
+            shell_complete=parameter_names if option.name == "-o" else None,
+        )
+        for option in table
+    ]
+    return ExplainedCommand(
+        name, params=[*parameters, *arguments], help=help, examples=examples
+    )
+
+
+def _type(option: Option) -> click.ParamType[Any] | None:
+    if option.metavar in ("FILE", "DIR"):
+        return click.Path(dir_okay=option.metavar == "DIR")
+    if "|" in option.metavar and ":" not in option.metavar:
+        return click.Choice(option.metavar.split("|"))
+    return click.STRING if option.metavar else None
+
 
 commands = {
-    "deliver": option_command(
+    "deliver": _command(
         "deliver",
         OPTIONS,
         help="""Deliver the message on standard input. Prints one status line for
@@ -31,7 +69,7 @@ commands = {
             ),
         ],
     ),
-    "lmtp": option_command(
+    "lmtp": _command(
         "lmtp",
         LMTP_OPTIONS,
         help="""Speak LMTP with Postfix: one result for each recipient, connections are
@@ -44,7 +82,7 @@ commands = {
             )
         ],
     ),
-    "serve": option_command(
+    "serve": _command(
         "serve",
         SERVE_OPTIONS,
         help="""Stay, and deliver what `deliver --engine=PATH` hands over: no start of a

@@ -84,12 +84,6 @@ STAGES = tuple(depth.name.lower() for depth in Depth)
     help="Ask the servers that are left, too, each as if it were the only one.",
 )
 @session_options
-@click.option(
-    "--strict-addresses",
-    is_flag=True,
-    help="Refuse addresses that look wrong; otherwise that is a warning.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing: the exit code tells.")
 @click.option(
     "-v", "--verbose", is_flag=True, help="Show the dialogue, its times, and rules."

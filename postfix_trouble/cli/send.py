@@ -112,16 +112,10 @@ EXAMPLES = [
 )
 @session_options
 @click.option(
-    "--strict-addresses",
-    is_flag=True,
-    help="Refuse addresses that look wrong; otherwise that is a warning.",
-)
-@click.option(
     "--check-deliverability",
     is_flag=True,
     help="Look in the DNS whether their domains take mail at all.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option(
     "-q",
     "--quiet",

@@ -89,6 +89,12 @@ _OPTIONS = (
     click.option("--soft-bounce", is_flag=True, help="As with soft_bounce = yes."),
     override_option,
     config_option,
+    click.option(
+        "--strict-addresses",
+        is_flag=True,
+        help="Refuse addresses that look wrong; otherwise that is a warning.",
+    ),
+    click.option("--json", "as_json", is_flag=True, help="Print one JSON object."),
 )
 
 

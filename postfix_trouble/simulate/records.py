@@ -174,13 +174,8 @@ def summary_object(counts: Mapping[Line, int]) -> dict[str, Any]:
     return {
         "version": 1,
         "summary": [
-            {
-                "count": count,
-                "result": line.result,
-                "status": line.status,
-                "rule": line.rule,
-            }
-            for line, count in _ordered(counts)
+            {"count": n, "result": x.result, "status": x.status, "rule": x.rule}
+            for x, n in _ordered(counts)
         ],
     }
 

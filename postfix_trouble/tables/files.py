@@ -11,13 +11,13 @@ from postfix_trouble.core.value import TYPE_CHECKING
 from postfix_trouble.tables.base import Table, TableUnusable
 from postfix_trouble.tables.text import (
     SyntaxProblem,
+    fold_case,
     inline_lines,
     inline_table,
     is_utf8,
     numbered,
     text_table,
 )
-from postfix_trouble.tables.text import fold as fold_case
 
 if TYPE_CHECKING:
     from postfix_trouble.tables.patterns import PatternTable

@@ -11,8 +11,12 @@ from postfix_trouble.core.failure import TableError
 from postfix_trouble.core.value import TYPE_CHECKING
 from postfix_trouble.tables import files
 from postfix_trouble.tables.base import Table, TableUnusable
-from postfix_trouble.tables.matching import address_keys, external, mapped_address
-from postfix_trouble.tables.matching import match_list as match_words
+from postfix_trouble.tables.matching import (
+    address_keys,
+    external,
+    mapped_address,
+    match_words,
+)
 from postfix_trouble.tables.opener import POSTMAP, Opener, is_table_name
 from postfix_trouble.tables.postmap import file_of
 
@@ -47,15 +51,36 @@ class Maps:
         return bool(self._specs)
 
     def find(
-        self, key: str, fold: bool = False, *, empty_counts: bool = False
+        self,
+        key: str,
+        fold: bool = False,
+        *,
+        patterns: bool = True,
+        empty_counts: bool = False,
     ) -> str | None:
         """The value of a key in the first table that has it, None if none has.
 
         With `fold`, case does not count for tables of fixed keys (those of patterns
-        decide for themselves). Raises TableError, also for an empty value, unless
-        `empty_counts`: what takes one table and no list (dict(3)) may find that.
+        decide for themselves; without `patterns` they are passed over). Raises
+        TableError, also for an empty value, unless `empty_counts`: what takes one table
+        and no list (dict(3)) may find that.
         """
-        return self._find(key, fold, patterns=True, empty_counts=empty_counts)
+        if self._malformed:
+            # The word is not shown: it may be a part of a password.
+            problem = TableUnusable('expecting "type:name" form for each table')
+            raise self._error("", problem)
+        for spec in self._specs:
+            try:
+                table = self._opened(spec)
+                value = table.find(key, fold) if patterns or table.fixed else None
+            except TableUnusable as problem:
+                raise self._error(spec, problem) from None
+            if value == "" and not empty_counts:
+                text = f"lookup of {key} returns an empty string result"
+                raise TableError(self._parameter, text)
+            if value is not None:
+                return value
+        return None
 
     def find_address(
         self,
@@ -102,7 +127,7 @@ class Maps:
         """The value, and the extension that its key leaves out."""
         for key in address_keys(address, delimiters, is_local) if self else ():
             for form in dict.fromkeys((external(key.text), key.text)):
-                value = self._find(form, fold=True, patterns=key.whole)
+                value = self.find(form, fold=True, patterns=key.whole)
                 if value is not None:
                     return value, key.extension
         return None
@@ -112,26 +137,6 @@ class Maps:
         for table in self._tables.values():
             table.close()
         self._tables.clear()
-
-    def _find(
-        self, key: str, fold: bool, patterns: bool, empty_counts: bool = False
-    ) -> str | None:
-        if self._malformed:
-            # The word is not shown: it may be a part of a password.
-            problem = TableUnusable('expecting "type:name" form for each table')
-            raise self._error("", problem)
-        for spec in self._specs:
-            try:
-                table = self._opened(spec)
-                value = table.find(key, fold) if patterns or table.fixed else None
-            except TableUnusable as problem:
-                raise self._error(spec, problem) from None
-            if value == "" and not empty_counts:
-                text = f"lookup of {key} returns an empty string result"
-                raise TableError(self._parameter, text)
-            if value is not None:
-                return value
-        return None
 
     def problems(self, key: str) -> Iterator[str]:
         """Why tables can't be searched: each of the list is tried, with a key."""

@@ -104,7 +104,7 @@ def _unquoted(text: str) -> str:
     return "".join(next(parts, "") if c == "\\" else c for c in parts)
 
 
-def match_list(
+def match_words(
     words: Iterable[str],
     subject: str,
     find_table: Callable[[str, str], str | None],
@@ -123,7 +123,7 @@ def match_list(
         if item.startswith("/"):
             lines = read_file(item).split("\n")
             inner = [w for line in lines for w in split_words(line.partition("#")[0])]
-            matched = match_list(inner, subject, find_table, read_file)
+            matched = match_words(inner, subject, find_table, read_file)
         elif ":" in item and not item.startswith("["):
             matched = find_table(item, subject) is not None
         else:

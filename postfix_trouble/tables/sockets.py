@@ -6,7 +6,7 @@ import time
 
 from postfix_trouble.core.value import TYPE_CHECKING
 from postfix_trouble.tables.base import Table, TableUnusable
-from postfix_trouble.tables.text import fold as fold_case
+from postfix_trouble.tables.text import fold_case
 
 if TYPE_CHECKING:
     import socket

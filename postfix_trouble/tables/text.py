@@ -14,7 +14,7 @@ class SyntaxProblem(ValueError):
     """The name of a table can't be understood."""
 
 
-def fold(key: str, utf8: bool) -> str:
+def fold_case(key: str, utf8: bool) -> str:
     """Make keys equal that differ in case only (Postfix casefold(3)).
 
     Without UTF-8 there are no letters but those of ASCII.

@@ -89,7 +89,7 @@ def continued(line: str, width: int) -> str:
     return "\n  ".join([*out, current])
 
 
-def _parameter_names(
+def parameter_names(
     _context: click.Context, _option: click.Parameter, begun: str
 ) -> list[str]:
     """The parameters that -o may mean, for completion."""
@@ -104,7 +104,7 @@ override_option = click.option(
     "overrides",
     metavar="NAME=VALUE",
     multiple=True,
-    shell_complete=_parameter_names,
+    shell_complete=parameter_names,
     help="Set a main.cf parameter.",
 )
 config_option = click.option(
@@ -113,40 +113,3 @@ config_option = click.option(
     type=click.Path(),
     help="Read parameters from a main.cf.",
 )
-
-
-def option_command(
-    name: str,
-    table: Sequence[Any],
-    *,
-    help: str,
-    arguments: Sequence[click.Parameter] = (),
-    examples: Sequence[tuple[str, str]] = (),
-) -> ExplainedCommand:
-    """A command whose options are in a table of pipe/options.py.
-
-    For help and completion: what runs the command reads its options without click.
-    """
-    parameters: list[click.Parameter] = [
-        click.Option(
-            [option.name, option.name.lstrip("-").replace("-", "_")],
-            metavar=option.metavar or None,
-            is_flag=not option.metavar,
-            multiple=option.repeatable,
-            help=option.meaning,
-            type=_type(option),
-            shell_complete=_parameter_names if option.name == "-o" else None,
-        )
-        for option in table
-    ]
-    return ExplainedCommand(
-        name, params=[*parameters, *arguments], help=help, examples=examples
-    )
-
-
-def _type(option: Any) -> click.ParamType[Any] | None:
-    if option.metavar in ("FILE", "DIR"):
-        return click.Path(dir_okay=option.metavar == "DIR")
-    if "|" in option.metavar and ":" not in option.metavar:
-        return click.Choice(option.metavar.split("|"))
-    return click.STRING if option.metavar else None
