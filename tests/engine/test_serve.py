@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from engine_client import DirectClient
 from scripted_server import Script, ScriptedServer
 from waiting import PATIENCE, wait
 
@@ -37,16 +38,21 @@ class Engine:
         )
         wait(self.path.exists)
 
+    def words(
+        self, nexthop: str, options: tuple[str, ...], to: tuple[str, ...]
+    ) -> list[str]:
+        return [
+            *("--sender", "s@a.test", "--nexthop", nexthop, "--queue-id", "4E1"),
+            *("-o", "myhostname=me.test", "--log-file", str(self.log), *options),
+            *("--", *to),
+        ]
+
     def start(
         self, nexthop: str, *options: str, recipients: tuple[str, ...] = ("r@b.test",)
     ) -> subprocess.Popen[bytes]:
+        words = self.words(nexthop, options, recipients)
         return subprocess.Popen(
-            [
-                *(self.program, "deliver", f"--engine={self.path}"),
-                *("--sender", "s@a.test", "--nexthop", nexthop, "--queue-id", "4E1"),
-                *("-o", "myhostname=me.test", "--log-file", str(self.log), *options),
-                *("--", *recipients),
-            ],
+            [self.program, "deliver", f"--engine={self.path}", *words],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
@@ -65,9 +71,11 @@ class Engine:
     def deliver(
         self, nexthop: str, *options: str, recipients: tuple[str, ...] = ("r@b.test",)
     ) -> tuple[int, bytes]:
-        with self.start(nexthop, *options, recipients=recipients) as client:
-            output, _ = client.communicate(MESSAGE, timeout=PATIENCE)
-        return client.returncode, output
+        """Have it deliver, however long it takes to greet."""
+        with DirectClient(self.path) as client:
+            words = self.words(nexthop, options, recipients)
+            client.ask(*words, message=MESSAGE)
+            return client.answer()
 
     def end(self) -> int:
         self.process.send_signal(signal.SIGTERM)
