@@ -35,8 +35,8 @@ FOLDER = install -d -m 755
 FILE = install -m 644
 
 .PHONY: help tools venv dev demo test check cover test-long test-all lint type bandit \
-	audit man mutants fuzz soak soak-memory reliability bench bench-delivery bench-throughput \
-	bench-dead install uninstall deb clean
+	audit man mutants fuzz soak soak-lmtp soak-memory reliability bench bench-delivery \
+	bench-throughput bench-dead install uninstall deb clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^##@ / { printf "\n%s\n", substr($$0, 5) } \
@@ -138,6 +138,9 @@ soak: venv ## MESSAGES (100000) through a real Postfix, killing (root, four hour
 
 soak-memory: venv ## 20,000 messages through an engine: it must not grow (two minutes)
 	@$(BIN)/python3 tests/engine/memory.py $(BIN)/postfix-trouble
+
+soak-lmtp: venv ## 200,000 messages through lmtp(8), ten fresh listeners (root, 12 minutes)
+	@$(BIN)/python3 tests/e2e/lmtp_soak.py $(BIN)/postfix-trouble 20000 10
 
 reliability: venv ## make all faults and attacks, and docs/reliability.md of that
 	@$(PYTEST) $(MANY) -m 'fault or attack' --junitxml=.reliability.xml $(PYTEST_ARGS)

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from postfix_trouble.config.settings import Settings
@@ -139,11 +139,13 @@ class Service:
 class Process:
     """`lmtp` as its administrator starts it."""
 
-    def __init__(self, directory: Path, *argv: str) -> None:
+    def __init__(
+        self, directory: Path, *argv: str, program: Sequence[str] = PROGRAM
+    ) -> None:
         self.log = directory / "log"
         self.path = directory / "lmtpd"
         self.process = subprocess.Popen(
-            [*PROGRAM, "-o", "myhostname=me.test", f"--log-file={self.log}", *argv],
+            [*program, "-o", "myhostname=me.test", f"--log-file={self.log}", *argv],
             stderr=subprocess.PIPE,
         )
 

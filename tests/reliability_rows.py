@@ -73,6 +73,10 @@ FAULTS = {
     "41": ("a child is left that holds the output", "pipe(8) does not wait for it"),
     "42": ("an upgrade in mid-run", "delivered or 75, never twice"),
     "43": ("state directory on a network file system", "works, without WAL"),
+    "MTA-STS": (
+        "a domain's MTA-STS policy can't be had",
+        "as without one, within the deadline",
+    ),
     "LMTP": (
         "a bug in the LMTP server",
         "451 4.3.0 for each recipient that does not have it",

@@ -1,8 +1,8 @@
 """Importing a module of the standard library without what it seldom needs.
 
 A stand-in takes the place of a module while another one is being imported, and loads
-the real one at the first use of anything in it. Only for a process that has one thread:
-another one would see the stand-ins, too.
+the real one at the first use of anything in it. Only while a process has one thread:
+another one would see the stand-ins, too. With more of them the import is a plain one.
 
 Not importlib.util.LazyLoader: it imports more than it saves here. Not
 `sys.modules["ssl"] = None`: smtplib would believe that there is no TLS.
@@ -56,6 +56,9 @@ def import_lean(
     that are; afterwards all is as it was. `private` modules are made for this one, too.
     Raises what the import raises.
     """
+    threading = sys.modules.get("threading")
+    if threading is not None and threading.active_count() > 1:
+        return __import__(name)
     ours = (name, *private)
     before = {each: sys.modules.pop(each, None) for each in (*ours, *(instead or ()))}
     sys.modules.update(instead or {})

@@ -6,8 +6,6 @@ import contextlib
 import errno
 import gc
 import os
-from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from postfix_trouble.config.settings import ConfigError
@@ -17,6 +15,7 @@ from postfix_trouble.engine.lmtp import LmtpSide
 from postfix_trouble.engine.server import Engine
 from postfix_trouble.lmtp import listener
 from postfix_trouble.lmtp.command import listener_for
+from postfix_trouble.lmtp.loading import load_all
 from postfix_trouble.pipe import command, options
 from postfix_trouble.report.maillog import MailLog
 
@@ -38,11 +37,6 @@ _LMTP_ONLY = (
 _LMTP = "lmtp"
 # malloc.h of glibc.
 _M_ARENA_MAX = -8
-# Subjects of which a delivery may need any module.
-_DELIVERY = (
-    *("core", "policy", "config", "tables", "message", "state", "dns", "sasl", "tls"),
-    *("smtp", "report", "client", "pipe", "lmtp"),
-)
 
 
 def run(argv: list[str]) -> int:
@@ -162,18 +156,6 @@ def _few_heaps() -> None:
 
     with contextlib.suppress(OSError, AttributeError):
         CDLL(None).mallopt(_M_ARENA_MAX, 2)
-
-
-def load_all() -> None:
-    """Load what any delivery may need: an upgrade of the files under a process that
-    stays must not mix versions, and no two threads load a module at the same time."""
-    package = Path(__file__).parent.parent
-    for subject in _DELIVERY:
-        for path in sorted((package / subject).glob("*.py")):
-            if path.stem != "__init__":
-                import_module(f"postfix_trouble.{subject}.{path.stem}")
-    for name in ("email.utils", "encodings.idna", "hmac", "sqlite3", "ssl"):
-        import_module(name)
 
 
 def _listener(where: str) -> listener.Listener:

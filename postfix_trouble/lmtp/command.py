@@ -50,6 +50,11 @@ def run(argv: list[str]) -> int:
         log = MailLog.of(settings, line.value("--log-file"))
         most = options.number(line, "--connections", _MOST)
         processes = options.number(line, "--processes", 1)
+        if connection is None:
+            from postfix_trouble.lmtp.loading import load_all
+
+            # Who finds the socket is greeted at once.
+            load_all()
         if line.switch("--listen"):
             listeners.append(listener_for(line, "--listen"))
         elif line.switch("--mode") or line.switch("--group"):

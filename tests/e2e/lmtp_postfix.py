@@ -85,8 +85,10 @@ class Lmtpd:
             wait(lambda: self.path.exists() or process.poll() is not None)
             # lmtp(8) is the user postfix.
             self.path.chmod(0o666)
-            yield process.pid
-            process.terminate()
+            try:
+                yield process.pid
+            finally:
+                process.terminate()
         assert process.returncode == 0
 
     def log(self) -> list[str]:

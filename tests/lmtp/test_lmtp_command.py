@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import grp
 import os
+import shutil
 import signal
 import socket
 import stat
@@ -21,6 +22,7 @@ from typing import Any
 import pytest
 
 import needs
+import postfix_trouble
 from lmtp_client import PROGRAM, Client, MakeService, Process, services
 from postfix_trouble.lmtp import delivery as lmtp_delivery
 from postfix_trouble.report import postmaster
@@ -381,6 +383,79 @@ def test_without_threads_destinations_wait_for_one_another(
 
 
 # --- as a process ---------------------------------------------------------------------
+
+
+@pytest.mark.fault("42 the files of a listener are gone, and mail wants much of them")
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_a_listener_has_all_it_needs(
+    tmp_path: Path, certificates: Path, processes: str
+) -> None:
+    """An upgrade takes its files away, or changes what it has not loaded."""
+    program = shutil.copytree(
+        Path(postfix_trouble.__file__).parent, tmp_path / "lib/postfix_trouble"
+    )
+    stages = {"rcpt:b@d.test": "550 5.1.1 no", "eod": "what\n250 2.0.0 Ok"}
+    script: Script = {"stages": stages, "keywords": ["STARTTLS", "AUTH CRAM-MD5"]}
+    settings = {
+        "smtp_tls_security_level": "encrypt",
+        "smtp_header_checks": "inline:{x=y}",
+        "smtp_generic_maps": "inline:{x=y}",
+        "smtp_delivery_status_filter": "inline:{x=y}",
+        "smtp_reply_filter": "inline:{x=y}",
+        "smtp_sasl_auth_enable": "yes",
+        "smtp_sasl_password_maps": "static:{user:word}",
+        "smtp_sasl_security_options": "",
+        "notify_classes": "protocol",
+        "sendmail_path": "/bin/true",
+        "trouble_state_directory": str(tmp_path / "state"),
+    }
+    options = [f"-o{name}={value}" for name, value in settings.items()]
+    with ScriptedServer(script, certificates=str(certificates)) as server:
+        process = Process(
+            tmp_path,
+            *(f"--listen=unix:{tmp_path}/lmtpd", f"--processes={processes}"),
+            *("--nexthop", nexthop(server), *options),
+            program=[sys.executable, "-I", "-S", str(program / "__main__.py"), "lmtp"],
+        )
+        with process.connect() as client:
+            shutil.rmtree(program)
+            replies = client.send("a@d.test", "b@d.test")
+        process.process.terminate()
+        assert process.end()[0] == 0
+    assert [reply[:9] for reply in replies] == ["250 2.0.0", "550 5.1.1"]
+    assert "internal error" not in process.log.read_text()
+
+
+@pytest.mark.fault("LMTP twenty first messages at once")
+def test_the_first_messages_come_at_once(tmp_path: Path) -> None:
+    """Whatever a listener makes or loads for its first message, many want it then."""
+    clients = 20
+    with ScriptedServer() as server:
+        process = Process(
+            tmp_path,
+            f"--listen=unix:{tmp_path}/lmtpd",
+            *("--nexthop", nexthop(server)),
+            "-osmtp_connection_cache_destinations=static:all",
+            "-osmtp_header_checks=inline:{x=y}",
+        )
+        together = threading.Barrier(clients)
+        replies: list[str] = []
+
+        def send() -> None:
+            with process.connect() as client:
+                client.envelope("a@d.test")
+                together.wait(PATIENCE)
+                client.end()
+                replies.append(client.text())
+
+        threads = [threading.Thread(target=send) for _ in range(clients)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        process.process.terminate()
+        assert process.end()[0] == 0
+    assert replies == [OK] * clients
 
 
 @pytest.mark.fault("5, LMTP SIGTERM while a message is under way")

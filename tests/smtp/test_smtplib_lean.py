@@ -48,6 +48,18 @@ def test_heavy_modules_are_not_loaded() -> None:
     assert "smtplib" not in loaded
 
 
+def test_other_threads_never_see_what_stands_in() -> None:
+    script = (
+        "import sys, threading\n"
+        "done = threading.Event()\n"
+        "threading.Thread(target=done.wait).start()\n"
+        f"{LEAN}"
+        "done.set()\n"
+        "print(smtplib is sys.modules.get('smtplib'))"
+    )
+    assert python(script, "-S") == "True\n"
+
+
 def test_module_looks_like_the_real_one() -> None:
     names = "print(sorted(n for n in dir(smtplib) if not n.startswith('__')))"
     assert python(LEAN + names) == python("import smtplib\n" + names)

@@ -167,6 +167,7 @@ def test_an_entry_of_a_table_goes_first(here: Place) -> None:
     assert here.dns.asked("TXT") == []
 
 
+@pytest.mark.fault("MTA-STS the web server has no such page")
 def test_without_a_policy_mail_goes_as_before(here: Place) -> None:
     here.web.answer = page(b"", status="404 Not Found")
     with here.server("selfsigned") as server:
@@ -176,6 +177,7 @@ def test_without_a_policy_mail_goes_as_before(here: Place) -> None:
     assert "HTTP status 404" in here.log.read_text()
 
 
+@pytest.mark.fault("MTA-STS the web server is silent")
 @pytest.mark.long
 def test_a_web_server_that_is_silent(here: Place) -> None:
     """It gets half of the time that is left, and the delivery the other half."""
@@ -187,6 +189,7 @@ def test_a_web_server_that_is_silent(here: Place) -> None:
     assert "at 127.0.0.1: The read operation timed out" in here.log.read_text()
 
 
+@pytest.mark.fault("MTA-STS the name server is silent")
 def test_a_name_server_that_does_not_know_txt(here: Place) -> None:
     """Its silence takes nothing from the time for the servers' addresses."""
     here.dns.zone["_mta-sts.wild.test"] = {"drop": True}
