@@ -1,4 +1,4 @@
-"""All commands but the way of every mail: what runs them, and how they end.
+"""Entry point of every command, and how it ends.
 
 Errors are one line that a person can act on; exit codes are those of sysexits.h: 64 for
 a command line that can't be understood, 78 for a configuration that can't be used.

@@ -1,6 +1,6 @@
 """A delivery with somebody looking on: each line as it comes, and how long it took.
 
-The agent is the one of every delivery; what is added here watches and decides nothing.
+The delivery service is that of every delivery; what is added here decides nothing.
 """
 
 from __future__ import annotations

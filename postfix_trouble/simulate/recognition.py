@@ -2,7 +2,7 @@
 
 A reply as a server sends it, a line of Postfix's log (or of ours), the reason in a
 bounce, or "lost connection" and "timeout": each says what happened, and most of them
-where. The words are those that engine/ and Postfix's smtp_proto.c write.
+where. The words are those that smtp/ and Postfix's smtp_proto.c write.
 """
 
 # Pure: no input or output, clock, environment, chance or state.
