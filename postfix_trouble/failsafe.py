@@ -29,6 +29,8 @@ LAUNCHED_OK = 100
 # Its other mark: it has asked for the engine, and why there is none.
 NO_ENGINE = "@no-engine="
 
+# Words that click answers when they stand alone.
+_ALONE = (["-h"], ["--help"], ["--version"])
 # After `help`; with an address there it may stand in master.cf.
 HELP_ASKED = ([], ["deliver"], *([name] for name in HAND_COMMANDS))
 
@@ -111,8 +113,7 @@ def by_hand(argv: list[str]) -> int:
     terminal a command that does not exist is no usage error, which would bounce."""
     if not argv or argv[0] not in HAND_COMMANDS:
         # `--help` by itself is fine; `--help deliver ... -- RCPT` is no success.
-        alone = len(argv) == 1 and argv[0].startswith("-")
-        alone = alone or (argv[:1] == ["help"] and argv[1:] in HELP_ASKED)
+        alone = argv in _ALONE or (argv[:1] == ["help"] and argv[1:] in HELP_ASKED)
         if not alone and not at_terminal():
             from postfix_trouble.cli.meant import command_problem
 

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 from postfix_trouble.core.sysexits import EX_USAGE, NAMES
 from postfix_trouble.core.value import Value
-from postfix_trouble.terminal import screen
-from postfix_trouble.terminal.columns import wrapped
+from postfix_trouble.terminal import columns, screen
+from postfix_trouble.terminal.columns import Field, wrapped
+from postfix_trouble.terminal.help_text import continued
 
 if TYPE_CHECKING:
     from aiosmtpd.smtp import SMTP, Envelope, Session
@@ -30,6 +31,10 @@ Hello Bob,
 .this line begins with a dot.
 """
 CLOSE = "it says nothing, and hangs up"
+MEANING = (
+    "Exit status, and what Postfix's pipe(8) makes of it: all but 0, 71 and 75 bounce."
+    " The script is smtplib as it comes: an exception ends it with 1."
+)
 COLOURS = {"sent": "green", "deferred": "yellow", "bounced": "red"}
 
 
@@ -146,10 +151,14 @@ def play(program: str, case: Case) -> bool:
         server.stop(no_assert=True)
     paint, width = screen.painter(), screen.width()
     says = case.reply if case.reply == CLOSE else f"it answers {case.reply}"
-    print(paint("bold", f"\n== {case.title}"))
-    print(f"   to RCPT TO {says}")
-    print(f"\n$ postfix-trouble deliver --sender {SENDER} \\")
-    print(f"      --nexthop '{nexthop}' -- {RECIPIENT} < message")
+    print()
+    for line in wrapped(f"== {case.title}", width):
+        print(paint("bold", line))
+    for line in wrapped(f"to RCPT TO {says}", width - 3):
+        print(f"   {line}")
+    command = ["postfix-trouble deliver --sender", SENDER, "--nexthop", f"'{nexthop}'"]
+    line = " ".join([*command, "--", RECIPIENT, "< message"])
+    print(f"\n$ {continued(line, width - 4)}")
     colour = COLOURS[case.outcome.partition(" ")[0]]
     name = NAMES.get(done.returncode, "unknown")
     show("status line", done.stdout.decode(), width)
@@ -164,7 +173,7 @@ def play(program: str, case: Case) -> bool:
         content = envelope.content or b""
         text = content.decode() if isinstance(content, bytes) else content
         for line in text.splitlines():
-            show("", f"| {line}")
+            show("", f"| {line}", width)
     return done.returncode == case.code and (sink.received is not None) == (
         not case.code
     )
@@ -179,25 +188,23 @@ def show(title: str, text: str, width: int = 0) -> None:
 
 def table() -> None:
     """Print what becomes of the four messages with this program, and with others."""
-    paint = screen.painter()
     titles = ("the server", "postfix-trouble", "msmtp", "a script")
-    columns = "{:17}{:20}{:20}{}"
-    print(paint("bold", f"\n{columns.format(*titles)}"))
+    rows = []
     for case in CASES:
-        ours = f"{case.code:<2} {case.outcome}"
         code, _, words = case.reply.partition(",")[0].split(" ", 2)
         says = "hangs up" if case.reply == CLOSE else f"{code} {words}"
-        cells = [f"{says:17}"]
         right = case.outcome.partition(" ")[0]
-        for text in (ours, case.msmtp, case.script):
+        row = [Field(titles[0], says)]
+        texts = (f"{case.code:<2} {case.outcome}", case.msmtp, case.script)
+        for title, text in zip(titles[1:], texts, strict=True):
             known = text[3:].partition(" ")[0]
-            cells.append(paint("green" if known == right else "red", text))
-            cells.append(" " * (20 - len(text)))
-        print("".join(cells).rstrip())
-    print(
-        "\nExit status, and what Postfix's pipe(8) makes of it: all but 0, 71 and 75"
-        "\nbounce. The script is smtplib as it comes: an exception ends it with 1."
-    )
+            row.append(Field(title, text, "green" if known == right else "red"))
+        rows.append(row)
+    width = screen.width()
+    print()
+    print("\n".join(columns.table(titles, rows, width, screen.painter())))
+    print()
+    print("\n".join(wrapped(MEANING, width)))
 
 
 def main(argv: list[str]) -> int:
@@ -205,15 +212,18 @@ def main(argv: list[str]) -> int:
     if len(argv) != 1:
         print("usage: python tools/demo.py PATH", file=sys.stderr)
         return EX_USAGE
-    print(
+    width = screen.width()
+    text = (
         "Postfix's pipe(8) runs this program for each message, and goes by its answer."
     )
+    print("\n".join(wrapped(text, width)))
     wrong = [case.title for case in CASES if not play(argv[0], case)]
     table()
     if wrong:
         print(f"\nNot as it should be: {', '.join(wrong)}")
         return 1
-    print("\nAll results as expected. `make test` shows the rest; next: README.md.")
+    text = "All results as expected. `make test` shows the rest; next: README.md."
+    print("\n" + "\n".join(wrapped(text, width)))
     return 0
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 
-from postfix_trouble.core.sysexits import EX_CONFIG, EX_OK, EX_TEMPFAIL, EX_USAGE, NAMES
+from postfix_trouble.core.sysexits import EX_CONFIG, EX_OK, EX_TEMPFAIL, EX_USAGE
 from postfix_trouble.core.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -83,16 +83,10 @@ def _with_click(argv: list[str]) -> int:
 def _wrong(argv: list[str], code: int, error: str) -> int:
     """A program that asked for JSON gets JSON. Returns the code."""
     if "--json" in argv:
-        from postfix_trouble.report.as_json import VERSION
+        from postfix_trouble.report.as_json import refusal
         from postfix_trouble.terminal import screen
 
-        shown = {
-            "version": VERSION,
-            "exit_status": code,
-            "exit_name": NAMES[code],
-            "error": error,
-        }
-        screen.write_json(shown)
+        screen.write_json(refusal(code, error))
     return code
 
 

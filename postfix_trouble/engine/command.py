@@ -14,7 +14,7 @@ from postfix_trouble.engine.delivery import Services
 from postfix_trouble.engine.lmtp import LmtpSide
 from postfix_trouble.engine.server import Engine
 from postfix_trouble.lmtp import listener
-from postfix_trouble.lmtp.command import listener_for
+from postfix_trouble.lmtp.command import listener_for, say_where
 from postfix_trouble.lmtp.loading import load_all
 from postfix_trouble.pipe import command, options
 from postfix_trouble.report.maillog import MailLog
@@ -87,6 +87,7 @@ def run(argv: list[str]) -> int:
     if metrics is not None:
         _show(metrics, engine, services)
     engine.on_signals()
+    say_where("serve", line.value("--listen"))
     where = line.value("--listen") or "sockets of the service manager"
     log.write(f"engine: listening on {where}, {most} deliveries at once")
     try:

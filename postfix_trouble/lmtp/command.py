@@ -43,7 +43,12 @@ def run(argv: list[str]) -> int:
         listeners = listener.inherited(os.environ)
         if not listeners and not any(word.startswith("--listen") for word in argv):
             # Before anything can be written to descriptors 1 and 2.
-            connection = listener.take_descriptor_0()
+            try:
+                connection = listener.take_descriptor_0()
+            except OSError:
+                # A mistyped --listen is what a person wants to hear of.
+                options.read(argv, options.LMTP_OPTIONS)
+                raise
         line = options.read(argv, options.LMTP_OPTIONS)
         log = MailLog("postfix-trouble", line.value("--log-file"))
         settings = _settings(line)
@@ -63,11 +68,10 @@ def run(argv: list[str]) -> int:
         return _refuse(log, connection, problem)
     if connection is not None:
         _print_to(log)
-    elif os.isatty(2):
-        where = line.value("--listen") or "sockets of the service manager"
-        os.write(2, f"postfix-trouble lmtp: listening on {where}; ^C ends.\n".encode())
     stop = listener.Stop()
     stop.on_signals()
+    if connection is None:
+        say_where("lmtp", line.value("--listen"))
 
     def start() -> LmtpService:
         return LmtpService(settings, log, nexthop=line.value("--nexthop"))
@@ -80,6 +84,14 @@ def run(argv: list[str]) -> int:
     else:
         _share(listeners, start, stop, most, processes, log)
     return EX_OK
+
+
+def say_where(command: str, where: str) -> None:
+    """Tell a person at a terminal where it listens."""
+    if os.isatty(2):
+        where = where or "sockets of the service manager"
+        text = f"postfix-trouble {command}: listening on {where}; ^C ends.\n"
+        os.write(2, text.encode("utf-8", "replace"))
 
 
 def _accept(

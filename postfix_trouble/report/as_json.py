@@ -30,6 +30,16 @@ def failure(end: Exit, sender: str, nexthop: str, queue_id: str) -> str:
     return json.dumps(_empty(end, sender, nexthop, queue_id))
 
 
+def refusal(code: int, error: str) -> dict[str, Any]:
+    """What a command for people has instead of a result."""
+    return {
+        "version": VERSION,
+        "exit_status": code,
+        "exit_name": sysexits.NAMES[code],
+        "error": error,
+    }
+
+
 def as_dict(report: Report, end: Exit) -> dict[str, Any]:
     """The same as `render`, not yet written out."""
     request = report.request

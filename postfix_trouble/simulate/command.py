@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -9,6 +10,7 @@ from collections.abc import Callable, Iterable
 import click
 
 from postfix_trouble.core.sysexits import EX_OK, EX_USAGE
+from postfix_trouble.report.as_json import refusal
 from postfix_trouble.simulate import answer, explanation, records
 from postfix_trouble.simulate.session import STAGES
 from postfix_trouble.terminal import screen
@@ -92,7 +94,13 @@ def command(
     if what and summary:
         raise click.UsageError("--summary is of what standard input has")
     if what:
-        return _print(one(" ".join(what)), final, as_json, verbose)
+        if len(what) == 1 and os.path.isfile(what[0]):
+            text = f"{what[0]} is a file; did you mean: explain < {what[0]}"
+            raise click.UsageError(text)
+        found = one(" ".join(what))
+        if as_json and isinstance(found, answer.NotExplained):
+            screen.write_json(refusal(EX_USAGE, str(found)))
+        return _print(found, final, as_json, verbose)
     if (as_json or verbose or sys.stdin.isatty()) and not summary:
         codes = [_print(one(text), final, as_json, verbose) for text in _lines()]
         return max(codes, default=EX_OK)

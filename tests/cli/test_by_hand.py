@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +14,7 @@ from pathlib import Path
 import pytest
 from by_hand import LOCAL, output
 from pseudo_terminal import piped, run
+from test_waiting import read_until
 
 import needs
 from scripted_server import ScriptedServer
@@ -202,6 +206,63 @@ def test_deliver_on_a_terminal_says_what_it_waits_for() -> None:
     assert "Type the message, header first; end it with Ctrl-D." in shown.plain
     assert "Connection refused" in shown.plain
     assert shown.code == 75
+
+
+LISTENING = [
+    ("lmtp", "--listen", "--processes=2"),
+    ("serve", "--listen", "--deliveries=2"),
+]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(("name", "option", "more"), LISTENING)
+def test_servers_say_where_they_listen_and_end_when_told(
+    name: str, option: str, more: str, number: int, tmp_path: Path
+) -> None:
+    where = f"unix:{tmp_path}/socket"
+    log = f"--log-file={tmp_path}/log"
+    ours, theirs = pty.openpty()
+    argv = [sys.executable, "-m", "postfix_trouble", name, option, where, more, log]
+    child = subprocess.Popen(argv, stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    shown = read_until(ours, "ends")
+    child.send_signal(number)
+    assert child.wait(60) == 0
+    os.close(ours)
+    assert f"postfix-trouble {name}: listening on {where}; ^C ends." in shown
+    assert not (tmp_path / "socket").exists()
+
+
+def test_lmtp_says_what_was_mistyped() -> None:
+    shown = run("lmtp", "--listn", "unix:/nowhere")
+    assert "no such option: --listn; did you mean --listen?" in shown.plain
+    assert shown.code == 78
+
+
+# --- signals ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("command", ["send", "probe", "explain", "check"])
+def test_commands_end_by_the_signal(command: str, number: int, tmp_path: Path) -> None:
+    """So that a shell's loop around them ends too. They wait for a file here."""
+    path = tmp_path / "main.cf"
+    os.mkfifo(path)
+    words = {"send": TO, "probe": ("example.com",), "explain": ("450 x",)}
+    argv = [sys.executable, "-m", "postfix_trouble", command, "--config", str(path)]
+    child = subprocess.Popen(
+        [*argv, *words.get(command, ())],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    # Opened as soon as somebody reads it.
+    with path.open("w"):
+        child.send_signal(number)
+        _, said = child.communicate(timeout=60)
+    assert child.returncode == -number
+    assert "Traceback" not in said
 
 
 # --- descriptors --------------------------------------------------------------------

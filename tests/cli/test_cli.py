@@ -115,6 +115,8 @@ NO_COMMAND = [
     (["you@example.com"], "did you mean send you@example.com?"),
     (["--nexthop", "x", "--", "r@x"], "did you mean deliver --nexthop?"),
     (["--json", "probe", "x"], "did you mean probe --json?"),
+    (["--json"], "--json before the command; did you mean deliver --json?"),
+    (["-v"], "-v before the command; did you mean deliver -v?"),
 ]
 
 

@@ -515,6 +515,7 @@ def test_config_and_overrides(tmp_path: Path) -> None:
             "open /no/such/file: No such file",
         ),
         (["--bogus"], 64, "--bogus"),
+        ([__file__], 64, f"is a file; did you mean: explain < {__file__}"),
     ],
 )
 def test_errors_say_what_to_do(argv: list[str], code: int, words: str) -> None:
@@ -522,3 +523,9 @@ def test_errors_say_what_to_do(argv: list[str], code: int, words: str) -> None:
     assert (done.returncode, done.stdout) == (code, "")
     assert words in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_json_also_says_what_is_not_understood() -> None:
+    done = piped("explain", "--json", "lunch")
+    assert done.returncode == json.loads(done.stdout)["exit_status"] == 64
+    assert '"lunch" is no reply' in json.loads(done.stdout)["error"]
