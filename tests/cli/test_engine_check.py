@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from test_check import findings
+from checking import findings
 
 import needs
 from fresh_checkout import open_place

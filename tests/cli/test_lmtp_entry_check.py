@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from test_check import findings, open_path  # noqa: F401  a fixture
+from checking import findings
 
 import needs
 
@@ -23,7 +23,7 @@ def recipe() -> str:
 
 
 @pytest.fixture
-def postfix(open_path: Path) -> Path:  # noqa: F811
+def postfix(open_path: Path) -> Path:
     program = open_path / "postfix-trouble"
     program.write_text(
         "#!/bin/sh\n"

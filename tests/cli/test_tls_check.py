@@ -2,21 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import json
 from pathlib import Path
 
 import pytest
-
-from postfix_trouble.cli import main as cli_main
-
-
-def findings(*argv: str) -> tuple[list[dict[str, str]], int]:
-    output = io.StringIO()
-    with contextlib.redirect_stdout(output):
-        code = cli_main.main(["check", "--json", "--no-dns", *argv])
-    return json.loads(output.getvalue())["findings"], code
+from checking import findings
 
 
 def tried(*settings: str, lmtp: bool = False) -> list[tuple[str, str, str]]:
