@@ -2,9 +2,11 @@
 
 Off unless a destination is listed in smtp_connection_cache_destinations, or mail for it
 is waiting (smtp_connection_cache_on_demand). Which session may be kept is decided by
-the engine; here is how long, how often, and for whom: the same destination, server,
-address, TLS policy and log-in. A connection that died in the meantime is nobody's
-failure: the probe finds out, and a new one is made.
+the engine; here is how long, how often, and for whom. A connection is found by its
+nexthop, so that a backup is used on while better servers are in trouble, and by the
+address of its server, whatever name leads there; never with another TLS policy or
+log-in. One that died in the meantime is nobody's failure: the probe finds out, and a
+new one is made.
 """
 
 from __future__ import annotations
@@ -13,7 +15,8 @@ import threading
 import time
 
 from postfix_trouble.client.mta_sts import ProcessMemory
-from postfix_trouble.core.outcome import DSN
+from postfix_trouble.core.outcome import DSN, Skipped
+from postfix_trouble.core.tls import TlsLevel
 from postfix_trouble.core.value import TYPE_CHECKING, Value
 from postfix_trouble.dns.kept import KeptReplies
 from postfix_trouble.tls.kept import KeptTls
@@ -37,7 +40,7 @@ _NEXTHOPS = 1000
 class _Idle(Value):
     """A connection that waits for another message."""
 
-    key: Hashable
+    endpoint: Hashable
     server: SmtpConnection
     kept: Kept
     # When it was made, and since when it waits (seconds, monotonic).
@@ -69,6 +72,8 @@ class Connections:
         self.replies = KeptReplies()
         self.sts = ProcessMemory()
         self._idle: list[_Idle] = []
+        # Whose connection serves a nexthop, and since when: endpoint, server, seconds.
+        self._bound: dict[Hashable, tuple[Hashable, Relay, float]] = {}
         # Messages under way, by nexthop.
         self._busy: dict[str, int] = {}
         self._lock = threading.Lock()
@@ -122,27 +127,36 @@ class Connections:
             "smtp_connection_cache_destinations",
         )
 
-    def take(self, key: Hashable) -> tuple[SmtpConnection, Kept, float] | None:
-        """The youngest idle connection with this key, and when it was made."""
+    def bind(self, nexthop: Hashable, endpoint: Hashable, relay: Relay) -> None:
+        """Connections to this endpoint serve the nexthop for a while."""
+        with self._lock:
+            self._bound[nexthop] = endpoint, relay, time.monotonic()
+
+    def bound(self, nexthop: Hashable) -> tuple[Hashable, Relay] | None:
+        """The endpoint whose connections serve a nexthop, and its server."""
+        with self._lock:
+            found = self._bound.get(nexthop)
+            return None if found is None else found[:2]
+
+    def take(self, endpoint: Hashable) -> _Idle | None:
+        """The youngest idle connection to an endpoint."""
         with self._lock:
             for idle in reversed(self._idle):
-                if idle.key == key:
+                if idle.endpoint == endpoint:
                     self._idle.remove(idle)
-                    return idle.server, idle.kept, idle.made
+                    return idle
         return None
 
-    def put(
-        self, key: Hashable, server: SmtpConnection, kept: Kept, made: float
-    ) -> None:
+    def put(self, idle: _Idle) -> None:
         """Keep a connection for a while."""
         with self._lock:
             if not self._closing.is_set():
-                self._idle.append(_Idle(key, server, kept, made, time.monotonic()))
+                self._idle.append(idle)
                 if self._sweeper is None:
                     self._sweeper = threading.Thread(target=self._sweep, daemon=True)
                     self._sweeper.start()
                 return
-        server.quit()
+        idle.server.quit()
 
     def close(self) -> None:
         """Say goodbye on all of them."""
@@ -159,6 +173,7 @@ class Connections:
         with self._lock:
             old = [idle for idle in self._idle if idle.since < before]
             self._idle = [idle for idle in self._idle if idle.since >= before]
+            self._bound = {k: v for k, v in self._bound.items() if v[2] >= before}
         return old
 
 
@@ -195,14 +210,25 @@ class Lease:
         self.sts = connections.sts
         self._nexthop = request.nexthop
         by_sender = settings.flag("smtp_sender_dependent_authentication")
-        login = settings.flag("smtp_sasl_auth_enable")
-        self._sender = request.sender if by_sender and login else ""
+        self._login = settings.flag("smtp_sasl_auth_enable")
+        self._sender = request.sender if by_sender and self._login else ""
         # A server that does not offer SMTPUTF8 is found out by EHLO only.
         self._utf8 = request.needs_smtputf8 and settings.follows("3.11")
         self._wanted = wanted
-        # When the present connection was made, and whom it is for.
+        # What connections of the nexthop are found by, until a server has talked to us.
+        requiretls = request.requiretls
+        self._for_nexthop: Hashable = (
+            self._nexthop,
+            self._sender,
+            self._utf8,
+            requiretls,
+        )
+        # Postfix asks it alone whether connections are kept: the first with servers.
+        self._first: Destination | None = None
+        # Of the present connection.
         self._made = 0.0
-        self._key: Hashable = None
+        self._relay: Relay
+        self._endpoint: Hashable = None
 
     def destinations(
         self, find: Callable[[], tuple[Destination, ...] | DSN]
@@ -220,8 +246,8 @@ class Lease:
     def opens(self, destination: Destination, relay: Relay, tls: TlsPolicy) -> None:
         """A connection of this request's own is made now."""
         self._connections.happened("connection", "new")
-        self._key = self._identity(destination, relay, tls)
-        self._made = time.monotonic()
+        self._relay, self._made = relay, time.monotonic()
+        self._endpoint = self._identity(destination, relay, tls)
 
     def keeps(self, destination: Destination, use: int) -> bool:
         """Whether the connection stays open after this use (session count, age)."""
@@ -230,29 +256,59 @@ class Lease:
             return False
         if time.monotonic() - self._made >= limits.time_limit:
             return False
-        return limits.listed(destination) or self._wanted()
+        return limits.listed(self._first or destination) or self._wanted()
 
     def take(
         self, destination: Destination, relay: Relay, tls: TlsPolicy
     ) -> tuple[SmtpConnection, Kept] | None:
         """A connection to this server that somebody left open."""
-        key = self._identity(destination, relay, tls)
-        found = self._connections.take(key)
+        endpoint = self._identity(destination, relay, tls)
+        found = self._connections.take(endpoint)
         if found is None:
             return None
         self._connections.happened("connection", "reused")
-        server, kept, self._made = found
-        self._key = key
-        return server, kept
+        self._relay, self._made, self._endpoint = relay, found.made, endpoint
+        return found.server, found.kept
+
+    def take_for_nexthop(
+        self,
+        destination: Destination,
+        policy: Callable[[Relay], TlsPolicy | Skipped],
+    ) -> tuple[SmtpConnection, Kept, Relay, TlsPolicy] | None:
+        """A connection that somebody left open for the nexthop, to any server.
+
+        `policy`: what TLS must be with a server today.
+        """
+        if self._first is not None:
+            return None
+        self._first = destination
+        bound = self._connections.bound(self._for_nexthop)
+        if bound is None:
+            return None
+        endpoint, relay = bound
+        tls = policy(relay)
+        if isinstance(tls, Skipped) or tls.level is not TlsLevel.NONE:
+            return None
+        if endpoint != self._identity(destination, relay, tls):
+            return None
+        found = self.take(destination, relay, tls)
+        return None if found is None else (*found, relay, tls)
 
     def put(self, server: SmtpConnection, kept: Kept) -> None:
         """Leave the connection to others."""
-        self._connections.put(self._key, server, kept, self._made)
+        now = time.monotonic()
+        self._connections.put(_Idle(self._endpoint, server, kept, self._made, now))
+        if self._for_nexthop is not None:
+            self._connections.bind(self._for_nexthop, self._endpoint, self._relay)
+
+    def nexthop_served(self) -> None:
+        """A server has talked to us: worse ones don't stand for the nexthop."""
+        self._for_nexthop = None
 
     def _identity(
         self, destination: Destination, relay: Relay, tls: TlsPolicy
     ) -> Hashable:
-        """Connections that may stand for one another."""
-        host, address, port = relay.host, relay.address, relay.port
-        wishes = tls, self._sender, self._utf8
-        return destination.text, host, address, port, *wishes
+        """Connections that may stand for one another (Postfix's endpoint label)."""
+        named = self._login or tls.level > TlsLevel.ENCRYPT
+        names = (destination.text, relay.host) if named else ()
+        return relay.address, relay.port, tls, self._sender, self._utf8, names

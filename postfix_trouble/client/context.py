@@ -248,7 +248,20 @@ class DeliveryContext(Tables):
             return None
         found = self.lease.take(destination, relay, tls)
         if found is not None:
-            found[0].adopt(self)
+            found[0].adopt(self, relay)
+        return found
+
+    def kept_for_nexthop(
+        self, destination: Destination
+    ) -> tuple[SmtpConnection, Kept, Relay, TlsPolicy] | None:
+        """A connection that somebody left open for the nexthop. It may be dead."""
+        if self.lease is None:
+            return None
+        found = self.lease.take_for_nexthop(
+            destination, lambda relay: self.tls_policy(destination, relay)
+        )
+        if found is not None:
+            found[0].adopt(self, found[2])
         return found
 
     def keep(self, wire: Wire, kept: Kept) -> None:
@@ -256,6 +269,11 @@ class DeliveryContext(Tables):
         assert self.lease is not None
         assert isinstance(wire, SmtpConnection)
         self.lease.put(wire, kept)
+
+    def nexthop_served(self) -> None:
+        """The nexthop has a server that talks to us."""
+        if self.lease is not None:
+            self.lease.nexthop_served()
 
     def connect(
         self, destination: Destination, relay: Relay, tls: TlsPolicy

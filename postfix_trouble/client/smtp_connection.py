@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from postfix_trouble.client.interfaces import RunningDelivery
-    from postfix_trouble.core.relay import Destination
+    from postfix_trouble.core.relay import Destination, Relay
     from postfix_trouble.core.reply import Reply
     from postfix_trouble.core.steps import Answer, Step
     from postfix_trouble.core.tls import TlsPolicy
@@ -126,9 +126,10 @@ class SmtpConnection:
     def _limit(self, phase: Phase) -> float:
         return self._delivery.settings.seconds(LIMITS[phase])
 
-    def adopt(self, delivery: RunningDelivery) -> None:
-        """Serve another request over the same connection."""
+    def adopt(self, delivery: RunningDelivery, relay: Relay) -> None:
+        """Serve another request over the same connection, maybe by another name."""
         self._delivery = delivery
+        self._connection.relay = relay
         self._connection.start_over(delivery.time_left)
 
     def quit(self) -> None:

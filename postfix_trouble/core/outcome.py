@@ -69,6 +69,8 @@ class Verdict(Value):
     throttle: bool = False
     # The session may be used for another message.
     reusable: bool = True
+    # The server as such is in trouble, whatever becomes of the mail.
+    server_failed: bool = False
     # The server broke the protocol: the postmaster may want a transcript.
     protocol_error: bool = False
     # Same address again at once, without TLS.

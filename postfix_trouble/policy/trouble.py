@@ -175,6 +175,7 @@ def _bulk_fail(now: Situation, flags: Fail, why: DSN) -> Verdict:
         why,
         throttle=Fail.THROTTLE in flags and finish and not now.complete,
         reusable=not flags & (Fail.THROTTLE | Fail.DONT_CACHE),
+        server_failed=Fail.THROTTLE in flags,
         now=now,
     )
 

@@ -139,27 +139,63 @@ class _Visit:
         self.servers = servers
         self.addresses = 0
         self.sessions = 0
+        # A server that was found and not tried yet.
+        self.ahead: Relay | None = None
+        # Servers whose kept connection was used.
+        self.used = {_place(each.relay) for each in servers if each.reused}
 
     def run(self) -> bool:
         """Try them. True if no other destination may be tried after this one."""
         route = self.route = self.outside.route(self.destination)
-        relay = route.next()
+        self.ahead = route.next()
         # Why there is no server; empty if there is one.
         self.attempt.why = route.failure
+        if self.ahead is not None:
+            self._use_kept()
         plaintext = False
+        relay = self._next()
         while relay is not None:
             self.addresses += 1
             plaintext = self._try(relay, plaintext)
             if plaintext:
                 # Once more the same address, and neither attempt counts twice.
                 self.addresses -= 1
-            elif self.attempt.unmarked and not self._limit_reached():
-                relay = route.next()
             else:
-                # Not even asked for: the next server may cost a look-up.
-                relay = None
+                relay = self._next()
         # Whether others may follow can cost look-ups; with nobody left it is no matter.
         return self.last or not self.attempt.unmarked or route.last_resort
+
+    def _next(self) -> Relay | None:
+        """The next server. It may cost a look-up, so only where it will be tried."""
+        if not self.attempt.unmarked or self._limit_reached():
+            return None
+        self._skip_used()
+        relay, self.ahead = self.ahead or self.route.next(), None
+        return relay
+
+    def _skip_used(self) -> None:
+        """No server follows whose kept connection was used (smtp_update_addr_list)."""
+        while self.used:
+            self.ahead = self.ahead or self.route.next()
+            if self.ahead is None or _place(self.ahead) not in self.used:
+                break
+            self.ahead = None
+
+    def _use_kept(self) -> None:
+        """The connection of the nexthop comes before all servers (smtp_reuse_session).
+
+        It may be to a backup, and is used on while better ones are in trouble.
+        """
+        found = self.outside.kept_for_nexthop(self.destination)
+        if found is None:
+            return
+        wire, kept, relay, policy = found
+        session = self._resumed(relay, policy, wire, kept)
+        if session is not None:
+            self.attempt.tls = TlsStatus()
+            self.used.add(_place(relay))
+            self.addresses += 1
+            self._run(session, wire, reused=True)
 
     def _limit_reached(self) -> bool:
         """No server follows, whether there is one or not."""
@@ -168,8 +204,10 @@ class _Visit:
         return (0 < addresses <= self.addresses) or (0 < sessions <= self.sessions)
 
     def _final_server(self) -> bool:
-        if not self._limit_reached() and self.route.more():
-            return False
+        if not self._limit_reached():
+            self._skip_used()
+            if self.ahead is not None or self.route.more():
+                return False
         return self.last or self.route.last_resort
 
     def _try(self, relay: Relay, plaintext: bool) -> bool:
@@ -185,7 +223,8 @@ class _Visit:
             policy = policy._replace(level=TlsLevel.NONE)
         kept = self._kept(relay, policy)
         if kept is not None:
-            return self._run(*kept, reused=True)
+            # As Postfix, which takes those to the best servers before any other.
+            return self._run(*kept, reused=True) and not relay.best
         found = self.outside.connect(self.destination, relay, policy)
         if isinstance(found, DSN):
             self._not_connected(found)
@@ -197,14 +236,17 @@ class _Visit:
         found = self.outside.kept(self.destination, relay, policy)
         if found is None:
             return None
-        wire, kept = found
+        session = self._resumed(relay, policy, *found)
+        return None if session is None else (session, found[0])
+
+    def _resumed(
+        self, relay: Relay, policy: TlsPolicy, wire: Wire, kept: Kept
+    ) -> Session | None:
+        """A session over a kept connection, if that is still alive."""
         session = self._session(relay, policy)
         session.resume(kept)
         if _play(wire, probe(session)):
-            if policy.level is TlsLevel.NONE:
-                # As where Postfix finds the connection by its nexthop.
-                self.attempt.tls = TlsStatus()
-            return session, wire
+            return session
         wire.close()
         return None
 
@@ -242,6 +284,9 @@ class _Visit:
         if keeping:
             kept = Kept(session.capabilities, session.tls, session.use)
             self.outside.keep(wire, kept)
+        # Before 3.11 also one that was lost in the middle of a transaction.
+        if not session.failed or (counted and self.settings.follows("3.11")):
+            self.outside.nexthop_served()
         self.attempt.end_session()
         if session.retry_plaintext:
             self.sessions -= counted
@@ -258,6 +303,10 @@ class _Visit:
             has_password=lambda: self.outside.credentials(self.destination, relay),
             rewrite=self.outside.rewrite,
         )
+
+
+def _place(relay: Relay) -> tuple[str, int]:
+    return relay.address, relay.port
 
 
 def _play(wire: Wire, script: Script[Any]) -> Any:

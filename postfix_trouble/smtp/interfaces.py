@@ -93,11 +93,24 @@ class DeliveryEnvironment(Protocol):
     def kept(
         self, destination: Destination, relay: Relay, tls: TlsPolicy
     ) -> tuple[Wire, Kept] | None:
-        """A connection that stayed open, if there is one. It may be dead."""
+        """A connection to this server that stayed open. It may be dead."""
+        ...
+
+    def kept_for_nexthop(
+        self, destination: Destination
+    ) -> tuple[Wire, Kept, Relay, TlsPolicy] | None:
+        """One that stayed open for the request's nexthop, whatever server it is to.
+
+        Only without TLS, and for the first destination that has servers.
+        """
         ...
 
     def keep(self, wire: Wire, kept: Kept) -> None:
         """Keep this connection open."""
+        ...
+
+    def nexthop_served(self) -> None:
+        """The nexthop has a server that talks to us: others don't stand for it."""
         ...
 
     def credentials(self, destination: Destination, relay: Relay) -> bool:

@@ -245,8 +245,16 @@ class _Outside:
     ) -> tuple[Wire, Kept] | None:
         return None
 
+    def kept_for_nexthop(
+        self, destination: Destination
+    ) -> tuple[Wire, Kept, Relay, TlsPolicy] | None:
+        return None
+
     def keep(self, wire: Wire, kept: Kept) -> None:
         """Nobody asks for it: see keeps()."""
+
+    def nexthop_served(self) -> None:
+        """Nothing is kept."""
 
 
 # How deep a command belongs. What is not here always passes (QUIT, RSET).

@@ -84,6 +84,8 @@ class Session:
         # The server, or a table of ours, gave cause for a notice to the postmaster.
         self.errors: set[str] = set()
         self.reusable = True
+        # The server is in trouble: others may stand for the nexthop.
+        self.failed = False
         self.retry_plaintext = False
         # What a firewall in between makes us leave out (Postfix smtp_pix_workarounds).
         self.pix_workarounds: frozenset[str] = frozenset()
@@ -215,6 +217,7 @@ class Session:
     def note_verdict(self, verdict: Verdict) -> None:
         """The side effects of a verdict on the session itself."""
         self.reusable &= verdict.reusable
+        self.failed |= verdict.server_failed
         if verdict.protocol_error:
             self.errors.add("protocol")
 

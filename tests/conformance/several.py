@@ -173,11 +173,14 @@ class Log:
         self._read = len(path.read_text()) if path.exists() else 0
 
     def uses(self, expected: Any) -> Iterator[str]:
-        """Differences in how often the connection of each recipient had been used."""
+        """Differences in how often each connection had been used, and in tls=."""
         text = self.path.read_text()
         new, self._read = text[self._read :], len(text)
         found = dict(re.findall(r" to=<([^>]*)>,.* conn_use=(\d+),", new))
+        tls = dict(re.findall(r" to=<([^>]*)>,.* tls=([^,]+),", new))
         for one in expected["recipients"]:
             want, got = one.get("conn_use", 1), found.get(one["recipient"], 1)
             if want != int(got):
                 yield f"{one['recipient']} conn_use: recorded {want}, got {got}"
+            if one.get("tls") != tls.get(one["recipient"]):
+                yield f"{one['recipient']} tls: recorded {one.get('tls')}, got {tls}"

@@ -19,13 +19,6 @@ from waiting import wait
 
 pytestmark = [pytest.mark.usefixtures("own_network")]
 
-# Where we differ from Postfix (docs/deviations.md). They run all the same, and one that
-# is as in Postfix is an error here.
-DIFFERENT = (
-    "reuse-mx-first-421-banner",
-    "reuse-mx-first-closes-3.7",
-    "reuse-same-address-two-names",
-)
 # What `make test` has of them: one in so many.
 SAMPLE = 8
 
@@ -39,8 +32,6 @@ def cases(*, one_nexthop: bool) -> list[object]:
             marks.append(pytest.mark.long)
         if number % SAMPLE:
             marks.append(pytest.mark.more)
-        if scenario["name"] in DIFFERENT:
-            marks.append(pytest.mark.xfail(reason="deviations.md", strict=True))
         if not one_nexthop or not any("nexthop" in one for one in scenario["more"]):
             found.append(pytest.param(scenario, id=scenario["name"], marks=marks))
     return found

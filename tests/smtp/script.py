@@ -201,6 +201,9 @@ class Outside:
         self.finished: list[Outcome] = []
         # A connection from an earlier message, whether to keep this one, and what was.
         self.stock: tuple[Server, Kept] | None = None
+        # Whom that connection is to, if it is found by the nexthop.
+        self.stock_of: Relay | None = None
+        self.served = 0
         self.keep_open = False
         self.stored: list[tuple[FakeWire, Kept]] = []
         self.notes: list[str] = []
@@ -259,8 +262,23 @@ class Outside:
         self.wires.append(FakeWire(server, relay))
         return self.wires[-1], kept
 
+    def kept_for_nexthop(
+        self, destination: Destination
+    ) -> tuple[FakeWire, Kept, Relay, TlsPolicy] | None:
+        if self.stock_of is None:
+            return None
+        relay, self.stock_of = self.stock_of, None
+        policy = self.tls_policy(destination, relay)
+        found = self.kept(destination, relay, TlsPolicy())
+        assert found
+        assert isinstance(policy, TlsPolicy)
+        return *found, relay, policy
+
     def keep(self, wire: Any, kept: Kept) -> None:
         self.stored.append((wire, kept))
+
+    def nexthop_served(self) -> None:
+        self.served += 1
 
     def credentials(self, destination: Destination, relay: Relay) -> bool:
         return self.password
@@ -333,6 +351,7 @@ def run(
     destinations: DSN | tuple[()] | None = None,
     status_filter: Any = None,
     stock: tuple[Server, Kept] | None = None,
+    stock_of: Relay | None = None,
     keep: bool = False,
     rewrite: Callable[[str], str] | None = None,
     **facts: Any,
@@ -344,6 +363,7 @@ def run(
     where = [p if isinstance(p, Place) else Place([p]) for p in places]
     outside = Outside(where, policy, password)
     outside.stock, outside.keep_open = stock, keep
+    outside.stock_of = stock_of
     if rewrite is not None:
         outside.rewrite = rewrite  # type: ignore[method-assign, assignment]
     values = {"myhostname": "me.test", **(settings or {})}

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from script import PIPELINING, REFUSED, TLS, Place, Server, offers, run
 
+from postfix_trouble.core.relay import Relay
 from postfix_trouble.core.reply import Lost
 from postfix_trouble.core.steps import Unsendable
 from postfix_trouble.core.tls import TlsLevel
@@ -121,7 +122,7 @@ def test_tls_sessions_are_kept_if_that_is_wanted(setting: str) -> None:
 
 def test_tls_of_a_kept_connection_is_known() -> None:
     stock = ({"mail": Lost.EOF}, KEPT._replace(tls=TLS))
-    done = run({}, stock=stock, tls=TlsLevel.MAY, age=1000.0)
+    done = run(Place([{}], best=False), stock=stock, tls=TlsLevel.MAY, age=1000.0)
     # So it may be tried once more without.
     assert (done.end, done.outside.connects) == (
         "sent 2.0.0 h1",
@@ -157,12 +158,54 @@ def test_connection_with_half_a_message_is_not_kept() -> None:
     assert done.outside.wires[0].closed == 1
 
 
+BACKUP = Relay("h2.test", "192.0.2.2", 2525, best=False)
+
+
 @pytest.mark.parametrize(
-    ("kept", "level", "told"),
-    [(KEPT, TlsLevel.NONE, ""), (KEPT._replace(tls=TLS), TlsLevel.MAY, "may?")],
+    ("kept", "level", "of", "told"),
+    [
+        (KEPT, TlsLevel.NONE, BACKUP, ""),
+        (KEPT, TlsLevel.NONE, None, "none?"),
+        (KEPT._replace(tls=TLS), TlsLevel.MAY, None, "may?"),
+    ],
 )
 def test_log_tells_of_tls_on_a_kept_connection_what_postfix_does(
-    kept: Kept, level: TlsLevel, told: str
+    kept: Kept, level: TlsLevel, of: Relay | None, told: str
 ) -> None:
-    done = run({}, stock=({}, kept), tls=level)
+    done = run({}, stock=({}, kept), stock_of=of, tls=level)
     assert done.report.outcomes[0].tls == told
+
+
+def test_connection_of_the_nexthop_comes_before_better_servers() -> None:
+    done = run(Place([REFUSED, {}]), stock=({}, KEPT), stock_of=BACKUP)
+    assert (done.end, done.hosts) == ("sent 2.0.0 h2", [])
+    assert done.outside.routes[0].asked == 0
+
+
+def test_server_of_the_nexthop_is_tried_once_and_not_final() -> None:
+    later: Server = {"rcpt": "450 no"}
+    done = run(Place([REFUSED, {}, later]), stock=(later, KEPT), stock_of=BACKUP)
+    assert (done.end, done.hosts) == ("deferred 4.0.0 h3", ["h1", "h3"])
+
+
+def test_dead_connection_of_the_nexthop_is_no_try() -> None:
+    dead: Server = {"probe": Lost.EOF}
+    done = run(Place([REFUSED, {}]), stock=(dead, KEPT), stock_of=BACKUP)
+    assert (done.end, done.hosts) == ("sent 2.0.0 h2", ["h1", "h2"])
+
+
+@pytest.mark.parametrize(
+    ("server", "version", "served"),
+    [
+        ({"greeting": "421 no"}, "3.12", 1),
+        ({"mail": Lost.EOF}, "3.12", 2),
+        ({"mail": Lost.EOF}, "3.10", 1),
+        ({"rcpt": "450 no"}, "3.10", 2),
+    ],
+)
+def test_backup_stands_for_the_nexthop_while_better_servers_are_in_trouble(
+    server: Server, version: str, served: int
+) -> None:
+    settings = {"trouble_postfix_version": version}
+    done = run(Place([server, {}]), keep=True, settings=settings)
+    assert (done.end, done.outside.served) == ("sent 2.0.0 h2", served)
