@@ -9,15 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from postfix_trouble.core.outcome import DSN
+from postfix_trouble.core.relay import Destination
 from postfix_trouble.core.reply import Lost
 from postfix_trouble.core.status import EnhancedStatus
 from postfix_trouble.core.steps import HandshakeFailed
 from postfix_trouble.core.tls import TlsFacts
-from postfix_trouble.dns.lookup import Result
-from postfix_trouble.dns.no_server import without_server
+from postfix_trouble.dns.lookup import Answer, Result
+from postfix_trouble.dns.routing import Rules, find_servers
 from postfix_trouble.simulate.answer import Case, case
 from postfix_trouble.simulate.session import (
     STAGES,
@@ -136,12 +138,20 @@ def tables(stage: str, *, lmtp: bool = False) -> tuple[Table, ...]:
     return tuple(found)
 
 
+def _without_server(result: Result) -> DSN:
+    """Why a domain has no server, if all its look-ups end like this."""
+    answer = Answer(result, result.name)
+    lookups: Any = SimpleNamespace(query=lambda name, kind: answer)
+    domain = Destination("example.com", "example.com", 25)
+    return find_servers(domain, Rules(), lookups).failure
+
+
 def _rows(stage: str, values: Mapping[str, str], lmtp: bool) -> tuple[DecisionRow, ...]:
     def row(event: str, happening: Happening, age: float = 0.0) -> DecisionRow:
         return _row(event, stage, happening, Setting(values, lmtp=lmtp, age=age))
 
     if stage == "lookup":
-        return tuple(row(name, without_server(how)) for name, how in _LOOKUPS.items())
+        return tuple(row(name, _without_server(how)) for name, how in _LOOKUPS.items())
     if stage == "connect":
         return (row("refused, timeout", _CONNECT),)
     if stage == "handshake":

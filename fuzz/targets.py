@@ -18,6 +18,7 @@ from postfix_trouble.config import settings
 from postfix_trouble.config.expansion import ExpansionError, expand
 from postfix_trouble.config.lines import logical_lines
 from postfix_trouble.config.types import ConfigError
+from postfix_trouble.core.failure import ContentError
 from postfix_trouble.core.outcome import DSN
 from postfix_trouble.core.relay import Destination, Relay
 from postfix_trouble.core.reply import Lost, Reply
@@ -28,7 +29,6 @@ from postfix_trouble.dns import packet as dns_packet
 from postfix_trouble.lmtp import dialogue as lmtp
 from postfix_trouble.lmtp.input import DataReader
 from postfix_trouble.message import headers
-from postfix_trouble.message.failure import ContentError
 from postfix_trouble.message.generic import rewrite_header
 from postfix_trouble.message.lines import outgoing, unix_lines
 from postfix_trouble.message.mime import Parser, Place

@@ -59,6 +59,7 @@ TESTS = {
         "tests/smtp/test_session_security.py",
     ),
     "dns/routing.py": (
+        "tests/dns/test_rules.py",
         "tests/dns/test_routing.py",
         "tests/dns/test_resolver.py",
     ),
@@ -89,7 +90,6 @@ TESTS = {
         "tests/sasl/test_sasl.py",
     ),
     "dns/answers.py": ("tests/dns/test_answers.py",),
-    "dns/no_server.py": ("tests/dns/test_no_server.py",),
     "lmtp/dialogue.py": ("tests/lmtp/test_lmtp.py",),
     "lmtp/syntax.py": ("tests/lmtp/test_lmtp.py",),
     "smtp/address.py": (
@@ -100,7 +100,6 @@ TESTS = {
     "core/hostname.py": ("tests/dns/test_nexthop.py",),
     "smtp/capabilities.py": ("tests/smtp/test_capabilities.py",),
     "sasl/redaction.py": ("tests/sasl/test_sasl_policy.py",),
-    "dns/routing_rules.py": ("tests/dns/test_rules.py",),
     "check/configuration.py": ("tests/check/test_configuration.py",),
     "check/findings.py": (
         "tests/check/test_findings.py",

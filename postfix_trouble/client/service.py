@@ -15,14 +15,14 @@ from postfix_trouble.client.context import DeliveryContext, deliver_request
 from postfix_trouble.config.types import ConfigError
 from postfix_trouble.core.afterwards import warn
 from postfix_trouble.core.failure import TableError
-from postfix_trouble.core.outcome import DSN, Disposition, Outcome, Report
+from postfix_trouble.core.outcome import DSN, Outcome, Report, deferred
 from postfix_trouble.core.status import EnhancedStatus
 from postfix_trouble.core.value import TYPE_CHECKING, Value
 from postfix_trouble.report.log import delivery_records
 from postfix_trouble.smtp.address import unsendable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from postfix_trouble.client.connection_cache import Connections
     from postfix_trouble.client.interfaces import Trace
@@ -40,14 +40,6 @@ if TYPE_CHECKING:
 #: An address with NUL, CR or LF in it, or none, can't be said in SMTP.
 BAD_RECIPIENT = DSN(EnhancedStatus("5.1.3"), "bad recipient address syntax")
 _TOO_LATE = DSN(EnhancedStatus("4.4.2"), "delivery time limit exceeded")
-
-
-def deferred(recipients: Iterable[Recipient], why: DSN) -> tuple[Outcome, ...]:
-    """The outcomes of recipients that are not tried, or no further."""
-    return tuple(
-        Outcome(recipient, Disposition.DEFERRED, why, action="delayed")
-        for recipient in recipients
-    )
 
 
 class Caller(Value):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from postfix_trouble.core.failure import TableError
+from postfix_trouble.core.failure import ContentError, TableError
 from postfix_trouble.core.outcome import ServerRecord
 from postfix_trouble.core.reply import Lost
 from postfix_trouble.core.steps import (
@@ -24,7 +24,6 @@ from postfix_trouble.core.steps import (
     Unsendable,
 )
 from postfix_trouble.core.value import TYPE_CHECKING
-from postfix_trouble.message.failure import ContentError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -8,9 +8,9 @@ from postfix_trouble.core.value import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
 
     from postfix_trouble.config.settings import Settings
+    from postfix_trouble.tables import Maps
 
 
 # Of lines in tables: each mail has a process, which reads them anew.
@@ -23,27 +23,25 @@ class Tables:
     def __init__(self, settings: Settings, note: Callable[[str], None]) -> None:
         self.settings = settings
         self.note = note
-        self._tables: dict[str, Any] = {}
+        self._tables: dict[str, Maps | None] = {}
         self._warned = 0
 
     def find(self, parameter: str, key: str, fold: bool = False) -> str | None:
         """Search the tables that a parameter names. Raises TableError."""
         maps = self.maps(parameter)
-        if maps is None:
-            return None
-        found: str | None = maps.find(key, fold)
-        return found
+        return None if maps is None else maps.find(key, fold)
 
     def search(self, parameter: str, table: str, key: str) -> str | None:
         """Search one table among the words of a list. Raises TableError."""
-        if table not in self._tables:
+        maps = self._tables.get(table)
+        if maps is None:
             from postfix_trouble.tables import open_word
 
-            self._tables[table] = open_word(self.settings, table, parameter, self._warn)
-        found: str | None = self._tables[table].find(key, True)
-        return found
+            maps = open_word(self.settings, table, parameter, self._warn)
+            self._tables[table] = maps
+        return maps.find(key, True)
 
-    def maps(self, parameter: str) -> Any:
+    def maps(self, parameter: str) -> Maps | None:
         """The tables that a parameter names, None if it names none."""
         if parameter not in self._tables:
             maps = None
@@ -93,14 +91,13 @@ class Tables:
 
         settings = self.settings
         extended = settings.words("propagate_unmatched_extensions")
-        found: str = maps.map_address(
+        return maps.map_address(
             address,
             delimiters=settings.text("recipient_delimiter"),
             is_local=is_local(settings),
             propagate="generic" in extended,
             origin=settings.text("myorigin"),
         )
-        return found
 
     def find_sender(self, address: str) -> str | None:
         """What the password tables have for a sender, in any of its forms."""
@@ -109,12 +106,11 @@ class Tables:
             return None
         from postfix_trouble.tables import is_local
 
-        found: str | None = maps.find_address(
+        return maps.find_address(
             address,
             delimiters=self.settings.text("recipient_delimiter"),
             is_local=is_local(self.settings),
         )
-        return found
 
     def filter_record(self, record: str) -> str | Lost | None:
         """smtp_dns_reply_filter: what is to be done with a resource record."""
@@ -126,7 +122,5 @@ class Tables:
 
     def filter_reply(self, line: str) -> str | None:
         """smtp_reply_filter: what stands for a line of a reply. Raises TableError."""
-        found: str | None = self.maps("smtp_reply_filter").find(
-            line, fold=True, empty_counts=True
-        )
-        return found
+        maps = self.maps("smtp_reply_filter")
+        return None if maps is None else maps.find(line, True, empty_counts=True)

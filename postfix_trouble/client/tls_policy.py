@@ -5,7 +5,6 @@ Loaded only where somebody asks for TLS.
 
 from __future__ import annotations
 
-from postfix_trouble.core.failure import TableError
 from postfix_trouble.core.outcome import Skipped
 from postfix_trouble.core.tls import TlsPolicy
 from postfix_trouble.core.value import TYPE_CHECKING
@@ -57,25 +56,24 @@ class TlsPolicies:
         policy = self._configured(destination, relay) if self._wanted else TlsPolicy()
         if isinstance(policy, Skipped) or not self._requiretls_asked():
             return policy
-        from postfix_trouble.policy import requiretls as rule
+        from postfix_trouble.policy import requiretls
 
-        requiretls = rule.policy_for(
+        asked = requiretls.policy_for(
             destination.host or destination.socket,
             self._settings.words("smtp_requiretls_policy"),
             lambda table, key: self._tables.search(
                 "smtp_requiretls_policy", table, key
             ),
-            table_error=TableError,
             note=self._note,
             parameter=f"{self._prefix}_requiretls_policy",
         )
-        if requiretls is None:
-            unknown = Skipped(rule.misconfigured(relay.host), policy.status)
+        if asked is None:
+            unknown = Skipped(requiretls.misconfigured(relay.host), policy.status)
             return self._passed_over(destination, relay, unknown)
-        policy = policy._replace(requiretls=requiretls)
-        low = rule.level_too_low(policy, relay.host)
+        policy = policy._replace(requiretls=asked)
+        low = requiretls.level_too_low(policy, relay.host)
         if low is not None:
-            if rule.passed_over(requiretls, policy.level):
+            if requiretls.passed_over(asked, policy.level):
                 return self._passed_over(destination, relay, low)
             self._note(low.why.reason)
         return policy
@@ -107,7 +105,6 @@ class TlsPolicies:
             destination,
             relay,
             self._tables.find,
-            table_error=TableError,
             query=self._query,
             sts=self._sts,
             note=self._note,

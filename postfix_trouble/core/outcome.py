@@ -9,7 +9,10 @@ from postfix_trouble.core.envelope import DeliveryRequest, Recipient
 from postfix_trouble.core.relay import Relay
 from postfix_trouble.core.status import EnhancedStatus
 from postfix_trouble.core.tls import StsPolicy, TlsFacts, TlsStatus
-from postfix_trouble.core.value import Value
+from postfix_trouble.core.value import TYPE_CHECKING, Value
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 class DSN(Value):
@@ -121,6 +124,14 @@ class Outcome(Value):
     verdict: Verdict | None = None
     # What became of TLS with the server that was tried last (TlsStatus).
     tls: str = ""
+
+
+def deferred(recipients: Iterable[Recipient], why: DSN) -> tuple[Outcome, ...]:
+    """The outcomes of recipients that are not tried, or no further."""
+    return tuple(
+        Outcome(recipient, Disposition.DEFERRED, why, action="delayed")
+        for recipient in recipients
+    )
 
 
 class ServerRecord(Value):

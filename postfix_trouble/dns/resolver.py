@@ -19,8 +19,7 @@ from postfix_trouble.core.status import EnhancedStatus
 from postfix_trouble.core.value import TYPE_CHECKING
 from postfix_trouble.dns import system
 from postfix_trouble.dns.lookup import Answer, NativeAnswer, Packet, Result
-from postfix_trouble.dns.routing import Servers, find_servers, unusable
-from postfix_trouble.dns.routing_rules import Rules
+from postfix_trouble.dns.routing import Rules, Servers, find_servers, unusable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -13,7 +13,7 @@ from postfix_trouble.core.hostname import IPV4, IPV6, address_family
 from postfix_trouble.core.outcome import DSN
 from postfix_trouble.core.relay import Destination, Exchange, Relay
 from postfix_trouble.core.status import EnhancedStatus
-from postfix_trouble.core.value import TYPE_CHECKING
+from postfix_trouble.core.value import TYPE_CHECKING, Value
 from postfix_trouble.dns.lookup import Answer, Record, Result
 from postfix_trouble.dns.nexthop import BadDestination
 from postfix_trouble.dns.ordering import (
@@ -24,7 +24,6 @@ from postfix_trouble.dns.ordering import (
     in_groups,
     shuffled,
 )
-from postfix_trouble.dns.routing_rules import Rules
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -32,6 +31,38 @@ if TYPE_CHECKING:
     from postfix_trouble.dns.interfaces import Lookups
 
 _SMTP_PORT = 25
+
+
+class Rules(Value):
+    """The settings that decide where mail goes."""
+
+    myhostname: str = "localhost"
+    # Of an LMTP client: no MX look-up, no loop detection.
+    lmtp: bool = False
+    # Whether a host that is ourselves is a mistake.
+    loop_detection: bool = True
+    # IPV4, IPV6 or both.
+    families: tuple[int, ...] = (IPV4, IPV6)
+    # Ask the DNS at all (smtp_dns_support_level).
+    dns: bool = True
+    # Where host names are looked up (smtp_host_lookup).
+    dns_hosts: bool = True
+    native_hosts: bool = False
+    ignore_mx_lookup_error: bool = False
+    # smtp_defer_if_no_mx_address_found
+    defer_if_no_mx_address: bool = False
+    randomize: bool = True
+    # IPV4, IPV6, or 0 for any.
+    preferred_family: int = 0
+    balance: bool = True
+    # smtp_mx_address_limit; 0: none.
+    address_limit: int = 5
+    # use_srv_lookup
+    srv_services: tuple[str, ...] = ()
+    allow_srv_fallback: bool = False
+    ignore_srv_error: bool = False
+    # smtp_cname_overrides_servername
+    cname_overrides: bool = False
 
 
 class Servers:
@@ -152,8 +183,7 @@ class _ServerSearch:
         if answer.result is Result.NOT_FOUND:
             return self._host()
         if answer.result is Result.FOUND:
-            found = self._exchangers(domain, answer)
-            return found or self._no_exchanger(domain)
+            return self._exchangers(domain, answer) or self._no_exchanger(domain)
         ignorable = answer.result in (Result.RETRY, Result.FAIL, Result.INVALID)
         if ignorable and self._rules.ignore_mx_lookup_error:
             return self._host()
@@ -183,20 +213,18 @@ class _ServerSearch:
                 # All that is no better than we are is of no use.
                 return self._loop_failure(name, best=place == 0)
             later = groups[place + 1 :]
-
-            def rest(known: Sequence[Relay]) -> tuple[list[Relay], bool]:
-                return self._whole(known, later)  # noqa: B023 (the loop ends)
-
-            return Servers(self._arranged(found, group), rest=rest)
+            return Servers(
+                self._arranged(found, group),
+                rest=lambda known: self._whole(known, later),  # noqa: B023 (the loop ends)
+            )
         return None
 
     def _loop_failure(self, name: str, *, best: bool) -> Servers:
         if best:
-            failure = self._fail("5.4.6", f"mail for {name} loops back to myself")
+            self._fail("5.4.6", f"mail for {name} loops back to myself")
         else:
-            reason = f"unable to find primary relay for {name}"
-            failure = self._fail("4.4.4", reason)
-        return Servers(failure=failure.failure, own=True)
+            self._fail("4.4.4", f"unable to find primary relay for {name}")
+        return unusable(self._why)
 
     def _whole(
         self, known: Sequence[Relay], groups: list[list[Record]]
@@ -262,8 +290,9 @@ class _ServerSearch:
         if answer.result is Result.FOUND:
             found = self._exchangers(name, answer)
             if found is None:
-                text = f"warning: no SRV host for {name} has a valid address record"
-                self._lookups.note(text)
+                self._lookups.note(
+                    f"warning: no SRV host for {name} has a valid address record"
+                )
                 found = Servers(failure=self._why)
         else:
             found = self._fail(_STATUS[answer.result], answer.reason)

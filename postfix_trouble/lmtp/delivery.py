@@ -7,9 +7,9 @@ import threading
 import time
 
 from postfix_trouble.client.connection_cache import Connections
-from postfix_trouble.client.service import Caller, Service, deferred
+from postfix_trouble.client.service import Caller, Service
 from postfix_trouble.core.afterwards import warn
-from postfix_trouble.core.outcome import DSN, Disposition, Outcome
+from postfix_trouble.core.outcome import DSN, Disposition, Outcome, deferred
 from postfix_trouble.core.status import EnhancedStatus
 from postfix_trouble.core.value import TYPE_CHECKING, Value
 from postfix_trouble.lmtp import dialogue as lmtp_dialogue

@@ -10,7 +10,7 @@ that is neither that nor the continuation of one ends the header.
 from __future__ import annotations
 
 from postfix_trouble.core.value import TYPE_CHECKING, Value
-from postfix_trouble.message.records import records
+from postfix_trouble.message.lines import records
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -14,12 +14,12 @@ import select
 import stat
 import time
 
+from postfix_trouble.core.failure import ContentError
 from postfix_trouble.core.outcome import DSN
 from postfix_trouble.core.status import EnhancedStatus
 from postfix_trouble.core.value import TYPE_CHECKING
-from postfix_trouble.message.failure import ContentError
 from postfix_trouble.message.headers import Facts, facts
-from postfix_trouble.message.lines import nobody, outgoing, unix_lines
+from postfix_trouble.message.lines import nobody, outgoing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -180,14 +180,12 @@ class Message:
         *,
         stages: Stages | None = None,
         note: Callable[[str], object] = nobody,
-        crlf: bool = False,
     ) -> Iterator[bytes]:
         """The message as it goes over the wire, without the final dot.
 
         limit: smtp_line_length_limit. stages: conversion, checks, address rewriting.
         note: is told what Postfix logs, of a broken line only once however many
-        servers there are. crlf: the lines of the message may end in CRLF. Raises
-        ContentError, and what tables in the stages raise.
+        servers there are. Raises ContentError, and what tables in the stages raise.
         """
 
         def note_break(text: str) -> None:
@@ -195,7 +193,7 @@ class Message:
                 self._break_noted = True
                 note(text)
 
-        text = unix_lines(self.chunks()) if crlf else self.chunks()
+        text = self.chunks()
         if stages:
             from postfix_trouble.message.stages import transformed
 

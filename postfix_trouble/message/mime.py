@@ -19,12 +19,12 @@ Memory: one header, the boundaries, and a chunk.
 from __future__ import annotations
 
 from postfix_trouble.core.choice import Choice
+from postfix_trouble.core.failure import ContentError
 from postfix_trouble.core.value import TYPE_CHECKING
-from postfix_trouble.message.failure import ContentError
 from postfix_trouble.message.headers import LIMIT, name_length, says_8bit
+from postfix_trouble.message.lines import RECORD_SIZE
 from postfix_trouble.message.mime_headers import Kind, content_type, transfer_encoding
 from postfix_trouble.message.quoted_printable import LineEncoder, encode_lines
-from postfix_trouble.message.records import SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -98,13 +98,13 @@ class Parser:
             at = 0
             while True:
                 at = self._whole_lines(text, at)
-                newline = text.find(b"\n", at, at + SIZE)
+                newline = text.find(b"\n", at, at + RECORD_SIZE)
                 if newline >= 0:
                     self._record(text[at:newline], True)
                     at = newline + 1
-                elif len(text) - at >= SIZE:
-                    self._record(text[at : at + SIZE], False)
-                    at += SIZE
+                elif len(text) - at >= RECORD_SIZE:
+                    self._record(text[at : at + RECORD_SIZE], False)
+                    at += RECORD_SIZE
                 else:
                     break
                 if self._pending >= _PIECE:

@@ -11,7 +11,13 @@ from __future__ import annotations
 import time
 
 from postfix_trouble.client import Caller
-from postfix_trouble.core.outcome import DSN, Disposition, Outcome, Report
+from postfix_trouble.core.outcome import (
+    DSN,
+    Disposition,
+    Outcome,
+    Report,
+    deferred,
+)
 from postfix_trouble.core.value import TYPE_CHECKING
 from postfix_trouble.report import pipe8
 
@@ -142,12 +148,9 @@ class PipeRequest:
             return None
         done = {outcome.recipient.position for outcome in self.outcomes}
         done |= self.sent_before
-        rest = (
-            Outcome(recipient, Disposition.DEFERRED, why, action="delayed")
-            for recipient in self.request.recipients
-            if recipient.position not in done
-        )
-        found = sorted((*self.outcomes, *rest), key=lambda end: end.recipient.position)
+        rest = [x for x in self.request.recipients if x.position not in done]
+        known = (*self.outcomes, *deferred(rest, why))
+        found = sorted(known, key=lambda end: end.recipient.position)
         self.report = Report(self.request, tuple(found))
         return self.report
 
@@ -163,18 +166,18 @@ class PipeRequest:
         count = len(self.request.recipients)
         if self._state is None and count == 1:
             return None
-        from postfix_trouble.policy import multi_recipient as mixed
+        from postfix_trouble.policy import multi_recipient
 
         named = bool(self.request.queue_id)
         if self._state is None:
-            why = mixed.refusal(count, problem=self._problem)
+            why = multi_recipient.refusal(count, problem=self._problem)
             free = self.by_hand and not (named and self._problem)
             return None if free or why is None else self._refuse(why)
         if not named:
             # The same text once more may be another message: nobody's mail may be
             # taken for delivered because of that.
             free = self.by_hand or count == 1
-            return None if free else self._refuse(mixed.NO_NAME)
+            return None if free else self._refuse(multi_recipient.NO_NAME)
         from postfix_trouble.pipe.ledgered import LedgeredRequest
 
         ledgered = LedgeredRequest(self, self._state)
@@ -182,7 +185,7 @@ class PipeRequest:
         if trouble is None:
             self._ledgered = True
             return ledgered.deliver()
-        if trouble is mixed.IN_PROGRESS or count > 1:
+        if trouble is multi_recipient.IN_PROGRESS or count > 1:
             return self._refuse(trouble)
         return None
 

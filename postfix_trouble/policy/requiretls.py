@@ -18,6 +18,7 @@ soft before the final one, and hard there.
 
 from __future__ import annotations
 
+from postfix_trouble.core.failure import TableError
 from postfix_trouble.core.hostname import hostname_problem
 from postfix_trouble.core.outcome import DSN, Skipped
 from postfix_trouble.core.status import EnhancedStatus
@@ -42,14 +43,13 @@ def policy_for(
     words: Iterable[str],
     find: Callable[[str, str], str | None],
     *,
-    table_error: type[Exception],
     note: Callable[[str], None],
     parameter: str = "smtp_requiretls_policy",
 ) -> RequireTls | None:
     """The policy for a nexthop's name, given without brackets and port.
 
     None: the policy can't be found out. `find(table, key)` searches a table, and raises
-    `table_error` if that can't be done; `note` takes warnings, which name `parameter`.
+    TableError if that can't be done; `note` takes warnings, which name `parameter`.
     A policy that ends without a decision is the strictest.
     """
 
@@ -61,7 +61,7 @@ def policy_for(
         if ":" in word:
             try:
                 action = _searched(find, word, name)
-            except table_error:
+            except TableError:
                 stopped(f"{word}: table lookup error")
                 return None
         if action is None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from postfix_trouble.core.afterwards import warn
 from postfix_trouble.core.failure import TableError
-from postfix_trouble.core.outcome import DSN, Action, Disposition, Outcome
+from postfix_trouble.core.outcome import DSN, Action, Disposition, Outcome, deferred
 from postfix_trouble.core.status import EnhancedStatus
 from postfix_trouble.core.tls import TlsStatus
 from postfix_trouble.core.value import TYPE_CHECKING
@@ -164,9 +164,7 @@ class RecipientState:
         """Nothing more is tried now: whoever has no outcome is deferred."""
         ended = [outcome.recipient for outcome in self.outcomes]
         left = [each for each in self.request.recipients if each not in ended]
-        why = DSN(status, text)
-        deferred = Disposition.DEFERRED
-        self.outcomes += [Outcome(x, deferred, why, action="delayed") for x in left]
+        self.outcomes += deferred(left, DSN(status, text))
         self.unmarked, self._kept = [], []
         try:
             self._pass_on()

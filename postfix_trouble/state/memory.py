@@ -154,7 +154,7 @@ class Notices:
             found = self._memory.select(connection, name)
             if found is not None and 0 <= now - found[1] < interval:
                 return False
-            self._memory.store(connection, name, "", now)
+            self._memory.store(connection, name, "", now, now - _FORGET)
             return True
 
         return self._database.advise(self._database.write(work), False)
@@ -167,7 +167,6 @@ class StsPolicies:
     """
 
     def __init__(self, database: Database) -> None:
-        self._database = database
         self._memory = _Memory(database, "mta-sts")
 
     def get(self, domain: str) -> str:
@@ -178,17 +177,7 @@ class StsPolicies:
     def put(self, domain: str, text: str, expires: float, now: float) -> None:
         """Keep it until the wall clock shows `expires`; forget others for which it
         does."""
-
-        def work(connection: Connection) -> None:
-            connection.execute(
-                "DELETE FROM memory WHERE kind = 'mta-sts' AND moment < ?", (now,)
-            )
-            connection.execute(
-                "INSERT OR REPLACE INTO memory VALUES ('mta-sts', ?, ?, ?)",
-                (blob(domain), blob(text), expires),
-            )
-
-        self._database.advise(self._database.write(work), None)
+        self._memory.put(domain, text, expires, forget=now)
 
 
 class _Memory:
@@ -202,9 +191,12 @@ class _Memory:
         found = self._database.read(lambda connection: self.select(connection, name))
         return self._database.advise(found, None)
 
-    def put(self, name: str, value: str, moment: float) -> None:
+    def put(
+        self, name: str, value: str, moment: float, forget: float | None = None
+    ) -> None:
+        before = moment - _FORGET if forget is None else forget
         done = self._database.write(
-            lambda connection: self.store(connection, name, value, moment)
+            lambda connection: self.store(connection, name, value, moment, before)
         )
         self._database.advise(done, None)
 
@@ -226,11 +218,16 @@ class _Memory:
         return (text(row[0]), row[1]) if row else None
 
     def store(
-        self, connection: Connection, name: str, value: str, moment: float
+        self,
+        connection: Connection,
+        name: str,
+        value: str,
+        moment: float,
+        forget: float,
     ) -> None:
+        """Also drops all whose moment is before `forget`."""
         connection.execute(
-            "DELETE FROM memory WHERE kind = ? AND moment < ?",
-            (self._kind, moment - _FORGET),
+            "DELETE FROM memory WHERE kind = ? AND moment < ?", (self._kind, forget)
         )
         connection.execute(
             "INSERT OR REPLACE INTO memory VALUES (?, ?, ?, ?)",

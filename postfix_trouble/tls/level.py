@@ -77,12 +77,6 @@ _NOT_OFFERED = Fork(
     "TLS is required, but was not offered by host {namaddr}",
     throttle=True,
 )
-_NO_ENGINE = Fork(
-    Go.SITE_FAIL,
-    "4.7.5",
-    "TLS is required, but our TLS engine is unavailable",
-    throttle=True,
-)
 _REFUSED = Fork(
     Go.SITE_FAIL,
     "",
@@ -96,15 +90,15 @@ _HANDSHAKE = Fork(Go.MISC_FAIL, "4.7.5")
 _PLAINTEXT = Fork(Go.PLAINTEXT)
 
 
-def starttls_fork(level: TlsLevel, offered: bool, engine_ok: bool = True) -> Fork:
+def starttls_fork(level: TlsLevel, offered: bool) -> Fork:
     """After EHLO or HELO in the clear: ask for TLS, do without, or give up."""
     if level is TlsLevel.NONE:
         return _PLAINTEXT
-    if offered and engine_ok:
+    if offered:
         return Fork(Go.STARTTLS)
     if level is TlsLevel.MAY:
         return _PLAINTEXT
-    return _NO_ENGINE if offered else _NOT_OFFERED
+    return _NOT_OFFERED
 
 
 def refused_fork(level: TlsLevel) -> Fork:

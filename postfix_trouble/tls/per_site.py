@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from postfix_trouble.core.failure import TableError
 from postfix_trouble.core.outcome import DSN
 from postfix_trouble.core.status import EnhancedStatus
 from postfix_trouble.core.tls import TlsLevel
@@ -26,7 +27,6 @@ def by_site(
     destination: Destination,
     relay: Relay,
     find: Callable[[str], str | None],
-    table_error: type[Exception],
     note: Callable[[str], None],
     title: str,
 ) -> Entry | DSN | None:
@@ -42,7 +42,7 @@ def by_site(
     for klass, key in keys:
         try:
             value = find(key)
-        except table_error:
+        except TableError:
             note(f'{title}: {klass} "{key}": per-site table lookup error')
             return _LOOK_UP
         if value is not None and value.lower() not in _ORDER:

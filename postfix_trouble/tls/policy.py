@@ -8,6 +8,7 @@ understood, passes the server over: it is never replaced by a weaker one.
 
 from __future__ import annotations
 
+from postfix_trouble.core.failure import TableError
 from postfix_trouble.core.hostname import hostname_problem, idn_to_ascii
 from postfix_trouble.core.outcome import DSN, Skipped
 from postfix_trouble.core.relay import Destination, Relay
@@ -48,7 +49,6 @@ def policy(
     relay: Relay,
     find: Find,
     *,
-    table_error: type[Exception],
     query: Query = _nothing,
     sts: Sts | None = None,
     note: Callable[[str], None] = lambda text: None,
@@ -57,7 +57,7 @@ def policy(
 ) -> TlsPolicy | Skipped:
     """The policy for a server, or why the server is skipped before connecting.
 
-    `find` looks a key up in the tables of a parameter, and raises `table_error` if that
+    `find` looks a key up in the tables of a parameter, and raises TableError if that
     can't be done; `query` asks the DNS, `sts` finds the MTA-STS policy of a domain, and
     is asked where no table has an entry. `note` takes warnings for the log, `prefix`
     (smtp or lmtp) names the parameters in them. `optional`: the sender prefers delivery
@@ -69,9 +69,7 @@ def policy(
         said.append(text)
         note(text)
 
-    search = _PolicySearch(
-        settings, destination, relay, find, table_error, tell, prefix
-    )
+    search = _PolicySearch(settings, destination, relay, find, tell, prefix)
     search.query = query
     search.sts = sts
     search.optional = optional
@@ -100,9 +98,7 @@ def entry_policy(
     patterns = found.all("mx_host_pattern") if isinstance(found, Entry) else ()
     host = patterns[0].replace("*", "mx", 1) if patterns else key
     destination, relay = Destination(key, key, 25), Relay(host, "", 25)
-    search = _PolicySearch(
-        settings, destination, relay, _no_table, LookupError, note, prefix
-    )
+    search = _PolicySearch(settings, destination, relay, _no_table, note, prefix)
     entry = search.parsed(value)
     return entry if isinstance(entry, DSN) else search.wrapped(entry)
 
@@ -120,7 +116,6 @@ class _PolicySearch:
         destination: Destination,
         relay: Relay,
         find: Find,
-        table_error: type[Exception],
         note: Callable[[str], None],
         prefix: str,
     ) -> None:
@@ -128,7 +123,6 @@ class _PolicySearch:
         self.destination = destination
         self.relay = relay
         self.find = find
-        self.table_error = table_error
         self.note = note
         self.prefix = prefix
         self.query: Query = _nothing
@@ -247,7 +241,6 @@ class _PolicySearch:
                 self.destination,
                 self.relay,
                 lambda key: self.find("smtp_tls_per_site", key, True),
-                self.table_error,
                 self.note,
                 f"{self.prefix}_tls_per_site",
             )
@@ -261,7 +254,7 @@ class _PolicySearch:
         while key:
             try:
                 value = self.find("smtp_tls_policy_maps", key, True)
-            except self.table_error:
+            except TableError:
                 self.note(f"{self._where()}: policy table lookup error")
                 return _CONFIGURATION
             if value is not None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
 from postfix_trouble.core.outcome import DSN
+from postfix_trouble.core.relay import Destination
 from postfix_trouble.core.status import EnhancedStatus
-from postfix_trouble.dns.lookup import Result
-from postfix_trouble.dns.no_server import without_server
+from postfix_trouble.dns.lookup import Answer, Result
+from postfix_trouble.dns.routing import Rules, find_servers
 
 
 @pytest.mark.parametrize(
@@ -22,4 +26,8 @@ from postfix_trouble.dns.no_server import without_server
     ],
 )
 def test_each_failure(result: Result, status: str) -> None:
-    assert without_server(result) == DSN(EnhancedStatus(status), result.name)
+    answer = Answer(result, result.name)
+    lookups: Any = SimpleNamespace(query=lambda name, kind: answer)
+    domain = Destination("example.com", "example.com", 25)
+    failure = find_servers(domain, Rules(), lookups).failure
+    assert failure == DSN(EnhancedStatus(status), result.name)

@@ -22,8 +22,7 @@ from postfix_trouble.dns.ordering import (
     in_groups,
     shuffled,
 )
-from postfix_trouble.dns.routing import Servers, find_servers
-from postfix_trouble.dns.routing_rules import Rules
+from postfix_trouble.dns.routing import Rules, Servers, find_servers
 
 
 def relays(families: str) -> list[Relay]:

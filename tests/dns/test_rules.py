@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from postfix_trouble.config.settings import Settings
 from postfix_trouble.core.hostname import IPV4, IPV6
-from postfix_trouble.dns.routing_rules import Rules
+from postfix_trouble.dns.routing import Rules
 
 
 def test_who_sets_nothing_gets_what_postfix_has() -> None:

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from postfix_trouble.message.lines import outgoing, unix_lines
-from postfix_trouble.message.records import records
+from postfix_trouble.message.lines import outgoing, records, unix_lines
 
 TEXT = st.lists(st.sampled_from([b"\r", b"\n", b".", b"\0", b"a", b"bc", b" "])).map(
     b"".join

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from postfix_trouble.core.failure import ContentError
 from postfix_trouble.core.outcome import DSN
 from postfix_trouble.core.status import EnhancedStatus
-from postfix_trouble.message.failure import ContentError
 from postfix_trouble.message.message import Message, parent_gone
 from postfix_trouble.message.stages import Stages
 
@@ -153,12 +153,6 @@ def test_a_message_goes_through_the_stages_that_are_wanted() -> None:
         b"\r\n..=E4\r\ntwo\r\n"
     )
     assert b"\xe4" in b"".join(message.outgoing(stages=Stages()))
-
-
-def test_crlf_line_ends() -> None:
-    message = Message.from_bytes(b"A: 1\r\n\r\n.\r\nb\rc")
-    sent = b"A: 1\r\n\r\n..\r\nb c\r\n"
-    assert b"".join(message.outgoing(crlf=True)) == sent
 
 
 @pytest.mark.parametrize(

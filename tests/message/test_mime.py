@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from postfix_trouble.message.failure import ContentError
+from postfix_trouble.core.failure import ContentError
 from postfix_trouble.message.lines import outgoing
 from postfix_trouble.message.mime import Parser, Place, utf8_headers
 from postfix_trouble.message.quoted_printable import LineEncoder, encode_lines

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from postfix_trouble.core.failure import TableError
 from postfix_trouble.core.tls import RequireTls, TlsLevel, TlsPolicy
 from postfix_trouble.policy import requiretls as rule
 
@@ -26,11 +27,11 @@ def policy(
     notes: list[str] = []
 
     def find(table: str, key: str) -> str | None:
+        if table not in TABLES:
+            raise TableError("smtp_requiretls_policy", table)
         return TABLES[table].get(key)
 
-    found = rule.policy_for(
-        name, words.split(), find, table_error=KeyError, note=notes.append
-    )
+    found = rule.policy_for(name, words.split(), find, note=notes.append)
     return found, notes
 
 

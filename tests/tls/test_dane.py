@@ -372,7 +372,6 @@ def policy(
         Destination("example.test", "example.test", 25),
         relay,
         lambda parameter, key, fold: entry,
-        table_error=ZeroDivisionError,
         query=Asked(zone),
         prefix=prefix,
     )
@@ -437,7 +436,6 @@ def test_no_name_service_defers() -> None:
         Destination("example.test", "example.test", 25),
         RELAY,
         lambda parameter, key, fold: None,
-        table_error=ZeroDivisionError,
     )
     assert isinstance(found, Skipped)
     assert found.why == DSN("4.7.5", LATE)  # type: ignore[arg-type]

@@ -261,7 +261,6 @@ def policy(
         destination,
         relay,
         lambda parameter, key, fold: (tables or {}).get(key),
-        table_error=ZeroDivisionError,
         query=lambda name, kind: tlsa,
         sts=ask,
         optional=optional,

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from postfix_trouble.config.settings import ConfigError, Settings
+from postfix_trouble.core.failure import TableError
 from postfix_trouble.core.outcome import DSN, Skipped
 from postfix_trouble.core.relay import Destination, Relay
 from postfix_trouble.core.tls import StsPolicy, TlsFacts, TlsLevel, TlsPolicy
@@ -30,10 +31,6 @@ FINGERPRINT, VERIFY, SECURE = TlsLevel.FINGERPRINT, TlsLevel.VERIFY, TlsLevel.SE
 CONFIGURATION = DSN("4.7.5", "client TLS configuration problem")  # type: ignore[arg-type]
 
 
-class Broken(Exception):
-    """A table that can't be searched."""
-
-
 def policy(
     values: Mapping[str, str],
     table: Mapping[str, str] | None = None,
@@ -52,7 +49,7 @@ def policy(
         assert parameter in values
         assert fold
         if table is None or "broken" in table:
-            raise Broken
+            raise TableError(parameter, "lookup error")
         return table.get(key)
 
     found = tls_policy.policy(
@@ -60,7 +57,6 @@ def policy(
         Destination(nexthop, nexthop.strip("[]").partition("]")[0], 25, socket=socket),
         Relay(relay, "192.0.2.1", 25),
         find,
-        table_error=Broken,
         note=notes.append,
     )
     return (found.why if isinstance(found, Skipped) else found), notes
@@ -519,21 +515,17 @@ def test_per_site_errors() -> None:
 def test_starttls_fork() -> None:
     for each in TlsLevel:
         offered, silent = starttls_fork(each, True), starttls_fork(each, False)
-        broken = starttls_fork(each, True, engine_ok=False)
         assert offered.go is (Go.PLAINTEXT if each is NONE else Go.STARTTLS)
         if each <= MAY:
-            assert silent.go is broken.go is Go.PLAINTEXT
+            assert silent.go is Go.PLAINTEXT
         else:
             assert (silent.go, silent.status) == (Go.SITE_FAIL, "4.7.4")
             assert silent.text.format(namaddr="mx[::1]", reply="") == (
                 "TLS is required, but was not offered by host mx[::1]"
             )
-            assert (broken.go, broken.status) == (Go.SITE_FAIL, "4.7.5")
-            assert broken.text == "TLS is required, but our TLS engine is unavailable"
             # The destination is suspended.
             assert silent.throttle
-            assert broken.throttle
-        for fork in (offered, silent, broken):
+        for fork in (offered, silent):
             if fork.go is not Go.SITE_FAIL:
                 assert (fork.status, fork.text, fork.throttle) == ("", "", False)
 
@@ -738,7 +730,6 @@ def test_where_an_attribute_was_set(
         Destination("d.test", "d.test", 25),
         Relay("mx.test", "192.0.2.1", 25),
         lambda parameter, key, fold: entry or None,
-        table_error=LookupError,
     )
     assert isinstance(found, TlsPolicy)
     assert tls_offer.source(attribute, found, settings) == where
