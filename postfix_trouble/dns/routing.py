@@ -68,8 +68,6 @@ class Rules(Value):
 class Servers:
     """The servers of one destination, in order (fulfils engine's Route)."""
 
-    __slots__ = ("_own", "_place", "_rest", "_servers", "addressless", "failure")
-
     def __init__(
         self,
         servers: Sequence[Relay] = (),
