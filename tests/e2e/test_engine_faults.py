@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from fault_pieces import AT_ONCE, HOLD, processes
 from private_postfix import MESSAGE, PATIENCE, Delivery, PrivatePostfix, transport
 from resident_engine import ResidentEngine, clients
 
@@ -34,21 +35,8 @@ SERVER = "0.0.0.0:2525"
 ACCOUNT, STRANGER = "nobody", "daemon"
 # More than a pipe holds.
 LONG = MESSAGE + b"0123456789\n" * 20_000
-# Waits for a file before it starts the program: pipe(8) fills the pipe meanwhile.
-HOLD = """\
-#!/bin/sh
-go=$1
-shift
->>"$go.here"
-until [ -e "$go" ]; do sleep 0.05; done
-exec "$@"
-"""
 MAIN = {
-    "transport_retry_time": "1s",
-    "service_throttle_time": "1s",
-    "minimal_backoff_time": "1s",
-    "maximal_backoff_time": "1s",
-    "trouble_destination_retry_time": "0",
+    **AT_ONCE,
     **{f"smtp_{stage}_timeout": "25s" for stage in ("mail", "data_xfer", "data_done")},
 }
 NUMBERS = itertools.count()
@@ -135,18 +123,6 @@ class World(NamedTuple):
         """Try again, now that all is well."""
         self.postfix.run_queue()
         self.postfix.delivered(recipients, status="sent")
-
-
-def processes(*words: bytes) -> list[tuple[int, list[bytes]]]:
-    """Those of ours with these words on their command line."""
-    found = []
-    for directory in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            argv = (directory / "cmdline").read_bytes().split(b"\0")
-            here = os.readlink(directory / "ns/mnt") == os.readlink("/proc/self/ns/mnt")
-            if here and set(words) <= set(argv):
-                found.append((int(directory.name), argv))
-    return found
 
 
 def client(recipient: str, which: str) -> int:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from fault_pieces import AT_ONCE, HOLD, processes
 from private_postfix import MESSAGE, Delivery, PrivatePostfix, transport
 
 from fickle_server import FickleServer
@@ -27,23 +28,10 @@ ACCOUNT = "nobody"
 # More than a pipe holds; more than is kept in memory.
 LONG = MESSAGE + b"0123456789\n" * 20_000
 LONGER = MESSAGE + b"0123456789\n" * 150_000
-# Waits for a file before it starts the program: pipe(8) fills the pipe meanwhile.
-HOLD = """\
-#!/bin/sh
-go=$1
-shift
->>"$go.here"
-until [ -e "$go" ]; do sleep 0.05; done
-exec "$@"
-"""
 # Accepts the mail, and leaves a process that holds all it has got.
 LINGERING = "#!/bin/sh\ncat >/dev/null\nsleep 20 &\nexit 0\n"
 MAIN = {
-    "transport_retry_time": "1s",
-    "service_throttle_time": "1s",
-    "minimal_backoff_time": "1s",
-    "maximal_backoff_time": "1s",
-    "trouble_destination_retry_time": "0",
+    **AT_ONCE,
     # What would bounce is seen soon, and our own deadline is not.
     "lingering_time_limit": "10s",
     **{f"smtp_{stage}_timeout": "20s" for stage in ("data_xfer", "data_done")},
@@ -72,14 +60,8 @@ class World(NamedTuple):
 
 
 def process(*words: bytes) -> int:
-    """A process of ours with these words on its command line; 0 if there is none."""
-    for directory in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            argv = (directory / "cmdline").read_bytes().split(b"\0")
-            here = os.readlink(directory / "ns/mnt") == os.readlink("/proc/self/ns/mnt")
-            if here and set(words) <= set(argv):
-                return int(directory.name)
-    return 0
+    """One of ours with these words on its command line; 0 if there is none."""
+    return next((pid for pid, _ in processes(*words)), 0)
 
 
 def fill(place: Path) -> Path:
