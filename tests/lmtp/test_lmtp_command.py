@@ -24,8 +24,14 @@ import pytest
 import needs
 import postfix_trouble
 from lmtp_client import PROGRAM, Client, MakeService, Process, services
+from postfix_trouble.client.connection_cache import Connections
+from postfix_trouble.client.service import Service
+from postfix_trouble.client.throttled import Throttled
 from postfix_trouble.lmtp import delivery as lmtp_delivery
+from postfix_trouble.lmtp import replies as lmtp_replies
+from postfix_trouble.message.message import Message
 from postfix_trouble.report import postmaster
+from postfix_trouble.report.maillog import MailLog
 from scripted_server import Script, ScriptedServer
 from waiting import PATIENCE, wait
 
@@ -361,6 +367,57 @@ def test_who_has_the_message_is_not_deferred(
     assert taken == "250 2.0.0 what 250 2.0.0 Ok"
     assert refused.startswith("550 5.1.1 host ")
     assert "what a bug" in "".join(service.log())
+
+
+@pytest.mark.fault("LMTP a bug in each place that has to do with a delivered message")
+@pytest.mark.parametrize(
+    ("place", "name"),
+    [
+        (MailLog, "write"),
+        (MailLog, "_to_file"),
+        (Connections, "end"),
+        (Connections, "wanted"),
+        (Throttled, "remember"),
+        (Service, "_remember"),
+        (Service, "_afterwards"),
+        (Message, "close"),
+        (lmtp_replies, "reply"),
+        (lmtp_delivery, "warn"),
+    ],
+    ids=lambda x: getattr(x, "__name__", x),
+)
+def test_after_a_bug_who_has_the_message_is_told(
+    serve: MakeService, monkeypatch: pytest.MonkeyPatch, place: Any, name: str
+) -> None:
+    """From the reply to the dot on: for two destinations, which have two threads."""
+    both = threading.Barrier(2, action=lambda: taken.set())
+    taken = threading.Event()
+    whole = getattr(place, name)
+
+    def broken(*given: Any, **named: Any) -> Any:
+        if taken.is_set():
+            raise AttributeError("'NoneType' object has no attribute 'send'")
+        return whole(*given, **named)
+
+    monkeypatch.setattr(place, name, broken)
+    eod = {"reply": "250 2.0.0 Ok", "delay": both.wait}
+    with (
+        ScriptedServer({"stages": {"eod": eod}}) as first,
+        ScriptedServer(
+            {"stages": {"rcpt": ["250 ok", "550 5.1.1 no"], "eod": eod}},
+            listen=f"127.0.0.2:{first.port}",
+        ),
+    ):
+        service = serve(
+            smtp_tcp_port=str(first.port),
+            smtp_connection_cache_destinations="static:all",
+        )
+        *taken_for, refused = service.send(
+            "a@[127.0.0.1]", "b@[127.0.0.2]", "c@[127.0.0.2]"
+        )
+    assert [reply[:9] for reply in taken_for] == ["250 2.0.0"] * 2
+    # Who was refused may be asked for again, no more.
+    assert refused[:9] in ("550 5.1.1", "451 4.3.0")
 
 
 def test_without_threads_destinations_wait_for_one_another(
