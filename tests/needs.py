@@ -22,6 +22,7 @@ PACKAGES = {
     "msmtp": "msmtp",
     "openssl": "openssl",
     "pflogsumm": "pflogsumm",
+    "pipx": "pipx",
     "postfix": "postfix",
     "postmap": "postfix",
     "saslpasswd2": "sasl2-bin",

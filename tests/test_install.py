@@ -206,6 +206,22 @@ def test_pip(place: Path) -> None:
     }
 
 
+def test_pipx(place: Path) -> None:
+    """As README.md has it: `pipx install .`."""
+    pipx = needs.tool("pipx")
+    tree = fresh_checkout(place)
+    programs = place / "programs"
+    index = {k: v for k, v in os.environ.items() if k.startswith("PIP_")}
+    places = {"HOME": place, "PIPX_HOME": place / "pipx", "PIPX_BIN_DIR": programs}
+    places["PIPX_MAN_DIR"] = place / "man"
+    environ = {"PATH": os.environ["PATH"], **index}
+    environ |= {name: str(path) for name, path in places.items()}
+    subprocess.run([pipx, "install", "."], cwd=tree, env=environ, check=True)
+    assert_delivers(str(programs / "postfix-trouble"), account={})
+    shown = [str(programs / "postfix-trouble"), "explain", "450 4.7.1 Greylisted"]
+    assert subprocess.run(shown, capture_output=True, check=False).returncode == 0
+
+
 # A Debian machine like this one, whose disk forgets. Says when it is ready, and ends
 # with its input.
 MACHINE = """\

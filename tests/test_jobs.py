@@ -109,16 +109,46 @@ def test_job(command: str, code: int, learnt: str, place: Path) -> None:
 
 def test_there_are_ten() -> None:
     assert len(list(jobs())) == 30
+    assert len(examples(1)) > 5
 
 
-def examples() -> list[str]:
-    """The commands of EXAMPLES in postfix-trouble(1)."""
-    page = (ROOT / "man/postfix-trouble.1").read_text()
+def examples(section: int) -> list[str]:
+    """The commands of EXAMPLES in a manual page."""
+    page = (ROOT / f"man/postfix-trouble.{section}").read_text()
     body = page.partition("\n.Sh EXAMPLES\n")[2].partition("\n.Sh ")[0]
     found = re.findall(r"(?ms)^\.Dl (.*?)$|^\.Bd .*?\n(.*?)\n\.Ed$", body)
-    joined = [(line or block).replace("\\e\n", "") for line, block in found]
-    assert len(joined) > 5
-    return joined
+    return [(line or block).replace("\\e\n", "") for line, block in found]
+
+
+# What pipe(8) puts there.
+MACROS = {
+    "queue_id": "4ABC",
+    "size": "100",
+    "nexthop": "example.com",
+    "sender": "me@example.org",
+    "recipient": "you@example.com",
+}
+
+
+def test_examples_of_master_cf(place: Path) -> None:
+    """Those of postfix-trouble(8): with TLS or not at all, and with more patience."""
+    entry, patience, asked = examples(8)
+    (place / "main.cf").write_text("myhostname = me.example.org\n")
+    command = entry.removeprefix("argv=/usr/local/bin/").replace("\n", " ")
+    command = command.replace("/etc/postfix/main.cf", "main.cf")
+    for name, value in MACROS.items():
+        command = command.replace(f"${{{name}}}", value)
+    # It has one server, and that has no TLS.
+    alone = command.replace("--nexthop example.com", "--nexthop grey.example")
+    done = typed(f"{alone} <message.eml", place)
+    assert done.returncode == 75
+    assert done.stdout.startswith("4.7.4 TLS is required, but was not offered by host")
+    command = command.replace("-o smtp_tls_security_level=secure", patience)
+    done = typed(f"{command} <message.eml", place)
+    assert (done.returncode, done.stdout[:10]) == (0, "250 2.0.0 ")
+    done = typed(asked, place)
+    assert "bounce" in done.stdout
+    assert done.returncode == 0
 
 
 LOG = (
@@ -130,7 +160,7 @@ LOG = (
 OTHERWISE = {"--auth-user me": (64,), "postfix-trouble check": (0, 78)}
 
 
-@pytest.mark.parametrize("command", examples())
+@pytest.mark.parametrize("command", examples(1))
 def test_example_of_the_manual_page(command: str, place: Path) -> None:
     logs = place / "log"
     if not logs.exists():

@@ -94,11 +94,13 @@ def command(
     Exit status: 0, or 78 if there is an error.
     """
     chosen = overriding(overrides)
+    without = ""
     if state_directory:
         chosen["trouble_state_directory"] = state_directory
     if config is None and not (chosen or master_cf):
         directory = _config_directory()
         config = _existing(os.path.join(directory, "main.cf"))
+        without = "" if config else directory
         if not (show or show_changed):
             master_cf = _existing(os.path.join(directory, "master.cf"))
     try:
@@ -124,7 +126,9 @@ def command(
         )
         found += [] if no_dns else inspection.answered(settings)
     found += _outside(engine, master_cf)
-    if not (master_cf or as_json):
+    if without and not master_cf:
+        found.append(note(without, "no main.cf there: only defaults were checked"))
+    elif not (master_cf or as_json):
         found.append(note("master.cf", "not looked at (--master-cf FILE)"))
     found = once(found)
     _print(found, quiet, as_json)
@@ -203,7 +207,7 @@ def _print(found: list[Finding], quiet: bool, as_json: bool) -> None:
         for finding in found
         if not quiet or finding.severity in (Severity.ERROR, Severity.WARNING)
     ]
-    lines = list(text_lines(shown, screen.width(), screen.painter()))
+    lines = list(text_lines(shown, screen.line_width(), screen.painter()))
     if not quiet:
         lines.append(summary(found))
     screen.write_lines(lines)

@@ -22,7 +22,7 @@ _COLOURS = {
     Disposition.DEFERRED: "yellow",
     Disposition.BOUNCED: "red",
 }
-_HEAD = ("RECIPIENT", "RESULT", "STATUS", "SERVER")
+_HEAD = ("RESULT", "STATUS", "SERVER")
 
 
 class Retries(Value):
@@ -128,17 +128,22 @@ def duration(seconds: float) -> str:
 
 
 def table(
-    rows: Sequence[OutcomeRow], width: int, paint: Paint, *, rules: bool = False
+    rows: Sequence[OutcomeRow],
+    width: int,
+    paint: Paint,
+    *,
+    rules: bool = False,
+    whose: str = "RECIPIENT",
 ) -> list[str]:
     """All recipients: a line for each, and below it what was said, and what follows.
 
-    `rules`: and the rule of the policy that decided.
+    `rules`: and the rule of the policy that decided. `whose`: heads the first column.
     """
     if not rows:
         return []
     cells = [_cells(row) for row in rows]
     notes = [list(_notes(row, rules=rules)) for row in rows]
-    return list(columns.table(_HEAD, cells, width, paint, notes))
+    return list(columns.table((whose, *_HEAD), cells, width, paint, notes))
 
 
 def _cells(row: OutcomeRow) -> list[Field]:

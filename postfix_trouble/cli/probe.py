@@ -216,7 +216,11 @@ class _Probing:
         if rows:
             screen.write_lines(
                 outcome_table.table(
-                    rows, width, self.paint, rules=self.given["verbose"]
+                    rows,
+                    width,
+                    self.paint,
+                    rules=self.given["verbose"],
+                    whose="RECIPIENT" if self.given["recipients"] else "DESTINATION",
                 )
             )
             user_input.hint(

@@ -299,3 +299,13 @@ def test_severities_have_colours() -> None:
     from postfix_trouble.check.findings import _COLOURS
 
     assert set(_COLOURS) == set(Severity)
+
+
+def test_a_machine_without_postfix(tmp_path: Path) -> None:
+    own = {"MAIL_CONFIG": str(tmp_path)}
+    done = piped("check", "--no-dns", environ=own)
+    assert done.returncode == 0
+    # As for a program: not broken into lines.
+    note = f"note    {tmp_path}: no main.cf there: only defaults were checked\n"
+    assert note in done.stdout
+    assert "--master-cf" not in done.stdout

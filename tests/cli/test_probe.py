@@ -128,6 +128,12 @@ def test_hosts_without_an_address_are_told() -> None:
     assert [one["host"] for one in nowhere["exchangers"]] == ["none.x"]
 
 
+def test_a_destination_is_no_recipient() -> None:
+    with serving({"d.example": {"MX": ["0 ."]}}) as dns:
+        done = output("probe", "d.example", "-o", f"trouble_nameserver={dns.address}")
+    assert done.stdout.startswith("DESTINATION  RESULT   STATUS  SERVER\nd.example ")
+
+
 CERTIFICATES: list[Any] = [
     # certificate, level, exit code, what is said of it
     ("good", "may", 0, "trusted; names are not compared at level may"),
