@@ -111,8 +111,11 @@ def state_directory(about: str, path: str, who: Account) -> Finding | None:
     """What keeps an account from using a state directory, that may not exist yet."""
     quoted, name = shlex.quote(path), who.name
     problem, remedy = "", f"install -d -o {name} -g {_group(who.gid)} -m 700 {quoted}"
-    if not os.path.lexists(path) and os.path.isdir(parent := os.path.dirname(path)):
-        if refusing(parent, who, WRITE | ENTER):
+    if not os.path.lexists(path):
+        parent = os.path.dirname(os.path.abspath(path))
+        if not os.path.isdir(parent):
+            problem = f"can't be made: {parent} does not exist"
+        elif refusing(parent, who, WRITE | ENTER):
             problem = f"does not exist, and {name} can't make it"
     elif not os.path.isdir(path) or os.path.islink(path):
         problem = "is not a directory"

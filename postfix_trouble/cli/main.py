@@ -59,7 +59,7 @@ def _with_click(argv: list[str]) -> int:
         code = group.main(argv, prog_name="postfix-trouble", standalone_mode=False)
         sys.stdout.flush()
     except click.ClickException as problem:
-        screen.complain(_worded(problem))
+        screen.complain(_worded(problem, argv))
         return _wrong(argv, EX_USAGE, problem.format_message())
     except ConfigError as problem:
         screen.complain(f"postfix-trouble: {problem}")
@@ -90,12 +90,16 @@ def _wrong(argv: list[str], code: int, error: str) -> int:
     return code
 
 
-def _worded(problem: ClickException) -> str:
+def _worded(problem: ClickException, argv: list[str]) -> str:
     """The problem, and where to read on."""
     import click
 
+    from postfix_trouble.cli.meant import NAMES
+
     context = getattr(problem, "ctx", None)
     path = context.command_path if context else "postfix-trouble"
+    if not context and argv[:1] and argv[0] in NAMES:
+        path = f"postfix-trouble {argv[0]}"
     text = f"{path}: {problem.format_message()}"
     if isinstance(problem, click.UsageError):
         text += f"\nTry '{path} --help'."

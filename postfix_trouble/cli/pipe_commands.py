@@ -65,7 +65,7 @@ commands = {
             (
                 "By hand, all results as JSON",
                 "postfix-trouble deliver --json --sender me@example.org"
-                " --nexthop [mail.example.com]:25 -- you@example.com < message.eml",
+                " --nexthop '[mail.example.com]:25' -- you@example.com < message.eml",
             ),
         ],
     ),

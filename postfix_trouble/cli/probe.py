@@ -30,7 +30,7 @@ EXAMPLES = [
      "postfix-trouble probe --all --tls secure example.com"),
     ("One server, as far as its greeting",
      "postfix-trouble probe --server mail.example.com:587 --quit-after greeting"),
-    ("", "postfix-trouble probe --json example.com | jq .servers[].extensions"),
+    ("", "postfix-trouble probe --json example.com | jq '.servers[].extensions'"),
 ]  # fmt: skip
 STAGES = tuple(depth.name.lower() for depth in Depth)
 

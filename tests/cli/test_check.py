@@ -309,3 +309,12 @@ def test_a_machine_without_postfix(tmp_path: Path) -> None:
     note = f"note    {tmp_path}: no main.cf there: only defaults were checked\n"
     assert note in done.stdout
     assert "--master-cf" not in done.stdout
+
+
+def test_state_directory_in_a_directory_that_is_not_there(tmp_path: Path) -> None:
+    state = tmp_path / "none" / "state"
+    done = piped("check", "--no-dns", "--state-directory", str(state))
+    assert done.returncode == 78
+    assert f"{state} can't be made: {state.parent} does not exist" in done.stdout
+    assert "mv " not in done.stdout
+    assert f"-m 700 {state}\n" in done.stdout

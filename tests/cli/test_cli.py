@@ -150,6 +150,13 @@ def test_wrong_options(name: str) -> None:
     assert f"Try 'postfix-trouble {name} --help'" in done.stderr
 
 
+def test_option_without_its_value_is_of_the_command() -> None:
+    done = piped("send", "you@example.com", "--from")
+    assert done.returncode == 64
+    assert "postfix-trouble send: Option '--from' requires" in done.stderr
+    assert "Try 'postfix-trouble send --help'" in done.stderr
+
+
 # --- colours and pipes --------------------------------------------------------------
 
 ASKED = ("explain", "450 4.7.1 Greylisted")
