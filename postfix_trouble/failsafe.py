@@ -117,7 +117,9 @@ def by_hand(argv: list[str]) -> int:
         if not alone and not at_terminal():
             from postfix_trouble.cli.meant import command_problem
 
-            return answer((USAGE + command_problem(argv)).encode("ascii", "replace"))
+            # `help` is there; what it was asked for is not.
+            words = argv[1:] if argv[:1] == ["help"] else argv
+            return answer((USAGE + command_problem(words)).encode("ascii", "replace"))
         silence_stderr()
     open_standard_streams()
     if sys.flags.no_site:

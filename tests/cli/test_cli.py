@@ -116,6 +116,7 @@ NO_COMMAND = [
     (["--nexthop", "x", "--", "r@x"], "did you mean deliver --nexthop?"),
     (["--json", "probe", "x"], "did you mean probe --json?"),
     (["--json"], "--json before the command; did you mean deliver --json?"),
+    (["help", "sned"], "no such command: sned; did you mean send?"),
     (["-v"], "-v before the command; did you mean deliver -v?"),
 ]
 
