@@ -8,13 +8,11 @@ import shutil
 import signal
 import socket
 import subprocess
-import time
 from pathlib import Path
 
 import launchers
 import needs
-
-PATIENCE = 30.0
+from waiting import PATIENCE, wait
 
 
 class ResidentEngine:
@@ -48,11 +46,12 @@ class ResidentEngine:
             extra_groups=[],
             start_new_session=True,
         )
-        end = time.monotonic() + PATIENCE
-        while ready and not self.greets():
-            assert self._process.poll() is None, "it did not start"
-            assert time.monotonic() < end, "it does not listen"
-            time.sleep(0.01)
+        if ready:
+            wait(lambda: self.greets() or self._process_ended(), lambda: "is silent")
+            assert not self._process_ended(), "it did not start"
+
+    def _process_ended(self) -> bool:
+        return self._process is not None and self._process.poll() is not None
 
     def greets(self) -> bool:
         with socket.socket(socket.AF_UNIX) as sock, contextlib.suppress(OSError):

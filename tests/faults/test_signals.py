@@ -259,7 +259,7 @@ def orphan(
     subprocess.run(
         [sys.executable, "-c", script, code, *client.command(*options)],
         check=False,
-        timeout=20,
+        timeout=60,
     )
     wait(code.exists)
     return int(code.read_text())

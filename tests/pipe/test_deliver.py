@@ -51,7 +51,7 @@ def deliver(
     if shell:
         command = ["sh", "-c", shell, "sh", *command]
     done = subprocess.run(
-        command, input=message, capture_output=True, check=False, timeout=30
+        command, input=message, capture_output=True, check=False, timeout=60
     )
     assert done.stderr == b"", "pipe(8) takes what is said there for the answer"
     assert done.returncode in KNOWN

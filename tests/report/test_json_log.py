@@ -31,7 +31,7 @@ def deliver(
         *("--queue-id", "4E1A", "--log-file", str(log), "-o", JSON, *options),
     ]
     message = b"Subject: x\n\nx\n"
-    subprocess.run([*argv, "--", to], input=message, check=False, timeout=30)
+    subprocess.run([*argv, "--", to], input=message, check=False, timeout=60)
     return [json.loads(line) for line in log.read_text().splitlines()]
 
 
@@ -107,7 +107,7 @@ def test_syslog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("postfix_trouble.report.maillog.SYSLOG", path)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as daemon:
         daemon.bind(path)
-        daemon.settimeout(20)
+        daemon.settimeout(60)
         log = MailLog("postfix", json=True)
         log.write("4E1A: warning: x")
         log.close()

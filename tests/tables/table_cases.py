@@ -210,7 +210,7 @@ def ask_postmap(
         input="".join(f"{key}\n" for key in keys),
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
     )
     if "fatal:" in done.stderr:
         return None
