@@ -97,6 +97,8 @@ class DeliveryContext(Tables):
         self.on_final_dot = on_final_dot
         self.state = state
         self.abandoned = abandoned
+        #: Its MTA-STS policies are read, and that is all.
+        self.policies_of: State | None = None
         # Connections that others left open, in a process that stays.
         self.lease: Lease | None = None
         self._trace = trace
@@ -196,7 +198,9 @@ class DeliveryContext(Tables):
         from postfix_trouble.client import mta_sts
 
         memory: mta_sts.Memory = mta_sts.ProcessMemory()
-        if self.state is not None:
+        if self.policies_of:
+            memory = mta_sts.ReadMemory(self.policies_of.sts_policies)
+        elif self.state:
             memory = self.state.sts_policies
         elif self.lease is not None:
             memory = self.lease.sts
@@ -260,7 +264,7 @@ class DeliveryContext(Tables):
         found = self.lease.take_for_nexthop(
             destination, lambda relay: self.tls_policy(destination, relay)
         )
-        if found is not None:
+        if found:
             found[0].adopt(self, found[2])
         return found
 
@@ -311,16 +315,14 @@ class DeliveryContext(Tables):
             budgets=self.settings.flag("smtp_per_request_deadline"),
             min_rate=self.settings.integer("smtp_min_data_rate"),
         )
-        reply_filter = None
-        if self.settings.text("smtp_reply_filter"):
-            reply_filter = self.filter_reply
+        filtered = bool(self.settings.text("smtp_reply_filter"))
         connection = smtp_connection.Connection(
             sock,
             relay,
             limits,
             line_limit=self.settings.integer("line_length_limit"),
             utf8=self.settings.flag("smtputf8_enable"),
-            reply_filter=reply_filter,
+            reply_filter=self.filter_reply if filtered else None,
             note=self.note,
             on_line=None if self._trace is None else self._trace.on_line,
         )

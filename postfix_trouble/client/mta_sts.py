@@ -60,6 +60,18 @@ class ProcessMemory:
             known[domain] = text, expires
 
 
+class ReadMemory(ProcessMemory):
+    """Policies that others keep: they are read, and what is new is not told them."""
+
+    def __init__(self, kept: Memory) -> None:
+        super().__init__()
+        self._kept = kept
+
+    def get(self, domain: str) -> str:
+        """The policy as this process knows it, or they."""
+        return super().get(domain) or self._kept.get(domain)
+
+
 class Policies:
     """Finds policies for one delivery request; each domain is looked at once."""
 

@@ -204,6 +204,7 @@ class Service:
             trace=caller.trace,
             credentials=caller.credentials,
         )
+        context.policies_of = self._policies(context.note)
         probe = Probe(
             request,
             context.destinations(),
@@ -219,6 +220,31 @@ class Service:
             probe.rest()
         context.close()
         return report
+
+    def _policies(self, note: Callable[[str], None]) -> State | None:
+        """Whose MTA-STS policies a probe knows: those of deliveries by this account.
+
+        A database that is opened by another account, root above all, may no longer be
+        written by its own.
+        """
+        directory = self.settings.text("trouble_state_directory")
+        if not directory or not self.settings.flag("trouble_mta_sts"):
+            return None
+        import os
+
+        try:
+            owner = os.stat(directory).st_uid
+        except OSError as problem:
+            note(f"MTA-STS policies of {directory} not read: {problem.strerror}")
+            return None
+        if owner != os.geteuid():
+            note(
+                f"MTA-STS policies of {directory} not read: it belongs to another"
+                f" account (user id {owner})"
+            )
+            return None
+        self.open_state(note)
+        return self.state
 
     def _refused(self, request: DeliveryRequest) -> tuple[Outcome, ...]:
         """Who has an address that can't be said; they bounce, and they alone."""

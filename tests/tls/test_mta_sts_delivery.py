@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -292,6 +293,22 @@ def test_probe_says_what_the_policy_is(here: Place) -> None:
     ) in text
     assert "MTA-STS enforce; max_age 86400 s; mx mx.wild.test greeting" in text
     assert "trusted, the name matches at secure" in text
+
+
+def test_probe_knows_the_policies_of_deliveries(here: Place, tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    kept = ("-o", f"trouble_state_directory={state}")
+    with here.server() as server:
+        assert here.deliver(server, *kept)[0] == 0
+        here.web.answer = b""
+        code, text = probed(here, server, *kept)
+        assert code == 0
+        assert "MTA-STS enforce; max_age 86400 s; mx mx.wild.test greeting" in text
+        # Files of root in it would stop the deliveries of its own account.
+        os.chown(state, 65534, -1)
+        code, text = probed(here, server, "-v", *kept)
+    assert "not read: it belongs to another account (user id 65534)" in text
+    assert "MTA-STS enforce" not in text
 
 
 def test_probe_says_why_there_is_none(here: Place) -> None:
