@@ -10,8 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-# Seconds that a client may take for anything.
-PATIENCE = 40.0
+from waiting import PATIENCE
 
 
 def page(

@@ -204,7 +204,7 @@ def loaded(argv: list[str], message: bytes, directory: Path) -> set[str]:
     main = str(PACKAGE / "__main__.py")
     script = LOADED.format(report=report, argv=argv, main=main)
     command = [sys.executable, "-I", "-S", "-c", script]
-    subprocess.run(command, input=message, capture_output=True, check=False, timeout=60)
+    subprocess.run(command, input=message, capture_output=True, check=False)
     names = Path(report).read_text().split()
     return {name for name in names if roots({name}) != {NAME}}
 

@@ -79,7 +79,6 @@ def deliver(
             env=PIPE_ENVIRONMENT,
             cwd="/",
             umask=0o077,
-            timeout=30,
             check=False,
             **account,
         )

@@ -85,7 +85,6 @@ def typed(command: str, place: Path) -> subprocess.CompletedProcess[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=50,
         check=False,
     )
 

@@ -75,7 +75,6 @@ class Installation:
             [str(how.pop("program", self.launcher)), *argv],
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            timeout=20,
             check=False,
             **how,
         )

@@ -106,7 +106,6 @@ def by_hand(tree: Path, command: str) -> str:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=60,
         check=False,
     )
     fine = (0, 78) if MAY_FIND_FAULTS in command else (0,)

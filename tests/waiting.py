@@ -8,7 +8,7 @@ from typing import TypeVar
 
 Found = TypeVar("Found")
 # Seconds after which something is wrong.
-PATIENCE = 60.0
+PATIENCE = 120.0
 
 
 def wait(

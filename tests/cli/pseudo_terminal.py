@@ -99,7 +99,6 @@ def piped(
         capture_output=True,
         text=True,
         env=shell,
-        timeout=20,
         check=False,
     )
 

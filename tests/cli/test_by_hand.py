@@ -260,7 +260,7 @@ def test_commands_end_by_the_signal(command: str, number: int, tmp_path: Path) -
     # Opened as soon as somebody reads it.
     with path.open("w"):
         child.send_signal(number)
-        _, said = child.communicate(timeout=60)
+        _, said = child.communicate()
     assert child.returncode == -number
     assert "Traceback" not in said
 
@@ -279,7 +279,6 @@ def test_closed_descriptors_are_no_accident(command: str, closed: str) -> None:
             capture_output=True,
             text=True,
             check=False,
-            timeout=20,
         )
     assert done.returncode == 0
     assert "Traceback" not in done.stdout + done.stderr

@@ -193,7 +193,6 @@ def test_a_reader_that_has_gone(argv: list[str]) -> None:
         stdin=subprocess.DEVNULL,
         stdout=writer,
         stderr=subprocess.PIPE,
-        timeout=20,
         check=False,
     )
     os.close(writer)
@@ -207,7 +206,6 @@ def test_no_room_for_what_is_printed() -> None:
             [sys.executable, "-m", "postfix_trouble", *ASKED],
             stdout=full,
             stderr=subprocess.PIPE,
-            timeout=20,
             check=False,
         )
     said = b"postfix-trouble: standard output: No space left on device\n"
@@ -261,7 +259,6 @@ def completed(*words: str) -> list[str]:
             capture_output=True,
             text=True,
             check=True,
-            timeout=60,
             env={"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
         )
     finally:

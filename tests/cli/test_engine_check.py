@@ -19,9 +19,9 @@ from checking import findings
 import needs
 from fresh_checkout import open_place
 from postfix_trouble.engine import protocol
+from waiting import PATIENCE
 
 pytestmark = needs.as_root
-PATIENCE = 30.0
 ENTRY = """\
 trouble unix - n n - {limit} pipe
   user={account} null_sender= argv={program} deliver {options}

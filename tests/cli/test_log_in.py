@@ -81,7 +81,6 @@ class Sender:
             ],
             input=MESSAGE,
             capture_output=True,
-            timeout=30,
             check=False,
         )
         answer = done.stdout.decode()

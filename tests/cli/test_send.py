@@ -222,7 +222,6 @@ def test_no_terminal_to_ask_for_a_password_on() -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
         start_new_session=True,
     )
     assert done.returncode == 64
@@ -467,7 +466,6 @@ def test_nobody_reads_on_and_the_mail_goes_all_the_same() -> None:
             stdout=writer,
             stderr=subprocess.PIPE,
             check=False,
-            timeout=60,
         )
         os.close(writer)
     assert (done.returncode, done.stderr) == (0, b"")
@@ -494,7 +492,7 @@ def test_interrupted(stage: str, doubt: bool) -> None:
                 )
             )
             child.send_signal(signal.SIGINT)
-            _, errors = child.communicate(timeout=60)
+            _, errors = child.communicate()
     assert child.returncode == -signal.SIGINT
     assert "interrupted" in errors
     assert ("may have been sent" in errors) is doubt

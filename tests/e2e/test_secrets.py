@@ -191,7 +191,7 @@ def _run(case: Case, tmp_path: Path, program: str, *options: str) -> Traces:
         process.stdin.close()
         process.stdin = None
         seen = b"".join(_watched(process))
-        output, errors = process.communicate(timeout=30)
+        output, errors = process.communicate()
     text = {
         "output": output,
         "errors": errors,

@@ -21,8 +21,8 @@ from engine_client import DirectClient
 from fickle_server import FickleServer
 from postfix_trouble.engine import protocol
 from scripted_server import ScriptedServer
+from waiting import PATIENCE
 
-PATIENCE = 30.0
 MIB = 1 << 20
 SILENT = {"stages": {"mail": {"then": "hang"}}}
 

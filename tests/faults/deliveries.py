@@ -69,7 +69,6 @@ class Client:
             [*around, *self.command(*options, recipients=recipients)],
             input=message,
             capture_output=True,
-            timeout=50,
             check=False,
             env={**os.environ, **(environment or {})},
         )

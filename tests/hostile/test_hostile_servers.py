@@ -252,4 +252,4 @@ def test_ten_megabytes_of_dots(tmp_path: Path) -> None:
 @pytest.mark.attack("memory: 50 MiB of dots")
 @pytest.mark.long
 def test_fifty_megabytes_of_dots_in_little_memory(tmp_path: Path) -> None:
-    dots(50, tmp_path, timeout=60)
+    dots(50, tmp_path)

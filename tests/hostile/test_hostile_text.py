@@ -72,7 +72,6 @@ def test_no_reply_reaches_the_terminal_raw(
             [*BY_HAND, *argv, "--server", f"127.0.0.1:{server.port}"],
             capture_output=True,
             check=False,
-            timeout=30,
             env={"PATH": os.environ["PATH"], "LANG": "C.UTF-8"},
         )
     shown = (done.stdout + done.stderr).decode("utf-8")

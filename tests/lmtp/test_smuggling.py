@@ -51,9 +51,7 @@ def deliver(sink: ScriptedServer, message: bytes) -> subprocess.CompletedProcess
     nexthop = f"[127.0.0.1]:{sink.port}"
     options = ["--nexthop", nexthop, "-o", "myhostname=me.test", "--log-file"]
     argv = [*PROGRAM, *options, "/dev/null", "--sender", "s@d.test", "--", "r@d.test"]
-    return subprocess.run(
-        argv, input=message, capture_output=True, check=False, timeout=30
-    )
+    return subprocess.run(argv, input=message, capture_output=True, check=False)
 
 
 def held(sink: ScriptedServer, message: bytes) -> None:

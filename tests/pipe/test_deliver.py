@@ -50,9 +50,7 @@ def deliver(
     command: list[str | bytes] = [*PROGRAM, *argv]
     if shell:
         command = ["sh", "-c", shell, "sh", *command]
-    done = subprocess.run(
-        command, input=message, capture_output=True, check=False, timeout=60
-    )
+    done = subprocess.run(command, input=message, capture_output=True, check=False)
     assert done.stderr == b"", "pipe(8) takes what is said there for the answer"
     assert done.returncode in KNOWN
     return Done(done.returncode, done.stdout)
@@ -380,7 +378,7 @@ def test_signal_puts_the_mail_off(tmp_path: Path, number: signal.Signals) -> Non
         process = start(server, tmp_path)
         wait_for(server, "EHLO")
         process.send_signal(number)
-        output, errors = process.communicate(timeout=60)
+        output, errors = process.communicate()
     assert (process.returncode, output, errors) == (
         75,
         b"4.3.0 terminated by signal",
@@ -397,7 +395,7 @@ def test_signal_after_the_dot_waits_for_the_truth(tmp_path: Path) -> None:
         wait_for(server, "<message")
         process.send_signal(signal.SIGTERM)
         signalled.set()
-        output, _ = process.communicate(timeout=60)
+        output, _ = process.communicate()
     assert (process.returncode, output) == (0, b"250 2.0.0 got it")
 
 
@@ -406,7 +404,7 @@ def test_signal_when_all_have_the_message(tmp_path: Path) -> None:
         process = start(server, tmp_path, "--json")
         wait_for(server, "QUIT")
         process.send_signal(signal.SIGTERM)
-        output, _ = process.communicate(timeout=60)
+        output, _ = process.communicate()
     assert process.returncode == 0
     assert [each["status"] for each in json.loads(output)["recipients"]] == ["sent"]
 
@@ -425,7 +423,7 @@ def test_signal_while_some_still_need_another_server(tmp_path: Path) -> None:
         process.stdin = None
         wait(lambda: second.connections)
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=60)
+        process.communicate()
     assert len(first.connections[0].messages) == 1
     assert process.returncode == 75
 

@@ -29,7 +29,6 @@ def python(script: str, *options: str) -> str:
         capture_output=True,
         text=True,
         check=False,
-        timeout=30,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -210,7 +210,6 @@ def ask_postmap(
         input="".join(f"{key}\n" for key in keys),
         capture_output=True,
         text=True,
-        timeout=60,
     )
     if "fatal:" in done.stderr:
         return None

@@ -32,7 +32,6 @@ def asked(directory: Path, spec: str, key: str, utf8: bool) -> str | None:
         ["postmap", "-c", directory, "-q", "-", os.fsencode(spec)],
         input=os.fsencode(f"{key}\n"),
         capture_output=True,
-        timeout=60,
     )
     if b"fatal:" in done.stderr:
         return "error"
