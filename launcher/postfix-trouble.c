@@ -31,7 +31,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define GREETING "postfix-trouble engine 1 " VERSION " "
+#define GREETING "postfix-trouble engine 2 " VERSION " "
 #define GREETING_NUMBERS 14     /* bytes: two numbers of six digits behind it */
 #define LOST "4.3.0 lost connection with the engine"
 #define IN_DOUBT LOST " -- message may be sent more than once"
@@ -207,7 +207,7 @@ static int gone;                /* nothing can be sent any more */
 static const char *lost = LOST; /* what to say without an answer */
 static int asked;               /* from here on, a signal is the engine's to answer */
 static char out[65536];         /* frames to be sent */
-static size_t filled;
+static size_t filled, flushed;  /* bytes there, and those of them that are out */
 
 static void signalled(void);
 
@@ -233,21 +233,21 @@ static int wait_for(short wanted, int input)
     }
 }
 
+/* A signal meanwhile has a frame of its own sent by this, too. */
 static void flush(void)
 {
-    size_t at = 0;
-
-    while (at < filled && !gone) {
-        ssize_t sent = send(engine, out + at, filled - at, MSG_DONTWAIT | MSG_NOSIGNAL);
+    while (flushed < filled && !gone) {
+        ssize_t sent = send(engine, out + flushed, filled - flushed,
+            MSG_DONTWAIT | MSG_NOSIGNAL);
 
         if (sent > 0)
-            at += (size_t) sent;
+            flushed += (size_t) sent;
         else if (errno == EAGAIN)
             wait_for(POLLOUT, 0);
         else if (errno != EINTR)
             gone = 1;           /* it may have said why */
     }
-    filled = 0;
+    filled = flushed = 0;
 }
 
 /* Begin a frame: what it is, and how much data follows. */
@@ -290,7 +290,7 @@ static void signalled(void)
     flush();
     /* Nor for an engine that hangs is there more time than this. */
     left = alarm(AFTER);
-    if (left < AFTER)
+    if (left > 0 && left < AFTER)
         alarm(left);
 }
 
@@ -452,6 +452,7 @@ int main(int count, char **words)
     signal(SIGPIPE, SIG_IGN);   /* a write that fails is seen as that */
     on_signals(catch_signal);
     sigprocmask(SIG_BLOCK, &passed, &before);
+    sigdelset(&before, SIGALRM);        /* whoever started us: it ends each wait */
     if (count > 2 && strcmp(words[0], "deliver") == 0
         && strncmp(words[1], option, sizeof option - 1) == 0)
         no_engine = by_engine(words[1] + sizeof option - 1, words + 2);

@@ -85,8 +85,8 @@ class Throttled:
         if self._state is None:
             return
         if report.throttled is None:
-            if not self._is_unmarked(name):
-                self._state.destinations.clear(name)
+            # Another process may have marked it since it was looked for.
+            self._state.destinations.clear(name)
         else:
             self._unmarked.pop(name, None)
             self._state.destinations.mark(name, report.throttled, now)

@@ -64,7 +64,7 @@ def run(argv: list[str]) -> int:
         metrics = _metrics(line)
         services = Services(metrics)
         lmtp = _lmtp(line, services, for_lmtp, log.write)
-    except (options.UsageError, ConfigError, OSError) as problem:
+    except (options.UsageError, ConfigError, ImportError, OSError) as problem:
         for each in listeners:
             each.close()
         text = f"fatal: {problem}"
@@ -153,9 +153,10 @@ def _lmtp(
 def _few_heaps() -> None:
     """Have the C library make two heaps at most, as MALLOC_ARENA_MAX=2 does: one for
     each thread would have holes in all of them."""
-    from ctypes import CDLL
+    # Without ctypes, or where it may not make code, there is more memory in use.
+    with contextlib.suppress(ImportError, MemoryError, OSError, AttributeError):
+        from ctypes import CDLL
 
-    with contextlib.suppress(OSError, AttributeError):
         CDLL(None).mallopt(_M_ARENA_MAX, 2)
 
 

@@ -23,7 +23,7 @@ ARGUMENTS, PIECE, END, SIGNAL, ANSWER = b"a", b"m", b"e", b"s", b"r"
 HEAD = 5
 
 #: The greeting, up to the seconds.
-GREETING = b"postfix-trouble engine 1 " + __version__.encode() + b" "
+GREETING = b"postfix-trouble engine 2 " + __version__.encode() + b" "
 #: Seconds until a client that was not greeted delivers by itself.
 GREETED_WITHIN = 2.0
 #: Seconds that a client waits beyond the limit that the greeting names, or once it has

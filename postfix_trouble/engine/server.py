@@ -125,7 +125,8 @@ class Engine:
                 self._heard(self._clients[number])
             elif number in self._listeners:
                 self._accept(self._listeners[number])
-            else:
+            elif number == self._wake_read:
+                # All others were closed by what was looked at before them.
                 self._woken(os.read(self._wake_read, 4096))
         now = time.monotonic()
         if now >= self._look:
@@ -156,7 +157,7 @@ class Engine:
             self._drain()
 
     def _drain(self) -> None:
-        """No more clients; who has not said all by now is deferred by others."""
+        """No more clients; those that are there are served as far as time allows."""
         if self._stopping:
             return
         self._stopping = True
@@ -230,6 +231,9 @@ class Engine:
 
     def _forget(self, client: Client) -> None:
         del self._clients[client.sock.fileno()]
+        if not client.heard_out:
+            # Closing is not enough: a process that a worker starts may have it, too.
+            self._epoll.unregister(client.sock)
         client.sock.close()
         if not client.ended:
             client.message.close()
@@ -237,7 +241,8 @@ class Engine:
     # --- the threads that deliver
 
     def _answered(self, client: Client) -> None:
-        """Its end wakes the thread that watches, unless nothing more is heard of it."""
+        """Its end wakes the thread that watches, where no client's hanging up does: if
+        nothing more is heard of it, or the engine stops."""
         if self._stopping or client.heard_out:
             try:
                 os.write(self._wake_write, b"\0")

@@ -64,7 +64,7 @@ def run(argv: list[str]) -> int:
             listeners.append(listener_for(line, "--listen"))
         elif line.switch("--mode") or line.switch("--group"):
             raise options.UsageError("--mode, --group: --listen unix:PATH is missing")
-    except (options.UsageError, ConfigError, OSError) as problem:
+    except (options.UsageError, ConfigError, ImportError, OSError) as problem:
         return _refuse(log, connection, problem)
     if connection is not None:
         _print_to(log)

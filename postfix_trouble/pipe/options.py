@@ -214,10 +214,11 @@ def _meant(name: str, known: dict[str, Option]) -> str:
 
 
 def number(line: CommandLine, name: str, default: int) -> int:
-    """A number above 0. Raises UsageError."""
+    """A number from 1 to 999,999, which is what an engine tells its clients. Raises
+    UsageError."""
     text = line.value(name)
     if not text:
         return default
-    if not (text.isascii() and text.isdigit() and int(text[:9]) > 0):
-        raise UsageError(f"{name} {text}: a number above 0 expected")
+    if not (text.isascii() and text.isdigit() and 0 < int(text[:9]) < 1_000_000):
+        raise UsageError(f"{name} {text}: a number from 1 to 999999 expected")
     return int(text[:9])

@@ -28,6 +28,7 @@ VALUE = hashlib.sha256(b"Subject: " + b"x" * 100_000).hexdigest()
         ),
     ],
 )
+@pytest.mark.usefixtures("unmeasured")
 def test_same_value(before: str, libcrypto: str) -> None:
     """Keys of the ledger outlast an upgrade of Python."""
     done = subprocess.run(

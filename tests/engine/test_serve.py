@@ -291,7 +291,8 @@ WRONG = [
     (("--listen", "inet:25"), "unix:PATH expected"),
     (("--listen", "unix:relative"), "unix:PATH expected"),
     (("--listen", "unix:/nonexistent/x"), "/nonexistent/x"),
-    (("--listen", "unix:/tmp/x", "--deliveries", "0"), "a number above 0 expected"),
+    (("--listen", "unix:/tmp/x", "--deliveries", "0"), "a number from 1"),
+    (("--listen", "unix:/tmp/x", "--time-limit", "1000000"), "a number from 1"),
 ]
 
 

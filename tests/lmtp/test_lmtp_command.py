@@ -672,7 +672,7 @@ MISTAKES = [
     pytest.param(["--bogus"], "--bogus", id="option"),
     pytest.param(["a@d.test"], "a@d.test", id="argument"),
     pytest.param(["--connections", "many"], "many", id="number"),
-    pytest.param(["--connections", "0"], "above 0", id="no clients"),
+    pytest.param(["--connections", "0"], "from 1", id="no clients"),
 ]
 
 

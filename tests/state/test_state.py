@@ -20,7 +20,8 @@ import pytest
 
 import needs
 from postfix_trouble.client.throttled import Throttled
-from postfix_trouble.core.outcome import DSN, Disposition
+from postfix_trouble.core.envelope import DeliveryRequest, Recipient
+from postfix_trouble.core.outcome import DSN, Disposition, Report
 from postfix_trouble.core.status import EnhancedStatus
 from postfix_trouble.policy.multi_recipient import Finished, Place
 from postfix_trouble.policy.throttle import Standing, suspended
@@ -791,3 +792,18 @@ def test_a_mark_of_others_counts_though_there_was_none(bench: Bench) -> None:
     assert ours.check("b.test") is None
     bench.open().destinations.mark("b.test", DEAD, time.time())
     wait(lambda: ours.check("b.test") == suspended(DEAD))
+
+
+def test_a_delivery_takes_back_a_mark_that_others_made_meanwhile(bench: Bench) -> None:
+    """Though we have just seen that there was none."""
+    ours, theirs = (Throttled(300, bench.open()) for _ in range(2))
+    assert ours.check("b.test") is None
+    theirs.remember(failed(DEAD))
+    ours.remember(failed(None))
+    assert Throttled(300, bench.open()).check("b.test") is None
+
+
+def failed(why: DSN | None) -> Report:
+    """What came of a request whose destination was in trouble, or was not."""
+    request = DeliveryRequest("s@a.test", (Recipient("r@b.test"),), "b.test")
+    return Report(request, (), throttled=why)
