@@ -28,7 +28,7 @@ _INTRODUCTION = """\
 # The policy
 
 What a failure means for a recipient. The tables are found out by trying: each row is
-a session of the real engine (`postfix_trouble/smtp`) with a server that gives this
+a session of the program (`postfix_trouble/smtp`) with a server that gives this
 answer at this stage. `postfix-trouble explain` does the same with the reply that you
 give it.
 

@@ -1,4 +1,4 @@
-"""The delivery agent: joins the engine, which decides, and the edge, which does.
+"""The delivery agent: joins the dialogue, which decides, and the edge, which does.
 
 It is the only place that knows both sides. Front-ends have a Service deliver a request,
 and get a Report.

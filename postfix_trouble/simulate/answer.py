@@ -220,16 +220,16 @@ def _subject(heard: Heard, happening: Happening) -> str:
 # --- one case -----------------------------------------------------------------------
 
 
+_SKIPPED = "no server was reached: the next one is tried, whatever the status"
+
+
 def case(final: bool, stage: str, end: Ending) -> Case:
     """Describe an ending."""
     verdict, outcome = end.verdict, end.outcome
     if verdict is None:
         if outcome is None:
             # No session: skipped in favour of the next host.
-            skipped = (
-                "no server was reached: the next one is tried, whatever the status"
-            )
-            return Case(final, "keep", "", end.skipped[-1], rule=skipped)
+            return Case(final, "keep", "", end.skipped[-1], rule=_SKIPPED)
         effect = "sent" if stage == "dot" else "continue"
         return Case(
             final, effect, outcome.dsn.status, outcome.dsn.reason, outcome=outcome
@@ -250,9 +250,6 @@ def case(final: bool, stage: str, end: Ending) -> Case:
         _rule(effect, verdict, outcome),
         outcome,
     )
-
-
-_SKIPPED = "no server was reached: the next one is tried, whatever the status"
 
 
 def _rule(effect: str, verdict: Verdict, outcome: Outcome | None) -> str:
