@@ -155,7 +155,7 @@ def test_another_version(place: Place) -> None:
     assert "systemctl restart postfix-trouble-engine" in found
 
 
-OLD = protocol.GREETING.replace(b"engine 1", b"engine 0") + b"900 100\n"
+OLD = protocol.GREETING.replace(b"engine ", b"engine 0") + b"900 100\n"
 
 
 @pytest.mark.parametrize(

@@ -516,8 +516,8 @@ def other_engine(world: World, account: str, greeting: bytes) -> Iterator[list[s
     ("account", "greeting"),
     [
         (STRANGER, protocol.greeting(900, 1)),
-        ("root", protocol.GREETING.replace(b" 1 ", b" 2 ") + b"900 1\n"),
-        ("root", b"postfix-trouble engine 1 0.0.0 900 1\n"),
+        ("root", protocol.GREETING.replace(b"engine ", b"engine 0") + b"900 1\n"),
+        ("root", b"postfix-trouble engine 2 0.0.0 900 1\n"),
     ],
     ids=["account", "protocol", "version"],
 )

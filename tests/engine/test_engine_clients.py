@@ -224,8 +224,8 @@ def test_relative_path(client: str, tmp_path: Path, server: ScriptedServer) -> N
 
 GREETINGS = {
     "none": b"",
-    "another version": b"postfix-trouble engine 1 0.0.0 900 1\n",
-    "another protocol": protocol.GREETING.replace(b" 2 ", b" 1 ") + b"900 1\n",
+    "another version": b"postfix-trouble engine 2 0.0.0 900 1\n",
+    "another protocol": protocol.GREETING.replace(b"engine ", b"engine 0") + b"900 1\n",
     "no time": protocol.greeting(0, 1),
     "no number": protocol.GREETING + b"x\n",
     "no end": protocol.greeting(900, 1)[:-1],
