@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import socket
@@ -12,6 +13,7 @@ from typing import Any, Self
 
 from servers.dialogue import Connection
 from servers.turn import Turn
+from waiting import wait
 
 
 class Listener:
@@ -76,10 +78,11 @@ class Listener:
     def bind(self, backlog: int = 128) -> None:
         """Have an address, and let clients wait there."""
         if self._listener is None:
-            self._listener = self._bound()
+            self._listener = wait(self._bound, lambda: f"{self.listen} is in use")
             self._listener.listen(backlog)
 
-    def _bound(self) -> socket.socket:
+    def _bound(self) -> socket.socket | None:
+        """None: the port belongs to a connection of somebody else for a moment."""
         if self.listen.startswith("unix:"):
             path = self.listen[5:]
             listener = socket.socket(socket.AF_UNIX)
@@ -91,7 +94,13 @@ class Listener:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         listener = socket.socket(family)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, int(port)))
+        try:
+            listener.bind((host, int(port)))
+        except OSError as problem:
+            listener.close()
+            if problem.errno == errno.EADDRINUSE:
+                return None
+            raise
         self.port = listener.getsockname()[1]
         return listener
 
