@@ -78,8 +78,10 @@ class Listener:
     def bind(self, backlog: int = 128) -> None:
         """Have an address, and let clients wait there."""
         if self._listener is None:
-            self._listener = wait(self._bound, lambda: f"{self.listen} is in use")
-            self._listener.listen(backlog)
+            listener = wait(self._bound, lambda: f"{self.listen} is in use")
+            assert listener is not None
+            listener.listen(backlog)
+            self._listener = listener
 
     def _bound(self) -> socket.socket | None:
         """None: the port belongs to a connection of somebody else for a moment."""
