@@ -442,6 +442,7 @@ def test_without_threads_destinations_wait_for_one_another(
 # --- as a process ---------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.fault("42 the files of a listener are gone, and mail wants much of them")
 @pytest.mark.parametrize("processes", ["1", "2"])
 def test_a_listener_has_all_it_needs(
