@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 Found = TypeVar("Found")
 # Seconds after which something is wrong.
 PATIENCE = 120.0
+# The flag of a socket that listens.
+_ACCEPTS = "00010000"
 
 
 def wait(
@@ -24,3 +27,14 @@ def wait(
         assert time.monotonic() < end, said()
         time.sleep(pause)
     return found
+
+
+def listening(path: Path) -> bool:
+    """Whether a process listens on a Unix socket, so that who connects is not refused.
+
+    The file is there a moment before. Nobody connects to find out.
+    """
+    with open("/proc/net/unix", encoding="utf-8", errors="surrogateescape") as sockets:
+        return any(
+            f" {_ACCEPTS} " in line and line.endswith(f" {path}\n") for line in sockets
+        )

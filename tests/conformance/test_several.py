@@ -15,7 +15,7 @@ from several import ByEngine, ByLmtp, play
 
 import private_network
 from dns_server import serving
-from waiting import wait
+from waiting import listening, wait
 
 pytestmark = [pytest.mark.usefixtures("own_network")]
 
@@ -53,7 +53,7 @@ class Running:
         self.process = subprocess.Popen(
             [program, "serve", f"--listen=unix:{self.path}", "--log-file", self.log]
         )
-        wait(self.path.exists)
+        wait(lambda: listening(self.path))
 
     def let_go(self) -> None:
         """Have it close the connections that it keeps."""

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from private_postfix import Postfix
 
-from waiting import wait
+from waiting import listening, wait
 
 HERE = Path(__file__).parent
 ACCOUNT = "nobody"
@@ -82,7 +82,7 @@ class Lmtpd:
             return
         command = [*self.command, f"--listen=unix:{self.path}"]
         with subprocess.Popen(command) as process:
-            wait(lambda: self.path.exists() or process.poll() is not None)
+            wait(lambda: listening(self.path) or process.poll() is not None)
             # lmtp(8) is the user postfix.
             self.path.chmod(0o666)
             try:

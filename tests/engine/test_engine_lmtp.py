@@ -16,7 +16,7 @@ from test_serve import Engine, at, copies
 from engine_client import DirectClient
 from lmtp_client import Client
 from scripted_server import ScriptedServer
-from waiting import PATIENCE, wait
+from waiting import PATIENCE, listening, wait
 
 KEEP = (
     *("-o", "smtp_connection_cache_destinations=static:all"),
@@ -38,7 +38,7 @@ class Both:
         self.engine = Engine(
             self.program, self.place, where, "-o", "myhostname=me.test", *options
         )
-        wait(self.path.exists)
+        wait(lambda: listening(self.path))
         return self.engine
 
     def client(self) -> Client:

@@ -16,7 +16,7 @@ import pytest
 
 from engine_client import DirectClient
 from scripted_server import Script, ScriptedServer
-from waiting import PATIENCE, wait
+from waiting import PATIENCE, listening, wait
 
 MESSAGE = b"Subject: x\n\nhow are you\n"
 
@@ -36,7 +36,7 @@ class Engine:
             stdin=subprocess.DEVNULL,
             start_new_session=True,
         )
-        wait(self.path.exists)
+        wait(lambda: listening(self.path))
 
     def words(
         self, nexthop: str, options: tuple[str, ...], to: tuple[str, ...]

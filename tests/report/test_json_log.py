@@ -17,7 +17,7 @@ import pytest
 from postfix_trouble.report.json_log import rendered
 from postfix_trouble.report.maillog import MailLog
 from scripted_server import ScriptedServer
-from waiting import wait
+from waiting import listening, wait
 
 JSON = "trouble_log_format=json"
 
@@ -121,7 +121,7 @@ def test_the_engine_too(program: str, tmp_path: Path) -> None:
     argv = [program, "serve", f"--listen=unix:{path}", "--log-file", str(log)]
     engine = subprocess.Popen([*argv, "-o", JSON], start_new_session=True)
     try:
-        wait(path.exists)
+        wait(lambda: listening(path))
         wait(lambda: log.exists() and log.read_text())
         (record,) = [json.loads(line) for line in log.read_text().splitlines()]
         assert record["message"].startswith("engine: listening on unix:")
