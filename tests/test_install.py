@@ -211,9 +211,10 @@ def test_pipx(place: Path) -> None:
     tree = fresh_checkout(place)
     programs = place / "programs"
     index = {k: v for k, v in os.environ.items() if k.startswith("PIP_")}
-    places = {"HOME": place, "PIPX_HOME": place / "pipx", "PIPX_BIN_DIR": programs}
+    places = {"PIPX_HOME": place / "pipx", "PIPX_BIN_DIR": programs}
     places["PIPX_MAN_DIR"] = place / "man"
-    environ = {"PATH": os.environ["PATH"], **index}
+    # The index may be named in a file of the home directory.
+    environ = {name: os.environ[name] for name in ("PATH", "HOME")} | index
     environ |= {name: str(path) for name, path in places.items()}
     subprocess.run([pipx, "install", "."], cwd=tree, env=environ, check=True)
     assert_delivers(str(programs / "postfix-trouble"), account={})
