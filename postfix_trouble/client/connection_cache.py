@@ -2,7 +2,7 @@
 
 Off unless a destination is listed in smtp_connection_cache_destinations, or mail for it
 is waiting (smtp_connection_cache_on_demand). Which session may be kept is decided by
-the engine; here is how long, how often, and for whom. A connection is found by its
+its dialogue; here is how long, how often, and for whom. A connection is found by its
 nexthop, so that a backup is used on while better servers are in trouble, and by the
 address of its server, whatever name leads there; never with another TLS policy or
 log-in. One that died in the meantime is nobody's failure: the probe finds out, and a

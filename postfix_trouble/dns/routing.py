@@ -66,7 +66,7 @@ class Rules(Value):
 
 
 class Servers:
-    """The servers of one destination, in order (fulfils engine's Route)."""
+    """The servers of one destination, in order (a Route of smtp/interfaces)."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""What the engine asks of the outside, as protocols. It knows nothing else of it."""
+"""What a delivery asks of the outside, as protocols. It knows nothing else of it."""
 
 # Pure: no input or output, clock, environment, chance or state.
 

@@ -61,7 +61,7 @@ class Maps:
         """The value of a key in the first table that has it, None if none has.
 
         With `fold`, case does not count for tables of fixed keys (those of patterns
-        decide for themselves; without `patterns` they are passed over). Raises
+        decide for themselves; without `patterns` they are skipped). Raises
         TableError, also for an empty value, unless `empty_counts`: what takes one table
         and no list (dict(3)) may find that.
         """
