@@ -61,7 +61,7 @@ _HANDSHAKE = (Phase.GREETING, Phase.EHLO, Phase.HELO, Phase.LHLO)
 
 
 class SmtpConnection:
-    """One connected server: carries out the steps of a session (a Wire of smtp/interfaces)."""
+    """One connected server: carries out the steps of a session (a smtp Wire)."""
 
     def __init__(
         self,

@@ -66,7 +66,7 @@ class Rules(Value):
 
 
 class Servers:
-    """The servers of one destination, in order (a Route of smtp/interfaces)."""
+    """The servers of one destination, in order (a smtp Route)."""
 
     def __init__(
         self,
