@@ -147,7 +147,7 @@ reliability: venv ## make all faults and attacks, and docs/reliability.md of tha
 	@$(BIN)/python3 tools/reliability.py .reliability.xml
 
 ##@ To measure
-bench: bench-delivery bench-throughput bench-dead ## measure it beside other programs (8 minutes)
+bench: bench-delivery bench-throughput bench-dead ## measure it beside other programs (15 minutes)
 
 bench-delivery: venv ## only time, CPU and memory of a delivery
 	@$(BIN)/python3 bench/side_by_side.py $(BIN)/postfix-trouble
